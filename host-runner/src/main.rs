@@ -1,0 +1,2 @@
+//! host-runner.
+fn main() {}

@@ -1,0 +1,705 @@
+//! `http`: which requests a step may send. Scheme, host, port, methods and path prefixes; no regex, no template.
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::secrets::HttpSecret;
+
+/// A host name or a wildcard over one.
+///
+/// `api.example.com` is that name; `*.example.com` is exactly one more label; `**.example.com` one or more. A wildcard's
+/// suffix has at least two labels. IP literals are not host names: they are named by CIDR in a ceiling.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HostPattern {
+    depth: Depth,
+    name: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Depth {
+    Exact,
+    OneLabel,
+    AnyLabels,
+}
+
+/// Why a text of the grammar is not acceptable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidRule(pub String);
+
+/// Checks a lower-case DNS name: A-labels, no trailing dot, not an IP literal.
+pub fn check_host_name(name: &str) -> Result<(), InvalidRule> {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+    };
+    if name.is_empty() || name.len() > 253 || !name.split('.').all(label) {
+        return Err(InvalidRule(format!(
+            "{name:?} is not a host name in lower case, without a trailing dot"
+        )));
+    }
+    // A last label of digits (or 0x…) is read as an IPv4 address by some resolvers.
+    let last = name.rsplit('.').next().unwrap_or_default();
+    if last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") {
+        return Err(InvalidRule(format!("{name:?} is an address, not a host name")));
+    }
+    Ok(())
+}
+
+impl HostPattern {
+    /// True if `self` matches every host that `inner` matches.
+    pub fn covers(&self, inner: &Self) -> bool {
+        match (self.depth, inner.depth) {
+            (Depth::Exact, Depth::Exact) => self.name == inner.name,
+            (Depth::OneLabel, Depth::OneLabel) => self.name == inner.name,
+            (Depth::OneLabel | Depth::AnyLabels, Depth::Exact) => self.matches(&inner.name),
+            (Depth::AnyLabels, _) => inner.name == self.name || self.matches(&inner.name),
+            (Depth::Exact, _) | (Depth::OneLabel, Depth::AnyLabels) => false,
+        }
+    }
+
+    /// True if this pattern is or covers `host`, a lower-case name.
+    pub fn matches(&self, host: &str) -> bool {
+        let before = || host.strip_suffix(&self.name).and_then(|rest| rest.strip_suffix('.'));
+        match self.depth {
+            Depth::Exact => host == self.name,
+            Depth::OneLabel => before().is_some_and(|label| !label.is_empty() && !label.contains('.')),
+            Depth::AnyLabels => before().is_some_and(|labels| !labels.is_empty()),
+        }
+    }
+
+    /// The name, if this is not a wildcard.
+    pub fn exact(&self) -> Option<&str> {
+        (self.depth == Depth::Exact).then_some(self.name.as_str())
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = match self.depth {
+            Depth::Exact => "",
+            Depth::OneLabel => "*.",
+            Depth::AnyLabels => "**.",
+        };
+        write!(f, "{prefix}{}", self.name)
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = InvalidRule;
+    fn from_str(text: &str) -> Result<Self, InvalidRule> {
+        let (depth, name) = match (text.strip_prefix("**."), text.strip_prefix("*.")) {
+            (Some(name), _) => (Depth::AnyLabels, name),
+            (None, Some(name)) => (Depth::OneLabel, name),
+            (None, None) => (Depth::Exact, text),
+        };
+        check_host_name(name)?;
+        if depth != Depth::Exact && !name.contains('.') {
+            return Err(InvalidRule(format!(
+                "{text:?} is too wide: a wildcard's suffix has at least two labels"
+            )));
+        }
+        Ok(Self { depth, name: name.to_owned() })
+    }
+}
+
+impl TryFrom<String> for HostPattern {
+    type Error = InvalidRule;
+    fn try_from(text: String) -> Result<Self, InvalidRule> {
+        text.parse()
+    }
+}
+
+impl From<HostPattern> for String {
+    fn from(host: HostPattern) -> Self {
+        host.to_string()
+    }
+}
+
+/// The methods that can be granted. `CONNECT` and `TRACE` cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the methods of RFC 9110")]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+}
+
+impl Method {
+    /// The method's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+        }
+    }
+
+    /// The method of this name, if it can be granted.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Get, Self::Head, Self::Post, Self::Put, Self::Patch, Self::Delete, Self::Options]
+            .into_iter()
+            .find(|method| method.as_str() == name)
+    }
+
+    /// True if the method may change something.
+    pub fn changes(self) -> bool {
+        !matches!(self, Self::Get | Self::Head)
+    }
+}
+
+/// A prefix of whole path segments: `/v1` covers `/v1` and `/v1/x`, not `/v1x`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PathPrefix(String);
+
+/// Refuses paths that two readers could take for two different ones: `//`, `.`, `..`, `\`, encoded slashes and dots.
+pub fn check_path(path: &str) -> Result<(), InvalidRule> {
+    let invalid = |why: &str| Err(InvalidRule(format!("the path {path:?} {why}")));
+    if !path.starts_with('/') {
+        return invalid("does not start with '/'");
+    }
+    if path.len() > 8192 {
+        return Err(InvalidRule("the path is longer than 8192 bytes".to_owned()));
+    }
+    if path.bytes().any(|b| b <= 0x20 || b >= 0x7f || matches!(b, b'\\' | b'?' | b'#' | b'"' | b'<' | b'>')) {
+        return invalid("holds a character that a path cannot hold");
+    }
+    let lower = path.to_ascii_lowercase();
+    if ["%2e", "%2f", "%5c", "%00"].iter().any(|encoded| lower.contains(encoded)) {
+        return invalid("holds an encoded dot, slash, backslash or zero byte");
+    }
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        let digits = rest.get(at + 1..at + 3).unwrap_or_default();
+        if digits.len() != 2 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return invalid("holds a '%' without two hexadecimal digits");
+        }
+        rest = &rest[at + 3..];
+    }
+    let mut segments = path[1..].split('/').peekable();
+    while let Some(segment) = segments.next() {
+        // `;` starts parameters that some servers drop before they compare.
+        let bare = segment.split(';').next().unwrap_or_default();
+        if bare == "." || bare == ".." {
+            return invalid("holds a '.' or '..' segment");
+        }
+        if segment.is_empty() && segments.peek().is_some() {
+            return invalid("holds an empty segment");
+        }
+    }
+    Ok(())
+}
+
+impl PathPrefix {
+    /// True if `self` matches every path that `inner` matches.
+    pub fn covers(&self, inner: &Self) -> bool {
+        self.matches(&inner.0)
+    }
+
+    /// True if `path` is this prefix or lies below it. The caller has checked `path` with [`check_path`].
+    pub fn matches(&self, path: &str) -> bool {
+        self.0 == "/"
+            || path.strip_prefix(&self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The prefix, without a trailing slash unless it is the root.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PathPrefix {
+    type Err = InvalidRule;
+    fn from_str(text: &str) -> Result<Self, InvalidRule> {
+        check_path(text)?;
+        let trimmed = text.trim_end_matches('/');
+        Ok(Self(if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() }))
+    }
+}
+
+impl TryFrom<String> for PathPrefix {
+    type Error = InvalidRule;
+    fn try_from(text: String) -> Result<Self, InvalidRule> {
+        text.parse()
+    }
+}
+
+impl From<PathPrefix> for String {
+    fn from(path: PathPrefix) -> Self {
+        path.0
+    }
+}
+
+/// `https`, or `http` where a rule says so. A credential is never sent over `http`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the two schemes")]
+pub enum Scheme {
+    #[default]
+    Https,
+    Http,
+}
+
+impl Scheme {
+    /// The port that a rule without one means.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Https => 443,
+            Self::Http => 80,
+        }
+    }
+
+    /// `https` or `http`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// A set of requests: the part of a rule that all three sides share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HttpScope {
+    /// `https` unless said otherwise.
+    pub scheme: Scheme,
+    /// Which hosts.
+    pub host: HostPattern,
+    /// Which port.
+    pub port: u16,
+    /// Which methods; never empty.
+    pub methods: BTreeSet<Method>,
+    /// Which paths; never empty.
+    pub paths: BTreeSet<PathPrefix>,
+}
+
+/// One request as it is judged: parsed once, before any name is resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpTarget {
+    /// The scheme.
+    pub scheme: Scheme,
+    /// Lower-case host name.
+    pub host: String,
+    /// The port, said or implied.
+    pub port: u16,
+    /// The method.
+    pub method: Method,
+    /// The path without query, checked by [`check_path`].
+    pub path: String,
+}
+
+impl fmt::Display for HttpTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {}://{}:{}{}",
+            self.method.as_str(),
+            self.scheme.as_str(),
+            self.host,
+            self.port,
+            self.path
+        )
+    }
+}
+
+impl HttpScope {
+    /// True if `self` matches every request that `inner` matches.
+    pub fn covers(&self, inner: &Self) -> bool {
+        self.scheme == inner.scheme
+            && self.port == inner.port
+            && self.host.covers(&inner.host)
+            && inner.methods.is_subset(&self.methods)
+            && inner.paths.iter().all(|path| self.paths.iter().any(|own| own.covers(path)))
+    }
+
+    /// True if `target` is one of the requests of this scope.
+    pub fn matches(&self, target: &HttpTarget) -> bool {
+        self.scheme == target.scheme
+            && self.port == target.port
+            && self.methods.contains(&target.method)
+            && self.host.matches(&target.host)
+            && self.paths.iter().any(|path| path.matches(&target.path))
+    }
+}
+
+impl fmt::Display for HttpScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let methods: Vec<_> = self.methods.iter().map(|method| method.as_str()).collect();
+        let paths: Vec<_> = self.paths.iter().map(PathPrefix::as_str).collect();
+        write!(
+            f,
+            "http {} {}://{}:{}{}",
+            methods.join(","),
+            self.scheme.as_str(),
+            self.host,
+            self.port,
+            paths.join(",")
+        )
+    }
+}
+
+/// The raw form that all three sides are written in; each side takes what belongs to it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHttp {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scheme: Option<Scheme>,
+    host: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    methods: Option<BTreeSet<Method>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    paths: Option<BTreeSet<PathPrefix>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    private: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secret: Option<HttpSecret>,
+}
+
+fn scope(
+    scheme: Option<Scheme>,
+    host: &str,
+    port: Option<u16>,
+    methods: Option<BTreeSet<Method>>,
+    paths: Option<BTreeSet<PathPrefix>>,
+) -> Result<HttpScope, InvalidRule> {
+    let scheme = scheme.unwrap_or_default();
+    let port = port.unwrap_or(scheme.default_port());
+    if port == 0 {
+        return Err(InvalidRule("port 0 cannot be called".to_owned()));
+    }
+    let missing = |what: &str, example: &str| {
+        InvalidRule(format!("the rule for {host} has no {what}, so it would allow nothing: write {example}"))
+    };
+    let methods =
+        methods.filter(|m| !m.is_empty()).ok_or_else(|| missing("methods", "methods = [\"GET\"]"))?;
+    let paths =
+        paths.filter(|p| !p.is_empty()).ok_or_else(|| missing("paths", "paths = [\"/\"] for all paths"))?;
+    Ok(HttpScope { scheme, host: host.parse()?, port, methods, paths })
+}
+
+fn check_secret(scope: &HttpScope, secret: Option<&HttpSecret>) -> Result<(), InvalidRule> {
+    if secret.is_some() && scope.host.exact().is_none() {
+        return Err(InvalidRule(format!(
+            "the rule for {} is a wildcard and cannot carry a secret",
+            scope.host
+        )));
+    }
+    if secret.is_some() && scope.scheme == Scheme::Http {
+        return Err(InvalidRule(format!(
+            "the rule for {} is plain http and cannot carry a secret",
+            scope.host
+        )));
+    }
+    Ok(())
+}
+
+/// A component's wish to call hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawHttp", into = "RawHttp")]
+pub struct HttpRequest {
+    /// A short name by which a grant refers to the rule.
+    pub id: Option<String>,
+    /// What is asked for.
+    pub scope: HttpWish,
+    /// The host may resolve to a private address, where the ceiling names its range.
+    pub private: bool,
+    /// A secret that the runner adds to matching requests.
+    pub secret: Option<HttpSecret>,
+}
+
+/// What a request asks for: literal requests, or an open place that a grant fills.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HttpWish {
+    /// `host = "granted"`: whatever the job's grant lists, with these methods if any are named.
+    Open {
+        /// The methods that will be used; absent: any.
+        methods: Option<BTreeSet<Method>>,
+    },
+    /// These requests.
+    Literal(HttpScope),
+}
+
+impl HttpRequest {
+    /// True if what this asks for includes all of `grant`, secret and private address included.
+    pub fn covers(&self, grant: &HttpGrant) -> bool {
+        let scope = match &self.scope {
+            HttpWish::Literal(scope) => scope.covers(&grant.scope),
+            HttpWish::Open { methods } => methods.as_ref().is_none_or(|m| grant.scope.methods.is_subset(m)),
+        };
+        let open = matches!(self.scope, HttpWish::Open { .. });
+        let private = self.private || open || !grant.private;
+        // The author decided how a secret is used; an open request leaves that to the job as well.
+        let secret = match (&self.secret, &grant.secret) {
+            (_, None) => true,
+            (Some(asked), Some(given)) => asked == given,
+            (None, Some(_)) => open,
+        };
+        scope && private && secret
+    }
+}
+
+impl TryFrom<RawHttp> for HttpRequest {
+    type Error = InvalidRule;
+    fn try_from(raw: RawHttp) -> Result<Self, InvalidRule> {
+        let wish = if raw.host == "granted" {
+            if raw.paths.is_some() || raw.port.is_some() || raw.scheme.is_some() {
+                return Err(InvalidRule(
+                    "an open request (host = \"granted\") names no port, path or scheme".to_owned(),
+                ));
+            }
+            HttpWish::Open { methods: raw.methods }
+        } else {
+            let scope = scope(raw.scheme, &raw.host, raw.port, raw.methods, raw.paths)?;
+            check_secret(&scope, raw.secret.as_ref())?;
+            HttpWish::Literal(scope)
+        };
+        Ok(Self { id: raw.id, scope: wish, private: raw.private, secret: raw.secret })
+    }
+}
+
+fn raw(scope: HttpScope) -> RawHttp {
+    RawHttp {
+        scheme: (scope.scheme != Scheme::Https).then_some(scope.scheme),
+        host: scope.host.to_string(),
+        port: Some(scope.port),
+        methods: Some(scope.methods),
+        paths: Some(scope.paths),
+        ..RawHttp::default()
+    }
+}
+
+impl From<HttpRequest> for RawHttp {
+    fn from(request: HttpRequest) -> Self {
+        let base = match request.scope {
+            HttpWish::Open { methods } => Self { host: "granted".to_owned(), methods, ..Self::default() },
+            HttpWish::Literal(scope) => raw(scope),
+        };
+        Self { id: request.id, private: request.private, secret: request.secret, ..base }
+    }
+}
+
+/// What a job allows one step to call. Always literal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawHttp", into = "RawHttp")]
+pub struct HttpGrant {
+    /// The requests that are given.
+    pub scope: HttpScope,
+    /// The host may resolve to a private address, where the ceiling names its range.
+    pub private: bool,
+    /// A secret that the runner adds to matching requests.
+    pub secret: Option<HttpSecret>,
+}
+
+impl HttpGrant {
+    /// True if a granted method may change something.
+    pub fn changes(&self) -> bool {
+        self.scope.methods.iter().any(|method| method.changes())
+    }
+}
+
+impl TryFrom<RawHttp> for HttpGrant {
+    type Error = InvalidRule;
+    fn try_from(raw: RawHttp) -> Result<Self, InvalidRule> {
+        if raw.id.is_some() {
+            return Err(InvalidRule("a compiled grant names no rule by `id`".to_owned()));
+        }
+        let scope = scope(raw.scheme, &raw.host, raw.port, raw.methods, raw.paths)?;
+        check_secret(&scope, raw.secret.as_ref())?;
+        Ok(Self { scope, private: raw.private, secret: raw.secret })
+    }
+}
+
+impl From<HttpGrant> for RawHttp {
+    fn from(grant: HttpGrant) -> Self {
+        Self { private: grant.private, secret: grant.secret, ..raw(grant.scope) }
+    }
+}
+
+/// How a permitted request leaves the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// Resolved and dialled by the runner.
+    #[default]
+    Direct,
+    /// Through the runner's proxy, which resolves the name.
+    Proxy,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCeiling {
+    scheme: Option<Scheme>,
+    host: String,
+    port: Option<u16>,
+    methods: Option<BTreeSet<Method>>,
+    paths: Option<BTreeSet<PathPrefix>>,
+    #[serde(default)]
+    private: Vec<IpNet>,
+    #[serde(default)]
+    via: Via,
+    ca_file: Option<std::path::PathBuf>,
+}
+
+/// What the owner permits to be called from this host.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RawCeiling")]
+pub struct HttpCeiling {
+    /// The requests that are permitted.
+    pub scope: HttpScope,
+    /// The private ranges that the host's name may resolve to.
+    pub private: Vec<IpNet>,
+    /// How requests leave.
+    pub via: Via,
+    /// Certificates that are trusted for this rule, in PEM; absent: the runner's.
+    pub ca_file: Option<std::path::PathBuf>,
+}
+
+impl TryFrom<RawCeiling> for HttpCeiling {
+    type Error = InvalidRule;
+    fn try_from(raw: RawCeiling) -> Result<Self, InvalidRule> {
+        let scope = scope(raw.scheme, &raw.host, raw.port, raw.methods, raw.paths)?;
+        if raw.via == Via::Proxy && !raw.private.is_empty() {
+            return Err(InvalidRule(format!(
+                "the rule for {} goes through the proxy, which resolves the name: `private` has no meaning there",
+                raw.host
+            )));
+        }
+        Ok(Self { scope, private: raw.private, via: raw.via, ca_file: raw.ca_file })
+    }
+}
+
+/// One rule of a remit: requests that will be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HttpPermit {
+    /// The requests.
+    pub scope: HttpScope,
+    /// Private ranges that the name may resolve to.
+    pub private: Vec<IpNet>,
+    /// How requests leave.
+    pub via: Via,
+    /// Certificates that are trusted for this rule.
+    pub ca_file: Option<std::path::PathBuf>,
+    /// The secret that is added, by the name and the path.
+    pub secret: Option<super::secrets::BoundSecret>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn hosts_match_by_label() {
+        fn check(pattern: &str, host: &str, expect: bool) {
+            assert_eq!(pattern.parse::<HostPattern>().unwrap().matches(host), expect, "{pattern} {host}");
+        }
+        check("a.example.com", "a.example.com", true);
+        check("*.example.com", "a.example.com", true);
+        check("*.example.com", "example.com", false);
+        check("*.example.com", "a.b.example.com", false);
+        check("*.example.com", "evil-example.com", false);
+        check("*.example.com", ".example.com", false);
+        check("**.example.com", "a.b.example.com", true);
+        check("**.example.com", "notexample.com", false);
+        check("a.example.com", "a.example.com.evil", false);
+    }
+
+    #[test]
+    fn bad_hosts_are_refused() {
+        for bad in [
+            "",
+            "*",
+            "*.com",
+            "**.com",
+            "A.example",
+            "a..b",
+            "a.",
+            "10.0.0.1",
+            "192.168.1.*",
+            "a.0x7f",
+            "x/y",
+            "é.fr",
+            "[::1]",
+        ] {
+            assert!(bad.parse::<HostPattern>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn paths_match_by_whole_segment() {
+        fn check(prefix: &str, path: &str, expect: bool) {
+            assert_eq!(prefix.parse::<PathPrefix>().unwrap().matches(path), expect, "{prefix} {path}");
+        }
+        check("/v1", "/v1", true);
+        check("/v1", "/v1/x", true);
+        check("/v1/", "/v1/x", true);
+        check("/v1", "/v1x", false);
+        check("/", "/anything", true);
+        for bad in [
+            "v1", "/v1/../x", "/a//b", "/%2e%2e/", "/a%2Fb", "/a\\b", "/a b", "/..;/x", "/a%zz", "/a?b", "/é",
+        ] {
+            assert!(check_path(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    fn host() -> impl Strategy<Value = HostPattern> {
+        (prop_oneof![Just(""), Just("*."), Just("**.")], prop::collection::vec("[ab]", 2..4))
+            .prop_map(|(prefix, labels)| format!("{prefix}{}", labels.join(".")).parse().unwrap())
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        prop::collection::vec("[xy]{1,2}", 0..3).prop_map(|segments| format!("/{}", segments.join("/")))
+    }
+
+    fn scope() -> impl Strategy<Value = HttpScope> {
+        let methods = prop::collection::btree_set(prop_oneof![Just(Method::Get), Just(Method::Post)], 1..3);
+        let paths = prop::collection::btree_set(path().prop_map(|p| p.parse().unwrap()), 1..3);
+        (host(), 1..3u16, methods, paths).prop_map(|(host, port, methods, paths)| HttpScope {
+            scheme: Scheme::Https,
+            host,
+            port,
+            methods,
+            paths,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_covers_matches_no_less(
+            outer in scope(),
+            inner in scope(),
+            labels in prop::collection::vec("[ab]", 1..5),
+            port in 1..3u16,
+            method in prop_oneof![Just(Method::Get), Just(Method::Post)],
+            path in path(),
+        ) {
+            let target = HttpTarget { scheme: Scheme::Https, host: labels.join("."), port, method, path };
+            if outer.covers(&inner) && inner.matches(&target) {
+                prop_assert!(outer.matches(&target));
+            }
+            prop_assert!(outer.covers(&outer));
+        }
+    }
+}

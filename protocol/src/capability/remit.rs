@@ -1,0 +1,487 @@
+//! The one way to a remit: a grant that request and ceiling both cover.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{
+    Ceiling, Denial, Grant, Requests, Side,
+    exec::{self, ExecPermit},
+    files::{FilesGrant, FilesPermit},
+    http::HttpPermit,
+    secrets::{BoundSecret, HttpPlacement, SecretCeiling, SecretUse},
+    ssh::{SshLogin, SshPermit, SshPlace},
+};
+use crate::{ComponentName, Digest, Limits, ProjectName, SecretName, SecretPath};
+
+/// For whom a remit is computed: ceilings name components and projects.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The verified component's name.
+    pub component: &'a ComponentName,
+    /// The project of the execution.
+    pub project: &'a ProjectName,
+}
+
+/// Exactly what one run of one step may do. Made before the sandbox exists; nothing can widen it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Remit {
+    http: Vec<HttpPermit>,
+    exec: Vec<ExecPermit>,
+    ssh: Option<SshPermit>,
+    files: FilesPermit,
+    reveal: Vec<BoundSecret>,
+    limits: Limits,
+}
+
+impl Remit {
+    /// Computes the remit, or says everything that is lacking.
+    ///
+    /// `asked` are the manifest's limits and `secrets` the job's binding of names to paths. For SSH, `secrets` may bind
+    /// a name to several paths: a node attribute chooses among them.
+    pub fn compute(
+        subject: Subject<'_>,
+        requests: &Requests,
+        asked: Limits,
+        grant: &Grant,
+        secrets: &BTreeMap<SecretName, Vec<SecretPath>>,
+        ceiling: &Ceiling,
+    ) -> Result<Self, Vec<Denial>> {
+        let mut denials = covered_by_request(requests, grant).err().unwrap_or_default();
+        let limits = asked.lowered(&grant.limits).least(ceiling.limits.or_most());
+        let mut remit = Self {
+            http: vec![],
+            exec: vec![],
+            ssh: None,
+            files: FilesPermit::default(),
+            reveal: vec![],
+            limits,
+        };
+        let context = Context { subject, secrets, ceiling };
+        context.http(grant, &mut remit, &mut denials);
+        context.exec(grant, &mut remit, &mut denials);
+        context.ssh(grant, &mut remit, &mut denials);
+        context.files(grant, &mut remit, &mut denials);
+        context.reveal(grant, &mut remit, &mut denials);
+        if denials.is_empty() { Ok(remit) } else { Err(denials) }
+    }
+
+    /// The rules for HTTP.
+    pub fn http(&self) -> &[HttpPermit] {
+        &self.http
+    }
+
+    /// The programs.
+    pub fn exec(&self) -> &[ExecPermit] {
+        &self.exec
+    }
+
+    /// SSH to the node, if given.
+    pub fn ssh(&self) -> Option<&SshPermit> {
+        self.ssh.as_ref()
+    }
+
+    /// Scratch directory and named paths.
+    pub fn files(&self) -> &FilesPermit {
+        &self.files
+    }
+
+    /// The secrets whose value the component may see.
+    pub fn reveal(&self) -> &[BoundSecret] {
+        &self.reveal
+    }
+
+    /// The limits: the least of manifest, grant and ceiling.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Every secret that this remit can use: what redaction has to know.
+    pub fn secrets(&self) -> Vec<&BoundSecret> {
+        let http = self.http.iter().filter_map(|permit| permit.secret.as_ref());
+        let exec = self.exec.iter().filter_map(|permit| permit.secret.as_ref().map(|(_, secret)| secret));
+        let ssh = self.ssh.iter().flat_map(|permit| permit.secrets.iter().map(|login| &login.secret));
+        let mut all: Vec<_> = http.chain(exec).chain(ssh).chain(&self.reveal).collect();
+        all.sort_by(|a, b| a.path.cmp(&b.path));
+        all.dedup_by(|a, b| a.path == b.path);
+        all
+    }
+
+    /// Identifies the remit in every record.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+/// Refuses what `grant` gives and the manifest does not ask for. Checked at save, and again by [`Remit::compute`].
+pub fn covered_by_request(requests: &Requests, grant: &Grant) -> Result<(), Vec<Denial>> {
+    let mut denials = Vec::new();
+    let mut check = |covered: bool, permission: String, remedy: String| {
+        if !covered {
+            denials.push(Denial { permission, side: Side::Request, remedy });
+        }
+    };
+    for given in &grant.http {
+        let covered = requests.http.iter().any(|asked| asked.covers(given));
+        check(covered, given.scope.to_string(), http_lines("[[http]]", given));
+    }
+    for given in &grant.exec {
+        let covered = requests.exec.iter().any(|asked| asked.covers(given));
+        check(covered, format!("exec {}", given.program), format!("[[exec]]\nprogram = {:?}", given.program));
+    }
+    for given in &grant.ssh {
+        let covered = requests.ssh.iter().any(|asked| asked.covers(given));
+        check(covered, "ssh to the node".to_owned(), "[[ssh]]\ntarget = \"node\"".to_owned());
+    }
+    for given in &grant.files {
+        let covered = requests.files.iter().any(|asked| asked.covers(given));
+        match given {
+            FilesGrant::Scratch => {
+                check(covered, "a scratch directory".into(), "[[files]]\nscratch = true".into())
+            }
+            FilesGrant::Named(name) => {
+                check(covered, format!("files {name}"), format!("[[files]]\nname = {name:?}"));
+            }
+        }
+    }
+    for given in &grant.reveal {
+        let covered = requests.reveal.contains(given);
+        check(covered, format!("reveal {}", given.name), format!("[[reveal]]\nname = \"{}\"", given.name));
+    }
+    if denials.is_empty() { Ok(()) } else { Err(denials) }
+}
+
+fn quoted<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| format!("\"{item}\"")).collect::<Vec<_>>().join(", ")
+}
+
+fn http_lines(header: &str, given: &super::http::HttpGrant) -> String {
+    let scope = &given.scope;
+    format!(
+        "{header}\n{}host = \"{}\"\nport = {}\nmethods = [{}]\npaths = [{}]",
+        if scope.scheme == super::http::Scheme::Http { "scheme = \"http\"\n" } else { "" },
+        scope.host,
+        scope.port,
+        quoted(scope.methods.iter().map(|method| method.as_str())),
+        quoted(scope.paths.iter().map(|path| path.as_str())),
+    )
+}
+
+struct Context<'a> {
+    subject: Subject<'a>,
+    secrets: &'a BTreeMap<SecretName, Vec<SecretPath>>,
+    ceiling: &'a Ceiling,
+}
+
+impl Context<'_> {
+    fn http(&self, grant: &Grant, remit: &mut Remit, denials: &mut Vec<Denial>) {
+        for given in &grant.http {
+            let Some(ceiling) = self.ceiling.http.iter().find(|ceiling| ceiling.scope.covers(&given.scope))
+            else {
+                denials.push(Denial {
+                    permission: given.scope.to_string(),
+                    side: Side::Ceiling,
+                    remedy: http_lines("[[ceiling.http]]", given),
+                });
+                continue;
+            };
+            let secret = match &given.secret {
+                None => None,
+                Some(wanted) => {
+                    let host = given.scope.host.exact().unwrap_or_default();
+                    let placed = |rule: &SecretCeiling| rule.hosts.iter().any(|named| named == host);
+                    let places = format!("hosts = [\"{host}\"]");
+                    match self.one_secret(&wanted.name, wanted.placement.kind(), placed, &places, denials) {
+                        Some(path) => Some(bound(&wanted.name, path, Some(wanted.placement.clone()))),
+                        None => continue,
+                    }
+                }
+            };
+            remit.http.push(HttpPermit {
+                scope: given.scope.clone(),
+                private: if given.private { ceiling.private.clone() } else { Vec::new() },
+                via: ceiling.via,
+                ca_file: ceiling.ca_file.clone(),
+                secret,
+            });
+        }
+    }
+
+    fn exec(&self, grant: &Grant, remit: &mut Remit, denials: &mut Vec<Denial>) {
+        for given in &grant.exec {
+            let fits = |args: &[exec::ArgPattern]| {
+                given.args.as_ref().is_none_or(|wanted| exec::covers_all(args, wanted))
+            };
+            let ceilings: Vec<_> =
+                self.ceiling.exec.iter().filter(|c| c.program == given.program && fits(&c.args)).collect();
+            if ceilings.is_empty() {
+                let args = given.args.iter().flatten();
+                denials.push(Denial {
+                    permission: format!("exec {}", given.program),
+                    side: Side::Ceiling,
+                    remedy: format!(
+                        "[[ceiling.exec]]\nprogram = {:?}\npath = \"/usr/bin/{}\"\nargs = [{}]",
+                        given.program,
+                        given.program,
+                        quoted(args)
+                    ),
+                });
+                continue;
+            }
+            let secret = match &given.secret {
+                None => None,
+                Some(wanted) => {
+                    let placed = |rule: &SecretCeiling| rule.programs.contains(&given.program);
+                    let places = format!("programs = [\"{}\"]", given.program);
+                    match self.one_secret(&wanted.name, SecretUse::Env, placed, &places, denials) {
+                        Some(path) => Some((wanted.env.clone(), bound(&wanted.name, path, None))),
+                        None => continue,
+                    }
+                }
+            };
+            for ceiling in ceilings {
+                remit.exec.push(ExecPermit {
+                    program: given.program.clone(),
+                    path: ceiling.path.clone(),
+                    args: std::iter::once(ceiling.args.clone()).chain(given.args.clone()).collect(),
+                    cwd: ceiling.cwd.clone(),
+                    env: ceiling.env.clone(),
+                    secret: secret.clone(),
+                });
+            }
+        }
+    }
+
+    fn ssh(&self, grant: &Grant, remit: &mut Remit, denials: &mut Vec<Denial>) {
+        for given in &grant.ssh {
+            if self.ceiling.ssh.is_empty() {
+                denials.push(Denial {
+                    permission: "ssh to the node".to_owned(),
+                    side: Side::Ceiling,
+                    remedy: "[[ceiling.ssh]]\naddresses = [\"10.20.0.0/16\"]\nusers = [\"deploy\"]\nknown_hosts = \"known_hosts\""
+                        .to_owned(),
+                });
+                continue;
+            }
+            let mut logins = Vec::new();
+            if let Some(wanted) = &given.secret {
+                let paths = self.paths(&wanted.name, denials);
+                for path in paths {
+                    let rules = self.rules(path, wanted.usage).collect::<Vec<_>>();
+                    if rules.is_empty() {
+                        denials.push(self.secret_denial(path, wanted.usage, "users = [\"deploy\"]"));
+                        continue;
+                    }
+                    logins.push(SshLogin {
+                        secret: bound(&wanted.name, path, None),
+                        users: rules.into_iter().flat_map(|rule| rule.users.clone()).collect(),
+                    });
+                }
+            }
+            let places = self.ceiling.ssh.iter().map(|place| SshPlace {
+                addresses: place.addresses.clone(),
+                port: place.port,
+                users: place.users.clone(),
+                known_hosts: place.known_hosts.clone(),
+            });
+            remit.ssh = Some(SshPermit {
+                places: places.collect(),
+                usage: given.secret.as_ref().map(|secret| secret.usage),
+                secrets: logins,
+            });
+        }
+    }
+
+    fn files(&self, grant: &Grant, remit: &mut Remit, denials: &mut Vec<Denial>) {
+        for given in &grant.files {
+            match given {
+                FilesGrant::Scratch => remit.files.scratch = true,
+                FilesGrant::Named(name) => match self.ceiling.files.iter().find(|file| file.name == *name) {
+                    Some(file) => remit.files.named.push((name.clone(), file.path.clone())),
+                    None => denials.push(Denial {
+                        permission: format!("files {name}"),
+                        side: Side::Ceiling,
+                        remedy: format!("[[ceiling.files]]\nname = {name:?}\npath = \"/…\"\nmode = \"ro\""),
+                    }),
+                },
+            }
+        }
+    }
+
+    fn reveal(&self, grant: &Grant, remit: &mut Remit, denials: &mut Vec<Denial>) {
+        for given in &grant.reveal {
+            if let Some(path) = self.one_secret(&given.name, SecretUse::Reveal, |_| true, "", denials) {
+                remit.reveal.push(bound(&given.name, path, None));
+            }
+        }
+    }
+
+    /// The paths that the job binds `name` to; says so if there is none.
+    fn paths(&self, name: &SecretName, denials: &mut Vec<Denial>) -> &[SecretPath] {
+        let paths = self.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
+        if paths.is_empty() {
+            denials.push(Denial {
+                permission: format!("the secret {name}"),
+                side: Side::Grant,
+                remedy: format!("secrets: {{ {name}: keys/… }}"),
+            });
+        }
+        paths
+    }
+
+    /// The owner's rules for a secret used in this way by this component in this project.
+    fn rules<'b>(
+        &'b self,
+        path: &'b SecretPath,
+        usage: SecretUse,
+    ) -> impl Iterator<Item = &'b SecretCeiling> {
+        self.ceiling.secrets.iter().filter(move |rule| {
+            rule.path == *path
+                && rule.usage == usage
+                && rule.components.as_ref().is_none_or(|named| named.contains(self.subject.component))
+                && rule.projects.as_ref().is_none_or(|named| named.contains(self.subject.project))
+        })
+    }
+
+    /// The one path that `name` is bound to, if the owner lets it be used so at the place that `placed` looks for.
+    fn one_secret(
+        &self,
+        name: &SecretName,
+        usage: SecretUse,
+        placed: impl Fn(&SecretCeiling) -> bool,
+        places: &str,
+        denials: &mut Vec<Denial>,
+    ) -> Option<&SecretPath> {
+        let path = match self.paths(name, denials) {
+            [] => return None,
+            [path] => path,
+            [_, ..] => {
+                denials.push(Denial {
+                    permission: format!("the secret {name}, bound to several paths"),
+                    side: Side::Grant,
+                    remedy: format!(
+                        "secrets: {{ {name}: keys/… }}   # one path; only ssh chooses among several"
+                    ),
+                });
+                return None;
+            }
+        };
+        if self.rules(path, usage).any(placed) {
+            return Some(path);
+        }
+        denials.push(self.secret_denial(path, usage, places));
+        None
+    }
+
+    fn secret_denial(&self, path: &SecretPath, usage: SecretUse, places: &str) -> Denial {
+        Denial {
+            permission: format!("the secret {path} as {}", usage.as_str()),
+            side: Side::Ceiling,
+            remedy: format!(
+                "[[ceiling.secrets]]\npath = \"{path}\"\nuse = \"{}\"\n{places}{}components = [\"{}\"]",
+                usage.as_str(),
+                if places.is_empty() { "" } else { "\n" },
+                self.subject.component
+            ),
+        }
+    }
+}
+
+fn bound(name: &SecretName, path: &SecretPath, placement: Option<HttpPlacement>) -> BoundSecret {
+    BoundSecret { name: name.clone(), path: path.clone(), placement }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::limits::LimitsPart;
+
+    fn compute(
+        requests: serde_json::Value,
+        grant: serde_json::Value,
+        ceiling: Ceiling,
+    ) -> Result<Remit, Vec<Denial>> {
+        let secrets =
+            BTreeMap::from([(SecretName::new("token").unwrap(), vec![SecretPath::new("keys/t").unwrap()])]);
+        Remit::compute(
+            Subject {
+                component: &ComponentName::new("acme/x").unwrap(),
+                project: &ProjectName::new("ops").unwrap(),
+            },
+            &serde_json::from_value(requests).unwrap(),
+            Limits::default(),
+            &serde_json::from_value(grant).unwrap(),
+            &secrets,
+            &ceiling,
+        )
+    }
+
+    fn ceiling(http: serde_json::Value, secrets: serde_json::Value) -> Ceiling {
+        Ceiling {
+            http: serde_json::from_value(http).unwrap(),
+            secrets: serde_json::from_value(secrets).unwrap(),
+            ..Ceiling::default()
+        }
+    }
+
+    #[test]
+    fn each_side_can_refuse() {
+        let rule = json!([{"host": "a.example", "methods": ["GET"], "paths": ["/v1"]}]);
+        let wide = json!([{"host": "a.example", "methods": ["GET", "POST"], "paths": ["/"]}]);
+        let side = |result: Result<Remit, Vec<Denial>>| result.err().map(|denials| denials[0].side);
+        let request = json!({"http": rule});
+        assert_eq!(
+            side(compute(request.clone(), json!({"http": rule}), ceiling(wide.clone(), json!([])))),
+            None
+        );
+        assert_eq!(
+            side(compute(request.clone(), json!({"http": wide}), ceiling(wide, json!([])))),
+            Some(Side::Request)
+        );
+        assert_eq!(side(compute(request, json!({"http": rule}), Ceiling::default())), Some(Side::Ceiling));
+    }
+
+    #[test]
+    fn a_secret_goes_only_where_the_owner_named_it() {
+        let rule = json!([{"host": "a.example", "methods": ["GET"], "paths": ["/"],
+                           "secret": {"name": "token", "use": "bearer"}}]);
+        let plain = json!([{"host": "a.example", "methods": ["GET"], "paths": ["/"]}]);
+        let check = |secrets: serde_json::Value, expect: bool| {
+            let found = compute(
+                json!({"http": rule}),
+                json!({"http": rule}),
+                ceiling(plain.clone(), secrets.clone()),
+            );
+            assert_eq!(found.is_ok(), expect, "{secrets}: {found:?}");
+        };
+        check(json!([]), false);
+        check(json!([{"path": "keys/t", "use": "bearer", "hosts": ["a.example"]}]), true);
+        check(json!([{"path": "keys/t", "use": "basic", "hosts": ["a.example"]}]), false);
+        check(json!([{"path": "keys/t", "use": "bearer", "hosts": ["b.example"]}]), false);
+        check(json!([{"path": "keys/u", "use": "bearer", "hosts": ["a.example"]}]), false);
+        check(
+            json!([{"path": "keys/t", "use": "bearer", "hosts": ["a.example"], "components": ["acme/y"]}]),
+            false,
+        );
+        check(
+            json!([{"path": "keys/t", "use": "bearer", "hosts": ["a.example"], "projects": ["ops"]}]),
+            true,
+        );
+        check(
+            json!([{"path": "keys/t", "use": "bearer", "hosts": ["a.example"], "projects": ["dev"]}]),
+            false,
+        );
+    }
+
+    #[test]
+    fn limits_are_the_least_of_three() {
+        let grant = json!({"limits": {"memory": "16MiB"}});
+        let limits = LimitsPart { wall: Some("5s".parse().unwrap()), ..LimitsPart::default() };
+        let remit = compute(json!({}), grant, Ceiling { limits, ..Ceiling::default() }).unwrap();
+        assert_eq!(remit.limits().memory.to_string(), "16MiB");
+        assert_eq!(remit.limits().wall.to_string(), "5s");
+        assert_eq!(remit.limits().log, Limits::default().log);
+    }
+}

@@ -1,0 +1,554 @@
+//! Names and identifiers: one type each, parsed in the constructor, so that a wrong one cannot travel.
+//!
+//! Names are what people write; ids are made by the orchestrator. Both are plain text on the wire.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not a name or an id of the wanted kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a {kind}: {rule}")]
+pub struct InvalidId {
+    /// What was expected, in words ("step name").
+    pub kind: &'static str,
+    /// The rule that a value of this kind follows.
+    pub rule: &'static str,
+    /// What was found, cut to 80 characters.
+    pub text: String,
+}
+
+impl InvalidId {
+    fn new(kind: &'static str, rule: &'static str, text: &str) -> Self {
+        Self { kind, rule, text: text.chars().take(80).collect() }
+    }
+}
+
+/// Declares a text newtype with one check, and everything that callers expect of it.
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
+        pub struct $name(String);
+
+        impl $name {
+            #[doc = concat!("Parses a ", $kind, ": ", $rule, ".")]
+            pub fn new(text: impl Into<String>) -> Result<Self, InvalidId> {
+                let text = text.into();
+                let check: fn(&str) -> bool = $check;
+                if check(&text) { Ok(Self(text)) } else { Err(InvalidId::new($kind, $rule, &text)) }
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+    };
+}
+
+/// `[a-z][a-z0-9_]*`, at most 64 bytes: names that appear in expressions.
+fn is_identifier(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    text.len() <= 64
+        && bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// `[a-z0-9]([a-z0-9-]*[a-z0-9])?`, at most 63 bytes: a DNS-like label.
+fn is_label(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// `[a-z0-9]([a-z0-9._-]*[a-z0-9])?`, at most 63 bytes.
+fn is_slug(text: &str) -> bool {
+    let edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(|b| edge(b) || matches!(b, b'-' | b'_' | b'.'))
+        && text.bytes().next().is_some_and(edge)
+        && text.bytes().next_back().is_some_and(edge)
+}
+
+text_id!(
+    /// The name of a project.
+    ProjectName, "project name", "lower-case letters, digits and inner '-', at most 63", is_label
+);
+text_id!(
+    /// The name of a job inside its project.
+    JobName, "job name", "[a-z][a-z0-9_]*, at most 64", is_identifier
+);
+text_id!(
+    /// The name of a step inside its job.
+    StepName, "step name", "[a-z][a-z0-9_]*, at most 64", is_identifier
+);
+text_id!(
+    /// The name of an option of a job.
+    OptionName, "option name", "[a-z][a-z0-9_]*, at most 64", is_identifier
+);
+text_id!(
+    /// The name by which a step knows one of its secrets (`token`), never the secret's path.
+    SecretName, "secret name", "[a-z][a-z0-9_]*, at most 64", is_identifier
+);
+text_id!(
+    /// The name of a runner.
+    RunnerName, "runner name", "lower-case letters, digits and inner '-', '_', '.', at most 63", is_slug
+);
+text_id!(
+    /// A tag of a runner or of a node.
+    Tag, "tag", "1 to 64 printable characters without comma, space, '+', quotes or control characters",
+    |t| !t.is_empty() && t.len() <= 64
+        && t.chars().all(|c| !c.is_control() && !c.is_whitespace() && !matches!(c, ',' | '+' | '"' | '\''))
+);
+text_id!(
+    /// The name of a node, as its source gives it.
+    NodeName, "node name", "1 to 255 characters without control characters, not only spaces",
+    |t| !t.trim().is_empty() && t.len() <= 255 && !t.chars().any(char::is_control)
+);
+text_id!(
+    /// Where a secret is found at the runner: `keys/` and one or more segments. Only this name ever travels.
+    SecretPath, "secret path", "'keys/' and segments of letters, digits, '.', '_', '-', at most 255",
+    |t| t.len() <= 255 && t.strip_prefix("keys/").is_some_and(|rest| rest.split('/').all(|segment| {
+        !segment.is_empty() && segment != "." && segment != ".."
+            && segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    }))
+);
+text_id!(
+    /// A namespace of components: what a publisher may sign.
+    Namespace, "namespace", "lower-case letters, digits and inner '-', at most 63", is_label
+);
+
+/// What a component is called: `namespace/name`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
+pub struct ComponentName {
+    text: String,
+    slash: usize,
+}
+
+impl ComponentName {
+    /// Parses `namespace/name`, both labels of lower-case letters, digits and inner hyphens.
+    pub fn new(text: impl Into<String>) -> Result<Self, InvalidId> {
+        let text = text.into();
+        match text.split_once('/') {
+            Some((namespace, name)) if is_label(namespace) && is_label(name) => {
+                Ok(Self { slash: namespace.len(), text })
+            }
+            _ => Err(InvalidId::new(
+                "component name",
+                "namespace/name in lower-case letters, digits and inner '-'",
+                &text,
+            )),
+        }
+    }
+
+    /// The text, `namespace/name`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The part before the slash.
+    pub fn namespace(&self) -> &str {
+        &self.text[..self.slash]
+    }
+
+    /// The part after the slash.
+    pub fn name(&self) -> &str {
+        &self.text[self.slash + 1..]
+    }
+}
+
+impl fmt::Display for ComponentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for ComponentName {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for ComponentName {
+    type Error = InvalidId;
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        Self::new(text)
+    }
+}
+
+impl From<ComponentName> for String {
+    fn from(name: ComponentName) -> Self {
+        name.text
+    }
+}
+
+/// A component's version: SemVer without build metadata.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
+pub struct ComponentVersion(semver::Version);
+
+impl ComponentVersion {
+    /// Parses SemVer; build metadata (`+…`) is refused, because two versions that differ only there would be equal in rank.
+    pub fn new(text: &str) -> Result<Self, InvalidId> {
+        match semver::Version::parse(text) {
+            Ok(version) if version.build.is_empty() && text.len() <= 64 => Ok(Self(version)),
+            _ => {
+                Err(InvalidId::new("component version", "SemVer such as 1.4.2, without build metadata", text))
+            }
+        }
+    }
+
+    /// True for `1.0.0-rc.1` and the like, which a moving reference never selects.
+    pub fn is_prerelease(&self) -> bool {
+        !self.0.pre.is_empty()
+    }
+
+    /// Major, minor and patch number.
+    pub fn numbers(&self) -> (u64, u64, u64) {
+        (self.0.major, self.0.minor, self.0.patch)
+    }
+}
+
+impl fmt::Display for ComponentVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for ComponentVersion {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for ComponentVersion {
+    type Error = InvalidId;
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        Self::new(&text)
+    }
+}
+
+impl From<ComponentVersion> for String {
+    fn from(version: ComponentVersion) -> Self {
+        version.0.to_string()
+    }
+}
+
+/// What a job writes after `uses`: `namespace/name@1`, `@1.4` or `@1.4.2`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
+pub struct ComponentSelector {
+    name: ComponentName,
+    version: VersionSelector,
+}
+
+/// The version part of a [`ComponentSelector`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum VersionSelector {
+    /// `@1`: the newest release with this major number.
+    Major(u64),
+    /// `@1.4`: the newest release with these two numbers.
+    Minor(u64, u64),
+    /// `@1.4.2` or `@1.4.2-rc.1`: exactly this one.
+    Exact(ComponentVersion),
+}
+
+impl ComponentSelector {
+    const RULE: &str = "namespace/name@version, where version is 1, 1.4 or 1.4.2";
+
+    /// Parses `namespace/name@version`.
+    pub fn new(text: &str) -> Result<Self, InvalidId> {
+        let invalid = || InvalidId::new("component reference", Self::RULE, text);
+        let number = |digits: &str| -> Result<u64, InvalidId> {
+            let canonical = !digits.is_empty()
+                && digits.bytes().all(|b| b.is_ascii_digit())
+                && (digits == "0" || !digits.starts_with('0'));
+            if canonical { digits.parse().map_err(|_| invalid()) } else { Err(invalid()) }
+        };
+        let (name, version) = text.split_once('@').ok_or_else(invalid)?;
+        let name = ComponentName::new(name).map_err(|_| invalid())?;
+        let version = match version.split('.').collect::<Vec<_>>()[..] {
+            [major] => VersionSelector::Major(number(major)?),
+            [major, minor] => VersionSelector::Minor(number(major)?, number(minor)?),
+            _ => VersionSelector::Exact(ComponentVersion::new(version).map_err(|_| invalid())?),
+        };
+        Ok(Self { name, version })
+    }
+
+    /// The component's name.
+    pub fn name(&self) -> &ComponentName {
+        &self.name
+    }
+
+    /// The version part.
+    pub fn version(&self) -> &VersionSelector {
+        &self.version
+    }
+
+    /// True if this selects `version`. A pre-release is selected only when it is named exactly.
+    pub fn selects(&self, version: &ComponentVersion) -> bool {
+        let (major, minor, _) = version.numbers();
+        match &self.version {
+            VersionSelector::Major(wanted) => major == *wanted && !version.is_prerelease(),
+            VersionSelector::Minor(a, b) => (major, minor) == (*a, *b) && !version.is_prerelease(),
+            VersionSelector::Exact(wanted) => version == wanted,
+        }
+    }
+}
+
+impl fmt::Display for ComponentSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.version {
+            VersionSelector::Major(major) => write!(f, "{}@{major}", self.name),
+            VersionSelector::Minor(major, minor) => write!(f, "{}@{major}.{minor}", self.name),
+            VersionSelector::Exact(version) => write!(f, "{}@{version}", self.name),
+        }
+    }
+}
+
+impl FromStr for ComponentSelector {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for ComponentSelector {
+    type Error = InvalidId;
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        Self::new(&text)
+    }
+}
+
+impl From<ComponentSelector> for String {
+    fn from(selector: ComponentSelector) -> Self {
+        selector.to_string()
+    }
+}
+
+/// Declares an id that the orchestrator makes: a ULID, whose time and randomness the caller gives.
+macro_rules! ulid_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
+        pub struct $name(ulid::Ulid);
+
+        impl $name {
+            /// Makes an id from the time and 80 random bits (higher bits are ignored). Ids sort by time.
+            pub fn from_parts(now: crate::Timestamp, random: u128) -> Self {
+                Self(ulid::Ulid::from_parts(now.as_millis(), random))
+            }
+
+            /// The id as a number, for stores.
+            pub fn to_u128(self) -> u128 {
+                self.0.0
+            }
+
+            /// The id from a number that [`Self::to_u128`] gave.
+            pub fn from_u128(number: u128) -> Self {
+                Self(ulid::Ulid(number))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                match ulid::Ulid::from_string(text) {
+                    // Only the canonical spelling, so that one id has one text.
+                    Ok(id) if id.to_string() == text => Ok(Self(id)),
+                    _ => Err(InvalidId::new($kind, "26 characters of upper-case Crockford base 32", text)),
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.to_string()
+            }
+        }
+    };
+}
+
+ulid_id!(
+    /// One run of a job revision.
+    ExecutionId, "execution id"
+);
+ulid_id!(
+    /// One hand-out of one section to one runner.
+    AttemptId, "attempt id"
+);
+ulid_id!(
+    /// A runner, from its creation to its deletion; the name may be used again, the id never.
+    RunnerId, "runner id"
+);
+ulid_id!(
+    /// A one-use enrolment ticket.
+    TicketId, "ticket id"
+);
+ulid_id!(
+    /// An API token, without its secret part.
+    TokenId, "token id"
+);
+
+/// Declares a number with a meaning.
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = $inner))]
+        pub struct $name(pub $inner);
+
+        impl $name {
+            /// The number after this one.
+            #[must_use]
+            pub fn next(self) -> Self {
+                Self(self.0.saturating_add(1))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number_id!(
+    /// The fencing number of an attempt: each new attempt at a section has a higher one.
+    Epoch(u32)
+);
+number_id!(
+    /// A runner's session counter, kept durably on both sides. Unequal counters mean a cloned or restored runner.
+    Session(u64)
+);
+number_id!(
+    /// The place of a section in the plan of its execution.
+    SectionNumber(u32)
+);
+number_id!(
+    /// The place of a step in its job document.
+    StepIndex(u32)
+);
+number_id!(
+    /// The place of a node in its execution's node set.
+    NodeIndex(u32)
+);
+number_id!(
+    /// A revision of a job; saving a changed job makes the next one.
+    Revision(u32)
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_accept_what_their_rule_says() {
+        fn check<T: FromStr>(text: &str, expect: bool) {
+            assert_eq!(text.parse::<T>().is_ok(), expect, "{text:?}");
+        }
+        check::<StepName>("restart_2", true);
+        check::<StepName>("2restart", false);
+        check::<StepName>("restart-web", false);
+        check::<StepName>("", false);
+        check::<ProjectName>("ops-web", true);
+        check::<ProjectName>("-ops", false);
+        check::<SecretPath>("keys/prod/api-token", true);
+        check::<SecretPath>("keys/prod/../x", false);
+        check::<SecretPath>("keys/", false);
+        check::<SecretPath>("prod/x", false);
+        check::<ComponentName>("acme/restart-service", true);
+        check::<ComponentName>("acme", false);
+        check::<ComponentName>("acme/x/y", false);
+        check::<ComponentVersion>("1.4.2", true);
+        check::<ComponentVersion>("1.4.2+build", false);
+        check::<ComponentVersion>("1.4", false);
+        check::<NodeName>(" ", false);
+        check::<NodeName>("web 1", true);
+        check::<NodeName>("web\u{1b}[31m", false);
+    }
+
+    #[test]
+    fn selectors_choose_releases_only() {
+        fn check(selector: &str, version: &str, expect: bool) {
+            let selector = ComponentSelector::new(selector).unwrap();
+            assert_eq!(
+                selector.selects(&ComponentVersion::new(version).unwrap()),
+                expect,
+                "{selector} {version}"
+            );
+        }
+        check("a/b@1", "1.9.0", true);
+        check("a/b@1", "2.0.0", false);
+        check("a/b@1", "1.9.0-rc.1", false);
+        check("a/b@1.9.0-rc.1", "1.9.0-rc.1", true);
+        check("a/b@1.4", "1.4.9", true);
+        check("a/b@1.4", "1.40.0", false);
+        assert!(ComponentSelector::new("a/b@01").is_err());
+        assert!(ComponentSelector::new("a/b").is_err());
+        assert!(ComponentSelector::new("a/b@latest").is_err());
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = ExecutionId::from_parts(crate::Timestamp::from_millis(1_795_000_000_000), 7);
+        assert_eq!(id.to_string().parse::<ExecutionId>(), Ok(id));
+        assert!(id.to_string().to_lowercase().parse::<ExecutionId>().is_err());
+        assert_eq!(ExecutionId::from_u128(id.to_u128()), id);
+    }
+}
