@@ -153,7 +153,6 @@ text_id!(
 /// What a component is called: `namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
 pub struct ComponentName {
     text: String,
     slash: usize,
@@ -274,7 +273,6 @@ impl From<ComponentVersion> for String {
 /// What a job writes after `uses`: `namespace/name@1`, `@1.4` or `@1.4.2`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
 pub struct ComponentSelector {
     name: ComponentName,
     version: VersionSelector,

@@ -17,12 +17,17 @@ pub mod limits;
 pub mod manifest;
 pub mod node;
 pub mod operator;
+pub mod refusal;
 pub mod report;
 pub mod time;
+
+#[cfg(feature = "openapi")]
+mod schema;
 
 pub use digest::Digest;
 pub use ids::*;
 pub use limits::{Limits, Size};
+pub use refusal::RefusalCode;
 pub use report::Outcome;
 pub use time::{Span, Timestamp};
 

@@ -137,7 +137,7 @@ pub fn covered_by_request(requests: &Requests, grant: &Grant) -> Result<(), Vec<
         let covered = requests.files.iter().any(|asked| asked.covers(given));
         match given {
             FilesGrant::Scratch => {
-                check(covered, "a scratch directory".into(), "[[files]]\nscratch = true".into())
+                check(covered, "a scratch directory".into(), "[[files]]\nscratch = true".into());
             }
             FilesGrant::Named(name) => {
                 check(covered, format!("files {name}"), format!("[[files]]\nname = {name:?}"));
