@@ -1,2 +1,2 @@
-//! orchestrator.
+//! The program `remit-orchestrator`.
 fn main() {}

@@ -1,0 +1,10 @@
+//! The orchestrator: holds jobs, decides what runs where, records what happened.
+//!
+//! Read in this order: [`execution`] (the pure state machine and planner), [`store`] (the only SQL, blobs and logs),
+//! [`scheduler`] (sessions, matching, the reconciler).
+//!
+//! *Never here:* wasmtime, a job's secret. *Invariant:* nothing is acknowledged that is not committed.
+
+pub mod execution;
+pub mod scheduler;
+pub mod store;

@@ -1,0 +1,1 @@
+//! Who runs what, when: sessions of runners, matching, the reconciler.

@@ -1,0 +1,1 @@
+//! What lasts: projects, jobs, components, runners, tokens, executions, blobs and logs. The only SQL.
