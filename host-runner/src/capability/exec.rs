@@ -1,0 +1,1 @@
+//! `exec`: starting the programs that the remit names.

@@ -1,0 +1,1 @@
+//! `files`: the scratch directory and the named paths of the remit.

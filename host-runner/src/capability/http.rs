@@ -1,0 +1,1 @@
+//! `http`: the one door through which requests leave.

@@ -1,0 +1,1 @@
+//! `secrets`: showing a value to a component that may see it.

@@ -1,0 +1,1 @@
+//! `ssh`: running commands on the node.

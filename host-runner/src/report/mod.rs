@@ -1,0 +1,3 @@
+//! What leaves the runner about its work.
+
+pub mod redact;

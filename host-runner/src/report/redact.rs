@@ -1,0 +1,1 @@
+//! Taking known secret values out of everything that leaves.

@@ -1,0 +1,1 @@
+//! One step in one store: engine, state, limits.
