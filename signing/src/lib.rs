@@ -1,1 +1,23 @@
-//! signing.
+//! From bytes to belief: notes, keys, the trust policy, and the one way to a [`VerifiedComponent`].
+//!
+//! A *note* is a text of typed lines with the signatures of people under it ([`note`]); its lines hold digests of exact
+//! payload bytes ([`component`], [`job`], [`enrol`]). The owner of a runner says in a [`policy`] whose signatures count
+//! for what, and [`verify`] brings the two together. [`http`] signs and verifies requests between runner and
+//! orchestrator, [`ticket`] is how a runner first gets there.
+//!
+//! *Never here:* IO, a clock, randomness, async; time, seeds and nonces are arguments. *Invariant:* nothing is believed
+//! before it is verified, nothing is re-serialised in between, and what was verified is a value that only the check makes.
+
+pub mod component;
+pub mod job;
+pub mod key;
+pub mod note;
+pub mod policy;
+pub mod refusal;
+pub mod verify;
+pub mod wasm;
+
+pub use key::{KeyKind, KeyName, SigningKey, Vkey};
+pub use policy::TrustPolicy;
+pub use refusal::Refusal;
+pub use verify::{VerifiedComponent, VerifiedJob};
