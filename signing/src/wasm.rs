@@ -157,5 +157,5 @@ fn add(
 
 fn malformed(error: wasmparser::BinaryReaderError) -> InvalidWasm {
     let message = error.message().chars().take(200).collect();
-    InvalidWasm::Malformed { offset: error.offset() as u64, message }
+    InvalidWasm::Malformed { offset: error.offset(), message }
 }

@@ -251,7 +251,7 @@ fn publishers(root: &mut Table<'_, '_>, faults: &mut Faults<'_>, keys: &Keys) ->
                 publishers.insert(namespace, quorum);
             }
             Err(error) => {
-                faults.add(&at.span, error, "write the part before the slash of the components' names")
+                faults.add(&at.span, error, "write the part before the slash of the components' names");
             }
         }
     }
@@ -383,7 +383,7 @@ fn minimum(root: &mut Table<'_, '_>, faults: &mut Faults<'_>) -> BTreeMap<Compon
     let mut minimum = BTreeMap::new();
     for (name, version) in table.entries(faults) {
         let parsed_name = ComponentName::new(name.value).map_err(|error| {
-            faults.add(&name.span, error, "write it in quotes: \"namespace/name\" = \"1.4.0\"")
+            faults.add(&name.span, error, "write it in quotes: \"namespace/name\" = \"1.4.0\"");
         });
         let parsed = ComponentVersion::new(version.value)
             .map_err(|error| faults.add(&version.span, error, "write a version such as \"1.4.0\""));

@@ -181,7 +181,7 @@ fn check_manifest(bytes: &[u8], note: &ComponentNote) -> Result<Manifest, Refusa
 ///
 /// # Errors
 /// `E_KIND`, `E_IMPORTS` or `E_WORLD`.
-pub(crate) fn check_wasm(bytes: &[u8], manifest: &Manifest) -> Result<Interfaces, Refusal> {
+pub fn check_wasm(bytes: &[u8], manifest: &Manifest) -> Result<Interfaces, Refusal> {
     let interfaces =
         wasm::interfaces(bytes).map_err(|e| Refusal::new(RefusalCode::Kind, format_args!("It is {e}.")))?;
     let imports = |detail: String| Refusal::new(RefusalCode::Imports, detail);

@@ -10,7 +10,7 @@ mod signers;
 
 use remit_protocol::{Digest, RefusalCode, Timestamp, digest::Sized};
 
-pub use component::{VerifiedComponent, VerifiedRelease, component, release};
+pub use component::{VerifiedComponent, VerifiedRelease, check_wasm, component, release};
 pub use job::{VerifiedJob, job};
 pub use signers::Signer;
 
