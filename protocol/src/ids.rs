@@ -150,6 +150,26 @@ text_id!(
     Namespace, "namespace", "lower-case letters, digits and inner '-', at most 63", is_label
 );
 
+text_id!(
+    /// The name of a node source in its project.
+    SourceName, "source name", "lower-case letters, digits and inner '-', '_', '.', at most 63", is_slug
+);
+text_id!(
+    /// The name of an API token, for people.
+    TokenName, "token name", "lower-case letters, digits and inner '-', '_', '.', at most 63", is_slug
+);
+text_id!(
+    /// A key that makes a repeated trigger the same trigger.
+    IdempotencyKey, "idempotency key", "1 to 128 visible ASCII characters",
+    |t| !t.is_empty() && t.len() <= 128 && t.bytes().all(|b| b.is_ascii_graphic())
+);
+text_id!(
+    /// A few words for people; may be empty.
+    #[derive(Default)]
+    Description, "description", "at most 1000 bytes without control characters but line breaks",
+    |t| t.len() <= 1000 && !t.chars().any(|c| c.is_control() && c != '\n')
+);
+
 /// What a component is called: `namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

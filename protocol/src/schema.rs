@@ -15,4 +15,4 @@ macro_rules! text_schema {
     };
 }
 
-text_schema!(crate::ComponentName, crate::ComponentSelector, crate::Outcome);
+text_schema!(crate::ComponentName, crate::ComponentSelector, crate::Outcome, crate::operator::Place);

@@ -1,0 +1,154 @@
+//! Jobs and how they are begun.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    ExecutionId, IdempotencyKey, JobName, OptionName, ProjectName, Revision, StepName, Tag, Timestamp, digest,
+};
+
+/// What to do with a job file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ApplyMode {
+    /// Compile and save it.
+    #[default]
+    Save,
+    /// Compile and compare only.
+    Check,
+}
+
+/// A job file to be compiled and saved as the newest revision of the job that it names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Apply {
+    /// The YAML, exactly; at most [`crate::limits::MAX_JOB`] bytes.
+    pub source: String,
+    /// Save or only check.
+    #[serde(default)]
+    pub mode: ApplyMode,
+    /// Accept that a step may do more than in the newest revision.
+    #[serde(default)]
+    pub accept_wider: bool,
+    /// A `remit/job/v1` note on the document, for runners that want one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// What saving came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Change {
+    /// The job is new.
+    Created,
+    /// There is a new revision.
+    Updated,
+    /// The document is the same as before: no new revision.
+    Unchanged,
+    /// Nothing was saved, as asked.
+    Checked,
+}
+
+/// Something that a step may do from this revision on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Wider {
+    /// Which step.
+    pub step: StepName,
+    /// The permission in words.
+    pub permission: String,
+}
+
+/// The job is saved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Applied {
+    /// Its project.
+    pub project: ProjectName,
+    /// Its name.
+    pub job: JobName,
+    /// The newest revision; for a check the one that saving would make.
+    pub revision: Revision,
+    /// What happened.
+    pub change: Change,
+    /// Digest and length of the document.
+    pub digest: digest::Sized,
+    /// The compiled document.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub document: Value,
+    /// What steps may do that they could not before.
+    pub wider: Vec<Wider>,
+}
+
+/// A job as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobSummary {
+    /// Its project.
+    pub project: ProjectName,
+    /// Its name.
+    pub job: JobName,
+    /// `ops/web`, or empty.
+    pub group: String,
+    /// For people.
+    pub description: String,
+    /// The newest revision.
+    pub revision: Revision,
+    /// When that was saved.
+    pub saved: Timestamp,
+    /// Who saved it.
+    pub saved_by: String,
+}
+
+/// A job, whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobView {
+    /// Name and revision.
+    pub summary: JobSummary,
+    /// What its author wrote.
+    pub source: String,
+    /// Digest and length of the document.
+    pub digest: digest::Sized,
+    /// The compiled document.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub document: Value,
+    /// The note on it, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// A job to be run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Trigger {
+    /// Option values; what is left out has its default.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub options: BTreeMap<OptionName, Value>,
+    /// A node filter instead of the job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Runner tags instead of the job's, if it allows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_tags: Option<BTreeSet<Tag>>,
+    /// The same key in the same job means the same execution, for 24 hours at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// The execution that a trigger made, or had made before under the same key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Triggered {
+    /// The execution.
+    pub execution: ExecutionId,
+    /// False if the key was known and nothing new was begun.
+    pub created: bool,
+}

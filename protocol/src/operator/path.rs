@@ -1,0 +1,120 @@
+//! Every address of the operator API. Places in braces are filled with [`fill`].
+
+use std::fmt::Display;
+
+/// `GET` → [`super::Version`]; no token.
+pub const VERSION: &str = "/api/v1/version";
+/// `GET` → [`super::Health`]; no token.
+pub const HEALTH: &str = "/health";
+/// `GET` → Prometheus text; instance role `metrics` or `admin`.
+pub const METRICS: &str = "/metrics";
+/// `GET` → the OpenAPI document; no token.
+pub const OPENAPI: &str = "/api/v1/openapi.json";
+/// `GET` → [`super::TokenView`] of the token that asks.
+pub const WHOAMI: &str = "/api/v1/whoami";
+
+/// `GET` → `Page<`[`super::TokenView`]`>`; `POST` [`super::NewToken`] → [`super::TokenCreated`].
+pub const TOKENS: &str = "/api/v1/tokens";
+/// `DELETE`: revokes it.
+pub const TOKEN: &str = "/api/v1/tokens/{token}";
+
+/// `GET` → `Page<`[`super::Project`]`>`; `POST` [`super::NewProject`] → [`super::Project`].
+pub const PROJECTS: &str = "/api/v1/projects";
+/// `GET` → [`super::Project`].
+pub const PROJECT: &str = "/api/v1/projects/{project}";
+
+/// `GET` → `Page<`[`super::RunnerView`]`>`; `POST` [`super::NewRunner`] → [`super::TicketIssued`].
+pub const RUNNERS: &str = "/api/v1/runners";
+/// `GET` → [`super::RunnerView`]; `PATCH` [`super::EditRunner`] → [`super::RunnerView`]; `DELETE`.
+pub const RUNNER: &str = "/api/v1/runners/{runner}";
+/// `POST`: takes work again → [`super::RunnerView`].
+pub const RUNNER_ENABLE: &str = "/api/v1/runners/{runner}/enable";
+/// `POST`: gets no more work → [`super::RunnerView`].
+pub const RUNNER_DISABLE: &str = "/api/v1/runners/{runner}/disable";
+/// `POST`: a new one-use ticket; the runner's present key is good until it is used → [`super::TicketIssued`].
+pub const RUNNER_TICKET: &str = "/api/v1/runners/{runner}/ticket";
+
+/// `PUT` of raw bytes: stores them by the digest in the address → [`crate::digest::Sized`].
+pub const BLOB: &str = "/api/v1/blobs/{digest}";
+/// `GET` ([`super::ComponentQuery`]) → `Page<`[`super::ComponentSummary`]`>`; `POST` [`super::Publish`] → [`super::ComponentView`].
+pub const COMPONENTS: &str = "/api/v1/components";
+/// `GET` → [`super::ComponentView`].
+pub const COMPONENT: &str = "/api/v1/components/{namespace}/{name}/{version}";
+
+/// `GET` → `Page<`[`super::JobSummary`]`>`; `POST` [`super::Apply`] → [`super::Applied`].
+pub const JOBS: &str = "/api/v1/projects/{project}/jobs";
+/// `GET` → [`super::JobView`]; `DELETE`.
+pub const JOB: &str = "/api/v1/projects/{project}/jobs/{job}";
+/// `POST` [`super::Trigger`] → [`super::Triggered`].
+pub const JOB_EXECUTIONS: &str = "/api/v1/projects/{project}/jobs/{job}/executions";
+
+/// `GET` ([`super::ExecutionQuery`]) → `Page<`[`super::ExecutionSummary`]`>`.
+pub const EXECUTIONS: &str = "/api/v1/executions";
+/// `GET` → [`super::ExecutionView`].
+pub const EXECUTION: &str = "/api/v1/executions/{execution}";
+/// `GET` ([`super::NodesQuery`]) → `Page<`[`super::NodeResult`]`>`: a node step, node by node.
+pub const EXECUTION_NODES: &str = "/api/v1/executions/{execution}/steps/{step}/nodes";
+/// `GET` ([`super::LogQuery`]) → [`super::LogPage`].
+pub const EXECUTION_LOG: &str = "/api/v1/executions/{execution}/log";
+/// `GET` ([`super::EventsQuery`]) → server-sent events, each a [`super::LiveEvent`].
+pub const EXECUTION_EVENTS: &str = "/api/v1/executions/{execution}/events";
+/// `POST` [`super::Cancel`] → [`super::ExecutionSummary`].
+pub const EXECUTION_CANCEL: &str = "/api/v1/executions/{execution}/cancel";
+/// `POST` [`super::Decide`] → [`super::ExecutionSummary`]: what becomes of a held section.
+pub const EXECUTION_DECIDE: &str = "/api/v1/executions/{execution}/sections/{section}/decide";
+/// `GET` ([`super::QueueQuery`]) → `Page<`[`super::QueueEntry`]`>`: what waits, and why.
+pub const QUEUE: &str = "/api/v1/queue";
+
+/// `GET` ([`super::NodeQuery`]) → [`super::NodePage`]; `PUT` [`crate::node::NodeSet`] → [`super::SourceView`]: the nodes
+/// that people loaded, whole.
+pub const NODES: &str = "/api/v1/projects/{project}/nodes";
+/// `GET` → `Page<`[`super::SourceView`]`>`; `POST` [`super::NewSource`] → [`super::SourceView`].
+pub const SOURCES: &str = "/api/v1/projects/{project}/sources";
+/// `DELETE`.
+pub const SOURCE: &str = "/api/v1/projects/{project}/sources/{source}";
+/// `POST` → [`super::SourceView`]: asks its runner for the nodes anew.
+pub const SOURCE_REFRESH: &str = "/api/v1/projects/{project}/sources/{source}/refresh";
+
+/// The address `template` with its places filled in order; what would be read as another place is percent-encoded.
+pub fn fill(template: &str, values: &[&dyn Display]) -> String {
+    let mut filled = String::with_capacity(template.len() + 32);
+    let mut values = values.iter();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        filled.push_str(before);
+        let (_, behind) = after.split_once('}').unwrap_or((after, ""));
+        if let Some(value) = values.next() {
+            encode(&value.to_string(), &mut filled);
+        }
+        rest = behind;
+    }
+    filled.push_str(rest);
+    filled
+}
+
+/// Appends `text`, with everything but unreserved characters and `:` percent-encoded.
+fn encode(text: &str, into: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':') {
+            into.push(char::from(byte));
+        } else {
+            into.push_str(&format!("%{byte:02X}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_filled_in_order() {
+        fn check(template: &str, values: &[&dyn Display], expect: &str) {
+            assert_eq!(fill(template, values), expect);
+        }
+        check(VERSION, &[], "/api/v1/version");
+        check(JOB, &[&"ops", &"restart_web"], "/api/v1/projects/ops/jobs/restart_web");
+        check(RUNNER, &[&"a/b c"], "/api/v1/runners/a%2Fb%20c");
+        check(BLOB, &[&"sha256:00"], "/api/v1/blobs/sha256:00");
+    }
+}
