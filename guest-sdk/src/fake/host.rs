@@ -1,0 +1,249 @@
+//! The functions of `guest`, answered from the thread's fake.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::{Entry, HOST, Program, Scratch, Sent, State};
+use crate::{
+    Fail, Node, Refusal,
+    http::{Head, Request},
+    log::Level,
+    output::{Chunk, Exit},
+};
+
+#[track_caller]
+#[expect(clippy::panic, reason = "a unit test that calls a host without one is wrong, and has to see it")]
+fn with<T>(ask: impl FnOnce(&mut State) -> T) -> T {
+    HOST.with(|host| match host.borrow_mut().as_mut() {
+        Some(state) => ask(state),
+        None => {
+            panic!("a step needs a host: in a native test, call it inside of `remit_sdk::fake::Fake::run`")
+        }
+    })
+}
+
+/// A call that the test did not prepare.
+#[track_caller]
+#[expect(clippy::panic, reason = "a unit test has to see what it did not prepare")]
+fn unprepared(what: &str) -> ! {
+    panic!("the step asked for what the test did not prepare: {what}")
+}
+
+pub(crate) fn log(level: Level, message: &str, fields: Vec<(String, String)>) {
+    with(|state| state.log.push(Entry { level, message: message.to_owned(), fields }));
+}
+
+pub(crate) fn node() -> Option<Node> {
+    with(|state| state.node.clone())
+}
+
+pub(crate) fn execution() -> String {
+    with(|state| state.execution.clone())
+}
+
+pub(crate) fn step() -> String {
+    with(|state| state.step.clone())
+}
+
+pub(crate) fn attempt() -> u32 {
+    with(|state| state.attempt)
+}
+
+pub(crate) fn idempotency_key() -> String {
+    with(|state| match &state.node {
+        Some(node) => format!("{}-{}-{}", state.execution, state.step, node.name),
+        None => format!("{}-{}", state.execution, state.step),
+    })
+}
+
+pub(crate) fn progress(done: u64, total: u64) {
+    with(|state| state.progress.push((done, total)));
+}
+
+pub(crate) fn cancelled() -> bool {
+    with(|state| state.cancel_at.is_some_and(|at| state.slept >= at))
+}
+
+pub(crate) fn remaining() -> u64 {
+    with(|state| u64::try_from(state.wall.saturating_sub(state.slept).as_millis()).unwrap_or(u64::MAX))
+}
+
+pub(crate) fn sleep(milliseconds: u64) -> Result<(), Fail> {
+    with(|state| {
+        let wake = state.slept.saturating_add(Duration::from_millis(milliseconds));
+        let cancelled = state.cancel_at.filter(|at| *at <= wake);
+        state.slept = cancelled.unwrap_or(wake).max(state.slept);
+        cancelled.map_or(Ok(()), |_| Err(Fail::cancelled()))
+    })
+}
+
+pub(crate) fn emit(page: Vec<Node>) -> Result<(), Refusal> {
+    with(|state| {
+        if page.len() > 1000 {
+            return Err(Refusal::OverLimit("nodes of a page".to_owned()));
+        }
+        state.pages.push(page.len());
+        state.nodes.extend(page);
+        Ok(())
+    })
+}
+
+/// A program that is being played.
+#[derive(Debug)]
+struct Played {
+    chunks: VecDeque<Chunk>,
+    end: Result<Exit, Refusal>,
+}
+
+impl Played {
+    fn start(
+        kind: &str,
+        prepared: impl FnOnce(&mut State) -> &mut Vec<(Vec<String>, Program)>,
+        words: &[String],
+        stdin: &[u8],
+    ) -> Result<Self, Refusal> {
+        if cancelled() {
+            return Err(Refusal::Cancelled);
+        }
+        let found = with(|state| {
+            state.stdin.push(stdin.to_vec());
+            let prepared = prepared(state);
+            let at = prepared.iter().position(|(own, _)| own == words)?;
+            Some(prepared.remove(at).1)
+        });
+        let Some(program) = found else { unprepared(&format!("{kind} {words:?}")) };
+        program.start?;
+        Ok(Self { chunks: program.chunks.into(), end: program.end })
+    }
+
+    fn read(&mut self) -> Result<Option<Chunk>, Refusal> {
+        match (self.chunks.pop_front(), &self.end) {
+            (Some(chunk), _) => Ok(Some(chunk)),
+            (None, Ok(_)) => Ok(None),
+            (None, Err(refusal)) => Err(refusal.clone()),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Child(Played);
+
+impl Child {
+    pub(crate) fn start(program: &str, args: &[String], stdin: &[u8]) -> Result<Self, Refusal> {
+        let words: Vec<String> = std::iter::once(program.to_owned()).chain(args.iter().cloned()).collect();
+        Played::start("program", |state| &mut state.exec, &words, stdin).map(Self)
+    }
+
+    pub(crate) fn read(&mut self) -> Result<Option<Chunk>, Refusal> {
+        self.0.read()
+    }
+
+    pub(crate) fn wait(&mut self) -> Result<Exit, Refusal> {
+        self.0.end.clone()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Session(Played);
+
+impl Session {
+    pub(crate) fn start(argv: &[String], stdin: &[u8]) -> Result<Self, Refusal> {
+        if node().is_none() {
+            return Err(Refusal::Failed("there is no node: this is not a node step".to_owned()));
+        }
+        Played::start("ssh", |state| &mut state.ssh, argv, stdin).map(Self)
+    }
+
+    pub(crate) fn read(&mut self) -> Result<Option<Chunk>, Refusal> {
+        self.0.read()
+    }
+
+    pub(crate) fn wait(&mut self) -> Result<Exit, Refusal> {
+        self.0.end.clone()
+    }
+}
+
+pub(crate) fn reveal(name: &str) -> Result<String, Refusal> {
+    with(|state| state.secrets.get(name).cloned())
+        .ok_or_else(|| Refusal::Denied(format!("reveal of the secret {name}")))
+}
+
+#[derive(Debug)]
+pub(crate) struct File(VecDeque<u8>);
+
+impl File {
+    pub(crate) fn read(&mut self, max: u32) -> Result<Vec<u8>, Refusal> {
+        let max = (max as usize).min(64 << 10).min(self.0.len());
+        Ok(self.0.drain(..max).collect())
+    }
+}
+
+pub(crate) fn open(name: &str, path: &str) -> Result<File, Refusal> {
+    with(|state| {
+        let files = state.files.get(name).ok_or_else(|| Refusal::Denied(format!("files {name}")))?;
+        let bytes = files.get(path).ok_or_else(|| Refusal::Failed(format!("{path:?}: no such file")))?;
+        Ok(File(bytes.clone()))
+    })
+}
+
+pub(crate) fn entries(name: &str) -> Result<Vec<String>, Refusal> {
+    with(|state| {
+        let files = state.files.get(name).ok_or_else(|| Refusal::Denied(format!("files {name}")))?;
+        Ok(files.keys().cloned().collect())
+    })
+}
+
+pub(crate) fn scratch() -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    with(|state| {
+        state
+            .scratch
+            .get_or_insert_with(|| {
+                let number = NEXT.fetch_add(1, Ordering::Relaxed);
+                let path =
+                    std::env::temp_dir().join(format!("remit-scratch-{}-{number}", std::process::id()));
+                if let Err(error) = std::fs::create_dir_all(&path) {
+                    unprepared(&format!("the scratch directory {}: {error}", path.display()));
+                }
+                Scratch(path)
+            })
+            .0
+            .clone()
+    })
+}
+
+/// A body that is being read: in two pieces, so that a step which takes only the first shows it.
+#[derive(Debug)]
+pub(crate) struct Body(VecDeque<Vec<u8>>);
+
+impl Body {
+    pub(crate) fn read(&mut self) -> Result<Option<Vec<u8>>, Refusal> {
+        Ok(self.0.pop_front())
+    }
+}
+
+pub(crate) fn http(request: Request) -> Result<Head, Refusal> {
+    if cancelled() {
+        return Err(Refusal::Cancelled);
+    }
+    let url = request.url.to_string();
+    let place = format!("{} {url}", request.method);
+    let answer = with(|state| {
+        let at = state.http.iter().position(|(method, own, _)| *method == request.method && *own == url)?;
+        let (_, _, answer) = state.http.remove(at);
+        let Request { method, headers, body, .. } = request;
+        state.requests.push(Sent { method, url, headers, body });
+        Some(answer)
+    });
+    let Some(answer) = answer else { unprepared(&place) };
+    if let Some(refusal) = answer.refusal {
+        return Err(refusal);
+    }
+    let (first, second) = answer.body.split_at(answer.body.len() / 2);
+    let body = [first, second].into_iter().filter(|part| !part.is_empty()).map(<[u8]>::to_vec).collect();
+    Ok(Head { status: answer.status, headers: answer.headers, body: Body(body) })
+}

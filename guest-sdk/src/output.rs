@@ -1,0 +1,197 @@
+//! What a program or an SSH command writes, and how it ends: shared by [`crate::exec`] and [`crate::ssh`].
+
+use std::{collections::VecDeque, fmt};
+
+use crate::{Fail, Refusal, host, log::Level};
+
+/// A piece of output as it comes, at most 64 KiB; it may end in the middle of a line or a character.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chunk {
+    /// From standard output.
+    Stdout(Vec<u8>),
+    /// From standard error.
+    Stderr(Vec<u8>),
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// With this code.
+    Code(i32),
+    /// By a signal: its name without `SIG`, or its number where it has no common name.
+    Signal(String),
+}
+
+impl Exit {
+    /// True for code 0.
+    pub fn success(&self) -> bool {
+        *self == Self::Code(0)
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(name) => write!(f, "signal {name}"),
+        }
+    }
+}
+
+/// The end of what was written to one stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tail {
+    bytes: Vec<u8>,
+    total: u64,
+}
+
+impl Tail {
+    /// The kept bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The kept bytes as text, with U+FFFD for what is not UTF-8.
+    pub fn text(&self) -> String {
+        let cut = if self.truncated() {
+            // The cut may have gone through a character: what is left of it is dropped.
+            self.bytes.iter().take(3).take_while(|byte| *byte & 0xc0 == 0x80).count()
+        } else {
+            0
+        };
+        String::from_utf8_lossy(self.bytes.get(cut..).unwrap_or_default()).into_owned()
+    }
+
+    /// True if more was written than was kept.
+    pub fn truncated(&self) -> bool {
+        self.total > self.bytes.len() as u64
+    }
+}
+
+/// How it ended and the end of what it wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// How it ended.
+    pub exit: Exit,
+    /// The end of its standard output.
+    pub stdout: Tail,
+    /// The end of its standard error.
+    pub stderr: Tail,
+}
+
+impl Output {
+    /// This, or the failure of a program that did not end with code 0: with the end of standard error as a detail.
+    pub fn success(self) -> Result<Self, Fail> {
+        if self.exit.success() {
+            return Ok(self);
+        }
+        let fail = Fail::new(format!("ended with {}", self.exit));
+        let text = self.stderr.text();
+        let shown: Vec<char> = text.trim().chars().rev().take(500).collect();
+        let shown: String = shown.into_iter().rev().collect();
+        Err(if shown.is_empty() { fail } else { fail.with("stderr", shown) })
+    }
+}
+
+/// What a started program and a started SSH command have in common.
+pub(crate) trait Running {
+    fn read(&mut self) -> Result<Option<Chunk>, Refusal>;
+    fn wait(&mut self) -> Result<Exit, Refusal>;
+}
+
+/// Reads to the end; keeps the last `keep` bytes of each stream and, if asked, logs each line as it comes.
+pub(crate) fn collect(running: &mut impl Running, keep: usize, log: bool) -> Result<Output, Refusal> {
+    let mut streams = [Stream::new(Level::Info), Stream::new(Level::Warn)];
+    while let Some(chunk) = running.read()? {
+        let (at, bytes) = match chunk {
+            Chunk::Stdout(bytes) => (0, bytes),
+            Chunk::Stderr(bytes) => (1, bytes),
+        };
+        streams[at].keep(&bytes, keep);
+        if log {
+            streams[at].log(&bytes);
+        }
+    }
+    for stream in &mut streams {
+        stream.log_rest();
+    }
+    let exit = running.wait()?;
+    let [stdout, stderr] = streams.map(Stream::into_tail);
+    Ok(Output { exit, stdout, stderr })
+}
+
+/// Longest line of the log; a longer one becomes several.
+const LINE: usize = 16 << 10;
+
+struct Stream {
+    level: Level,
+    kept: VecDeque<u8>,
+    total: u64,
+    line: Vec<u8>,
+}
+
+impl Stream {
+    fn new(level: Level) -> Self {
+        Self { level, kept: VecDeque::new(), total: 0, line: Vec::new() }
+    }
+
+    fn keep(&mut self, bytes: &[u8], keep: usize) {
+        self.total += bytes.len() as u64;
+        let new = &bytes[bytes.len().saturating_sub(keep)..];
+        let old = (self.kept.len() + new.len()).saturating_sub(keep);
+        self.kept.drain(..old);
+        self.kept.extend(new);
+    }
+
+    fn log(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            while self.line.len() > LINE {
+                let rest = self.line.split_off(LINE);
+                self.log_rest();
+                self.line = rest;
+            }
+            if self.line.ends_with(b"\n") {
+                self.log_rest();
+            }
+        }
+    }
+
+    fn log_rest(&mut self) {
+        if self.line.is_empty() {
+            return;
+        }
+        let line = std::mem::take(&mut self.line);
+        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        host::log(self.level, &String::from_utf8_lossy(line), Vec::new());
+    }
+
+    fn into_tail(self) -> Tail {
+        Tail { bytes: self.kept.into(), total: self.total }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_kept() {
+        fn check(chunks: &[&str], keep: usize, text: &str, truncated: bool) {
+            let mut stream = Stream::new(Level::Info);
+            for chunk in chunks {
+                stream.keep(chunk.as_bytes(), keep);
+            }
+            let tail = stream.into_tail();
+            assert_eq!((tail.text().as_str(), tail.truncated()), (text, truncated), "{chunks:?}");
+        }
+        check(&[], 4, "", false);
+        check(&["ab", "cd"], 4, "abcd", false);
+        check(&["ab", "cde"], 4, "bcde", true);
+        check(&["abcdefg"], 4, "defg", true);
+        check(&["abc"], 0, "", true);
+        // Of the two bytes of `ü` only the second is kept: it is no character.
+        check(&["aüb"], 2, "b", true);
+    }
+}
