@@ -1,4 +1,6 @@
 //! What this room promises, from outside: the profile's negative cases, published vectors, and properties.
 
+#[cfg(test)]
 mod component;
+#[cfg(test)]
 mod support;
