@@ -34,6 +34,11 @@ impl KeyName {
         }
     }
 
+    /// A name that this room made up itself, out of characters that fit.
+    pub(crate) fn fixed(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -265,6 +270,11 @@ impl SigningKey {
     /// The public half with the name.
     pub fn vkey(&self) -> Vkey {
         self.public().named(self.name.clone())
+    }
+
+    /// The same key under another name, for as long as one signature takes.
+    pub(crate) fn renamed(&self, name: KeyName) -> Self {
+        Self::from_seed(name, self.key.as_bytes())
     }
 
     /// Signs bytes.

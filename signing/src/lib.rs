@@ -9,11 +9,14 @@
 //! before it is verified, nothing is re-serialised in between, and what was verified is a value that only the check makes.
 
 pub mod component;
+pub mod enrol;
+pub mod http;
 pub mod job;
 pub mod key;
 pub mod note;
 pub mod policy;
 pub mod refusal;
+pub mod ticket;
 pub mod verify;
 pub mod wasm;
 

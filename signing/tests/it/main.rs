@@ -3,4 +3,6 @@
 #[cfg(test)]
 mod component;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
 mod support;
