@@ -1,1 +1,0 @@
-//! Taking known secret values out of everything that leaves.
