@@ -5,6 +5,7 @@
 //! there are holders, one key under two names, a weak key. *Invariant:* thresholds count distinct holders; policy order
 //! never matters.
 
+mod memory;
 mod read;
 mod table;
 
@@ -15,6 +16,7 @@ use std::{
 
 use remit_protocol::{ComponentName, ComponentVersion, Digest, Namespace, ProjectName, Timestamp};
 
+pub use memory::TrustMemory;
 pub use table::PolicyFault;
 
 use crate::key::{KeyKind, KeyName, PublicKey, Vkey};

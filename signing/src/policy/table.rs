@@ -82,7 +82,7 @@ impl<'a, 'i> Table<'a, 'i> {
         let found = value.get_ref().type_str();
         faults.add(
             &value.span(),
-            format_args!("`{name}` of {} is a {found}", self.what),
+            format_args!("`{name}` of {} is of type {found}", self.what),
             format_args!("write {wanted}"),
         );
     }

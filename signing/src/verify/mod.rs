@@ -11,8 +11,8 @@ mod signers;
 use remit_protocol::{Digest, RefusalCode, Timestamp, digest::Sized};
 
 pub use component::{VerifiedComponent, VerifiedRelease, check_wasm, component, release};
-pub use job::{VerifiedJob, job};
-pub use signers::Signer;
+pub use job::{VerifiedJob, VerifiedJobNote, job, job_note};
+pub use signers::{Signer, known_signers};
 
 use crate::{Refusal, TrustPolicy, note::UnverifiedNote};
 

@@ -19,6 +19,12 @@ pub struct Signer {
     pub key: KeyName,
 }
 
+impl Signer {
+    fn of(key: &TrustedKey) -> Self {
+        Self { holder: key.holder.clone(), key: key.vkey.name().clone() }
+    }
+}
+
 /// The keys of the policy that have signed `note`, whatever they may sign.
 pub(super) fn known<'p>(
     note: &UnverifiedNote,
@@ -26,6 +32,16 @@ pub(super) fn known<'p>(
 ) -> Result<Vec<&'p TrustedKey>, Refusal> {
     let signed = note.signed_by(policy.keys().map(|key| &key.vkey))?;
     Ok(signed.into_iter().filter_map(|vkey| policy.key(vkey.name())).collect())
+}
+
+/// The keys of the policy that have signed `note`, by holder, each once.
+///
+/// # Errors
+/// `E_SIG` if a signature by a known key is wrong.
+pub fn known_signers(note: &UnverifiedNote, policy: &TrustPolicy) -> Result<Vec<Signer>, Refusal> {
+    let mut signers: Vec<Signer> = known(note, policy)?.into_iter().map(Signer::of).collect();
+    signers.sort();
+    Ok(signers)
 }
 
 fn holders<'p>(keys: impl Iterator<Item = &'p TrustedKey>) -> BTreeSet<&'p Holder> {
@@ -50,8 +66,7 @@ pub(super) fn enough(
     let found = holders(own.iter().copied().filter(counted));
     let needed = quorum.threshold as usize;
     if found.len() >= needed && needed > 0 {
-        let signer = |key: &TrustedKey| Signer { holder: key.holder.clone(), key: key.vkey.name().clone() };
-        return Ok(own.into_iter().filter(counted).map(signer).collect());
+        return Ok(own.into_iter().filter(counted).map(Signer::of).collect());
     }
     let reached = |keys: &BTreeSet<&Holder>| keys.len() >= needed;
     let names = |test: &dyn Fn(&TrustedKey) -> bool| {

@@ -5,4 +5,10 @@ mod component;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod job;
+#[cfg(test)]
+mod note;
+#[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod support;

@@ -4,6 +4,9 @@
 //! not encoded canonically is refused when it is read: with such keys one signature fits many messages, or one owner
 //! has several spellings of the same key.
 
+#[cfg(test)]
+mod vectors;
+
 use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -1,0 +1,72 @@
+//! What a person wants to know of a note: what it is, who signed, and whether the policy believes it.
+
+use std::fmt;
+
+use remit_protocol::{Digest, Timestamp};
+
+use crate::{
+    Refusal, TrustPolicy,
+    component::ComponentNote,
+    job::JobNote,
+    note::{NoteKind, UnverifiedNote},
+    verify::{self, Signer},
+};
+
+/// The result of looking at a note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoteCheck {
+    /// The digest of the note's text; absent if it is not a note.
+    pub identity: Option<Digest>,
+    /// What the note is about, such as `acme/hello@1.4.2`; a claim unless the verdict is good.
+    pub subject: Option<String>,
+    /// The keys of the policy that have signed it, whether or not they may; empty if a signature is wrong.
+    pub signers: Vec<Signer>,
+    /// Whether the policy believes the note. The payload that it names was not looked at.
+    pub verdict: Result<(), Refusal>,
+}
+
+/// Looks at the bytes of a note that should be of `kind`.
+pub fn note(bytes: &[u8], kind: NoteKind, policy: &TrustPolicy, now: Timestamp) -> NoteCheck {
+    let mut check = NoteCheck { identity: None, subject: None, signers: Vec::new(), verdict: Ok(()) };
+    let verdict = || -> Result<(), Refusal> {
+        check.identity = UnverifiedNote::parse(bytes).ok().map(|note| note.identity());
+        let note = UnverifiedNote::parse_as(kind, bytes)?;
+        check.subject = match kind {
+            NoteKind::Component => {
+                ComponentNote::parse(&note).ok().map(|note| format!("{}@{}", note.name, note.version))
+            }
+            NoteKind::Job => {
+                JobNote::parse(&note).ok().map(|note| format!("{} version {}", note.name, note.version))
+            }
+            NoteKind::Enrol | NoteKind::Enrolled => None,
+        };
+        check.signers = verify::known_signers(&note, policy)?;
+        match kind {
+            NoteKind::Component => verify::release(bytes, policy, now).map(|_| ()),
+            NoteKind::Job => verify::job_note(bytes, policy, now).map(|_| ()),
+            NoteKind::Enrol | NoteKind::Enrolled => Err(Refusal::syntax(
+                "Enrolment notes are for the two sides of an enrolment, not for a policy.",
+            )),
+        }
+    };
+    check.verdict = { verdict }();
+    check
+}
+
+impl fmt::Display for NoteCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(identity) = self.identity {
+            writeln!(f, "note       {identity}")?;
+        }
+        if let Some(subject) = &self.subject {
+            writeln!(f, "about      {subject}")?;
+        }
+        for signer in &self.signers {
+            writeln!(f, "signed by  {} with {}", signer.holder, signer.key)?;
+        }
+        match &self.verdict {
+            Ok(()) => writeln!(f, "believed"),
+            Err(refusal) => writeln!(f, "refused    {refusal}"),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Signed jobs, and what is remembered of them.
+
+use remit_protocol::digest::Sized;
+use remit_signing::{VerifiedJob, job::JobNote, note, policy::TrustMemory, verify};
+
+use crate::support::{at, key, now, policy, policy_and};
+
+const DOCUMENT: &[u8] = b"{\"v\":1}\n";
+
+fn job(version: u64, document: &[u8]) -> JobNote {
+    JobNote {
+        name: "ops/restart_web".parse().unwrap(),
+        version,
+        definition: Sized::of(document),
+        not_before: at("2026-11-20T00:00:00Z"),
+        expires: at("2027-02-20T00:00:00Z"),
+    }
+}
+
+fn signed(job: &JobNote, name: &str) -> Vec<u8> {
+    note::sign(&job.to_text(), &[&key(name)]).unwrap()
+}
+
+fn verified(version: u64, document: &[u8]) -> VerifiedJob {
+    verify::job(&signed(&job(version, document), "ops/dave"), document, &policy(), now()).unwrap()
+}
+
+#[test]
+fn an_authors_job_is_believed() {
+    let verified = verified(7, DOCUMENT);
+    assert_eq!(verified.document()[..], *DOCUMENT);
+    assert_eq!(verified.note().name.to_string(), "ops/restart_web");
+}
+
+#[test]
+fn a_job_is_refused_for_its_reason() {
+    fn check(change: impl FnOnce(&mut JobNote), signer: &str, lines: &str, expect: &str) {
+        let mut job = job(7, DOCUMENT);
+        change(&mut job);
+        let found = verify::job(&signed(&job, signer), DOCUMENT, &policy_and(lines), now());
+        assert_eq!(found.unwrap_err().code.code(), expect);
+    }
+    check(|_| {}, "acme/alice", "", "E_SCOPE");
+    check(|_| {}, "stranger", "", "E_THRESHOLD");
+    check(|j| j.name.project = "web".parse().unwrap(), "ops/dave", "", "E_SCOPE");
+    check(|j| j.definition.length += 1, "ops/dave", "", "E_LENGTH");
+    check(|j| j.definition.length = 1 << 40, "ops/dave", "", "E_LENGTH");
+    check(|j| j.definition.digest = Sized::of(b"x").digest, "ops/dave", "", "E_DIGEST");
+    check(|j| j.expires = at("2026-11-20T23:59:59Z"), "ops/dave", "", "E_WINDOW");
+    check(|j| j.expires = at("2027-11-20T00:00:00Z"), "ops/dave", "", "E_SYNTAX");
+    let revoked = format!("[revoked]\nkeys = [\"{}\"]", key("ops/dave").vkey());
+    check(|_| {}, "ops/dave", &revoked, "E_REVOKED_KEY");
+    let identity = verified(7, DOCUMENT).identity();
+    check(|_| {}, "ops/dave", &format!("[revoked]\nnotes = [\"{identity}\"]"), "E_REVOKED_NOTE");
+    // The document of a component note's kind is none of a job's.
+    let component = crate::support::Release::new().good();
+    let refused = verify::job(&component, DOCUMENT, &policy(), now()).unwrap_err();
+    assert_eq!(refused.code.code(), "E_SYNTAX");
+}
+
+#[test]
+fn jobs_do_not_go_back() {
+    let mut memory = TrustMemory::default();
+    let mut check = |version: u64, document: &[u8], expect: Option<&str>| {
+        let found = memory.accept_job(&verified(version, document));
+        assert_eq!(found.err().map(|r| r.code.code()), expect, "{version}");
+    };
+    check(7, DOCUMENT, None);
+    check(7, DOCUMENT, None);
+    check(7, b"{}", Some("E_ROLLBACK"));
+    check(6, DOCUMENT, Some("E_ROLLBACK"));
+    check(8, b"{}", None);
+    check(7, DOCUMENT, Some("E_ROLLBACK"));
+    let kept = serde_json::to_string(&memory).unwrap();
+    assert_eq!(serde_json::from_str::<TrustMemory>(&kept).unwrap(), memory);
+}
+
+#[test]
+fn revocations_outlive_the_file() {
+    let mut memory = TrustMemory::default();
+    let alice = key("acme/alice");
+    let before = policy_and(&format!("[revoked]\nkeys = [\"{}\"]", alice.vkey()));
+    assert!(memory.admit(before).unwrap().revokes(&alice.public()));
+    // The next version has forgotten it; the runner has not.
+    assert!(memory.admit(policy()).unwrap().revokes(&alice.public()));
+    let older = crate::support::policy_text().replace("version = 7", "version = 6");
+    let older = remit_signing::TrustPolicy::from_toml(&older).unwrap();
+    assert_eq!(memory.admit(older).unwrap_err().code.code(), "E_ROLLBACK");
+}
