@@ -5,6 +5,8 @@
 //!
 //! *Never here:* wasmtime, a job's secret. *Invariant:* nothing is acknowledged that is not committed.
 
+pub mod config;
 pub mod execution;
 pub mod scheduler;
 pub mod store;
+pub mod tls;
