@@ -1,4 +1,4 @@
-//! API tokens and what they may do. Deny by default: a token does what its list of roles says and nothing else.
+//! API tokens and what they may do. Deny by default: a token does what its role says and nothing else.
 
 use serde::{Deserialize, Serialize};
 
@@ -59,8 +59,8 @@ pub enum Access {
 pub struct NewToken {
     /// For people; it appears as `started_by` of executions.
     pub name: TokenName,
-    /// What it may do; at least one, at most 100.
-    pub access: Vec<Access>,
+    /// What it may do.
+    pub access: Access,
     /// How long it is good; absent: 90 days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<Span>,
@@ -85,16 +85,18 @@ pub struct TokenView {
     /// Its name.
     pub name: TokenName,
     /// What it may do.
-    pub access: Vec<Access>,
+    pub access: Access,
     /// When it was made.
     pub created: Timestamp,
-    /// The token that made it; absent for the first one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created_by: Option<TokenName>,
+    /// Who made it.
+    pub created_by: String,
     /// Good until; absent: until it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
     /// When it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Timestamp>,
+    /// When it was last used, to the minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
 }
