@@ -1,1 +1,18 @@
-//! What an execution is and how it moves: states, events, one transition table, the planner. Pure: no IO, no clock.
+//! What an execution is and how it moves.
+//!
+//! [`state`] holds the states and the events of executions, sections, attempts and nodes; [`transition`] the one table
+//! that says which event leads where; [`record`] what is kept; `live` an execution that has not ended, with the operations on it; `plan` what
+//! is due next; `recovery` what becomes of work whose runner is gone.
+//!
+//! *Never here:* IO, a clock, randomness, SQL. *Invariants:* G1 at most one start per epoch, G2 exactly one recorded
+//! outcome, G5 every non-final state leaves by a timer or a person, without the runner's help.
+
+pub mod record;
+pub mod state;
+pub mod transition;
+
+pub use record::{
+    AttemptRecord, Change, Decision, Happening, Head, NodeSelection, Place, Purpose, ResultLine,
+    SectionRecord, Work,
+};
+pub use state::{AttemptState, ExecutionState, Hold, NodeState, SectionState};

@@ -1,1 +1,75 @@
-//! What lasts: projects, jobs, components, runners, tokens, executions, blobs and logs. The only SQL.
+//! What lasts: projects, jobs, components, runners, tokens, nodes, executions; blobs by digest; logs.
+//!
+//! [`Store`] is by intent and in domain types: one method an intent, one transaction a method, no row leaves this room.
+//! One thread writes, in groups: what has gathered is one transaction and one fsync, and only then anybody hears of it.
+//! A few threads read. Nobody else knows SQL. A second back end joins by passing the suite in `conformance`.
+//!
+//! *Invariants:* G3 no answer before the commit; G4 no acknowledged log byte is lost; a full disk or a damaged file is
+//! an error, never a panic; a command that fails does not undo the others of its group.
+
+mod audit;
+pub mod blobs;
+mod components;
+mod database;
+mod executions;
+mod jobs;
+pub mod logs;
+mod nodes;
+mod projects;
+mod record;
+mod row;
+mod runners;
+mod tokens;
+
+#[cfg(test)]
+mod conformance;
+
+use std::path::Path;
+
+pub use audit::{AuditEntry, AuditFilter, NewAudit};
+pub use blobs::{BlobError, Blobs};
+pub use components::{Component, Published};
+pub use database::StoreError;
+pub use executions::*;
+pub use jobs::{Job, JobSummary, NewRevision, Saved};
+pub use logs::{LogError, LogFilter, LogPage, Logs};
+pub use nodes::{NewSource, Refreshed, Source, SourceKind, merge};
+pub use projects::Project;
+pub use record::{Commit, NewExecution};
+pub use runners::{Enrolment, NewRunner, NewTicket, Opening, Runner, RunnerChange, SessionFacts};
+pub use tokens::{NewToken, Role, Token};
+
+use database::Database;
+
+/// Everything that the orchestrator keeps, in one directory.
+#[derive(Debug)]
+pub struct Store {
+    db: Database,
+    blobs: Blobs,
+    logs: Logs,
+}
+
+impl Store {
+    /// Opens the store in `directory`, which is made if it is absent, and brings its tables up to date.
+    ///
+    /// Takes a few files and threads; call it before the service begins, not from within it.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(directory)
+            .map_err(|error| StoreError::unavailable("making the data directory", &error))?;
+        let logs = Logs::open(&directory.join("logs"))
+            .map_err(|error| StoreError::unavailable("opening the logs", &error))?;
+        let blobs = Blobs::open(&directory.join("blobs"))
+            .map_err(|error| StoreError::unavailable("opening the blobs", &error))?;
+        Ok(Self { db: Database::open(&directory.join("remit.db"))?, blobs, logs })
+    }
+
+    /// Bytes by digest: documents, node sets, components.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// Logs of attempts.
+    pub fn logs(&self) -> &Logs {
+        &self.logs
+    }
+}

@@ -1,0 +1,471 @@
+//! Executions: made once, moved by changes that the pure core decided, read in pages.
+
+use std::collections::BTreeMap;
+
+use remit_protocol::{
+    AttemptId, Digest, ExecutionId, JobName, NodeIndex, Outcome, ProjectName, Revision, StepIndex, Timestamp,
+    report::{StepEnded, Usage},
+};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value as Column};
+
+use super::{Store, StoreError, row};
+use crate::execution::{AttemptRecord, ExecutionState, Happening, Head, Purpose, SectionRecord};
+
+/// The largest page of any list.
+pub const MAX_PAGE: u32 = 1000;
+
+/// What makes a request repeatable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Chosen by the caller, unique in the project.
+    pub key: String,
+    /// Digest of the request: the same key with another request is a conflict.
+    pub request: Digest,
+}
+
+/// What making an execution came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It is new.
+    New,
+    /// The same request made this one before.
+    Before(ExecutionId),
+}
+
+/// An execution in a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExecutionSummary {
+    /// Its id; ids sort by time.
+    pub id: ExecutionId,
+    /// The project.
+    pub project: ProjectName,
+    /// The job.
+    pub job: JobName,
+    /// The job's revision.
+    pub revision: Revision,
+    /// Why it runs.
+    pub purpose: Purpose,
+    /// Its state.
+    pub state: ExecutionState,
+    /// Who or what began it.
+    pub started_by: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it began.
+    pub began: Option<Timestamp>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+}
+
+/// An execution with its parts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExecutionRecord {
+    /// Its id.
+    pub id: ExecutionId,
+    /// What it is of.
+    pub head: Head,
+    /// Its state.
+    pub state: ExecutionState,
+    /// Grows with every change: what is decided on an older one is refused.
+    pub version: u64,
+    /// The number of the last happening in its feed.
+    pub last_event: u64,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it began.
+    pub began: Option<Timestamp>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Its sections, by number.
+    pub sections: Vec<SectionRecord>,
+    /// Its attempts, the oldest first.
+    pub attempts: Vec<AttemptRecord>,
+    /// What steps have come to over all their nodes.
+    pub steps: BTreeMap<StepIndex, Outcome>,
+}
+
+/// Which executions are wanted; all that is given must hold.
+#[derive(Debug, Clone, Default)]
+pub struct ExecutionFilter {
+    /// Of this project.
+    pub project: Option<ProjectName>,
+    /// Of this job.
+    pub job: Option<JobName>,
+    /// In a state of this kind: `running`, `held`, `succeeded`, `refused` …
+    pub state: Option<String>,
+    /// Made at or after.
+    pub since: Option<Timestamp>,
+    /// Also those that refresh node sources.
+    pub sources: bool,
+    /// Only older ones than this: the last of the page before.
+    pub before: Option<ExecutionId>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// How a step ended, on one node if it is a node step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultRecord {
+    /// In which attempt.
+    pub attempt: AttemptId,
+    /// How it ended.
+    pub ended: StepEnded,
+}
+
+/// Which results are wanted; all that is given must hold. They come by node, then by step.
+#[derive(Debug, Clone, Default)]
+pub struct ResultFilter {
+    /// Of this step.
+    pub step: Option<StepIndex>,
+    /// Of this node.
+    pub node: Option<NodeIndex>,
+    /// Whose outcome is of this kind: `failed`, `refused` …
+    pub outcome: Option<String>,
+    /// True: only node steps' results; false: only workflow steps'.
+    pub per_node: Option<bool>,
+    /// Only what comes after this node and step: the last of the page before.
+    pub after: Option<(Option<NodeIndex>, StepIndex)>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A happening with its number in the feed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedEntry {
+    /// Its number.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: Happening,
+}
+
+fn read_summary(row: &Row<'_>) -> rusqlite::Result<ExecutionSummary> {
+    Ok(ExecutionSummary {
+        id: row::id(row, "id", ExecutionId::from_u128)?,
+        project: row::text(row, "project")?,
+        job: row::text(row, "job")?,
+        revision: Revision(row.get("job_revision")?),
+        purpose: row::json(row, "purpose")?,
+        state: row::text(row, "state")?,
+        started_by: row.get("started_by")?,
+        created: row::time(row, "created")?,
+        began: row::maybe_time(row, "began")?,
+        ended: row::maybe_time(row, "ended")?,
+    })
+}
+
+fn read_result(row: &Row<'_>) -> rusqlite::Result<ResultRecord> {
+    let node: i64 = row.get("node")?;
+    Ok(ResultRecord {
+        attempt: row::id(row, "attempt", AttemptId::from_u128)?,
+        ended: StepEnded {
+            step: StepIndex(row.get("step")?),
+            node: u32::try_from(node).ok().map(NodeIndex),
+            outcome: row::text(row, "outcome")?,
+            tries: row.get("tries")?,
+            started: row::time(row, "started")?,
+            ended: row::time(row, "ended")?,
+            output: row::maybe_json(row, "output")?,
+            message: row.get("message")?,
+            usage: row::maybe_json::<Usage>(row, "usage")?.map(Box::new),
+            remit: row::maybe_digest(row, "remit")?,
+        },
+    })
+}
+
+fn read_section(row: &Row<'_>) -> rusqlite::Result<SectionRecord> {
+    Ok(SectionRecord {
+        place: row::json(row, "body")?,
+        state: row::text(row, "state")?,
+        epoch: remit_protocol::Epoch(row.get("epoch")?),
+        losses: row.get("losses")?,
+        not_before: row::maybe_time(row, "not_before")?,
+    })
+}
+
+fn read_attempt(row: &Row<'_>) -> rusqlite::Result<AttemptRecord> {
+    Ok(AttemptRecord {
+        id: row::id(row, "id", AttemptId::from_u128)?,
+        section: remit_protocol::SectionNumber(row.get("section")?),
+        epoch: remit_protocol::Epoch(row.get("epoch")?),
+        runner: row::id(row, "runner", remit_protocol::RunnerId::from_u128)?,
+        session: remit_protocol::Session(row.get("session")?),
+        ranges: row::json(row, "ranges")?,
+        state: row::text(row, "state")?,
+        nonce: row.get::<_, Option<i64>>("nonce")?.map(i64::cast_unsigned),
+        events: row.get("events")?,
+        leased: row::time(row, "leased")?,
+        began: row::maybe_time(row, "began")?,
+        ended: row::maybe_time(row, "ended")?,
+        message: row.get("message")?,
+    })
+}
+
+/// Every row that `sql` finds for an execution.
+fn all<T>(
+    db: &Connection,
+    sql: &str,
+    id: ExecutionId,
+    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, StoreError> {
+    let mut query = db.prepare_cached(sql)?;
+    let rows = query.query_map([row::key(id.to_u128())], read)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn read_execution(db: &Connection, id: ExecutionId) -> Result<Option<ExecutionRecord>, StoreError> {
+    let found = db
+        .prepare_cached("select * from execution where id = ?")?
+        .query_row([row::key(id.to_u128())], |row| {
+            Ok(ExecutionRecord {
+                id,
+                head: row::json(row, "head")?,
+                state: row::text(row, "state")?,
+                version: row.get("version")?,
+                last_event: row.get("last_event")?,
+                created: row::time(row, "created")?,
+                began: row::maybe_time(row, "began")?,
+                ended: row::maybe_time(row, "ended")?,
+                sections: Vec::new(),
+                attempts: Vec::new(),
+                steps: BTreeMap::new(),
+            })
+        })
+        .optional()?;
+    let Some(mut execution) = found else { return Ok(None) };
+    execution.sections =
+        all(db, "select * from section where execution = ? order by number", id, read_section)?;
+    execution.attempts =
+        all(db, "select * from attempt where execution = ? order by leased, id", id, read_attempt)?;
+    execution.steps = all(db, "select step, outcome from step where execution = ?", id, |row| {
+        Ok((StepIndex(row.get("step")?), row::text(row, "outcome")?))
+    })?
+    .into_iter()
+    .collect();
+    Ok(Some(execution))
+}
+
+/// Conditions of a query, and their values in the same order.
+#[derive(Default)]
+struct Conditions {
+    sql: String,
+    values: Vec<Column>,
+}
+
+impl Conditions {
+    fn and(&mut self, condition: &str, value: impl Into<Column>) {
+        self.sql.push_str(if self.values.is_empty() { " where " } else { " and " });
+        self.sql.push_str(condition);
+        self.values.push(value.into());
+    }
+}
+
+fn key(id: ExecutionId) -> Column {
+    Column::Blob(row::key(id.to_u128()).to_vec())
+}
+
+impl Store {
+    /// An execution with its sections and attempts.
+    pub async fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>, StoreError> {
+        self.db.read(move |db| read_execution(db, id)).await
+    }
+
+    /// Every execution that has not ended, the oldest first: what the scheduler begins with.
+    pub async fn open_executions(&self) -> Result<Vec<ExecutionRecord>, StoreError> {
+        self.db
+            .read(|db| {
+                let mut query =
+                    db.prepare_cached("select id from execution where ended is null order by id")?;
+                let ids: Vec<ExecutionId> = query
+                    .query_map([], |row| row::id(row, "id", ExecutionId::from_u128))?
+                    .collect::<Result<_, _>>()?;
+                ids.into_iter().filter_map(|id| read_execution(db, id).transpose()).collect()
+            })
+            .await
+    }
+
+    /// Executions, the newest first.
+    pub async fn executions(&self, filter: ExecutionFilter) -> Result<Vec<ExecutionSummary>, StoreError> {
+        self.db
+            .read(move |db| {
+                let mut conditions = Conditions::default();
+                if let Some(project) = filter.project {
+                    conditions.and("project = ?", String::from(project));
+                }
+                if let Some(job) = filter.job {
+                    conditions.and("job = ?", String::from(job));
+                }
+                if let Some(state) = filter.state {
+                    conditions.and("(state || '(') like ?", format!("{}(%", escaped(&state)));
+                }
+                if let Some(since) = filter.since {
+                    conditions.and("id >= ?", key(ExecutionId::from_parts(since, 0)));
+                }
+                if !filter.sources {
+                    conditions.and("purpose = ?", row::to_json(&Purpose::Job)?);
+                }
+                if let Some(before) = filter.before {
+                    conditions.and("id < ?", key(before));
+                }
+                let sql = format!(
+                    "select * from execution{} order by id desc limit {}",
+                    conditions.sql,
+                    filter.limit.min(MAX_PAGE)
+                );
+                let mut query = db.prepare_cached(&sql)?;
+                let rows = query.query_map(params_from_iter(conditions.values), read_summary)?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// How steps ended, by node and then by step.
+    pub async fn results(
+        &self,
+        id: ExecutionId,
+        filter: ResultFilter,
+    ) -> Result<Vec<ResultRecord>, StoreError> {
+        self.db
+            .read(move |db| {
+                let mut conditions = Conditions::default();
+                conditions.and("execution = ?", key(id));
+                if let Some(step) = filter.step {
+                    conditions.and("step = ?", i64::from(step.0));
+                }
+                if let Some(node) = filter.node {
+                    conditions.and("node = ?", i64::from(node.0));
+                }
+                if let Some(outcome) = filter.outcome {
+                    conditions.and("(outcome || '(') like ?", format!("{}(%", escaped(&outcome)));
+                }
+                match filter.per_node {
+                    Some(true) => conditions.and("node >= ?", 0),
+                    Some(false) => conditions.and("node = ?", -1),
+                    None => {}
+                }
+                if let Some((node, step)) = filter.after {
+                    conditions.and("(node, step) > (?,", column_of(node));
+                    conditions.sql.push_str(" ?)");
+                    conditions.values.push(Column::Integer(step.0.into()));
+                }
+                let sql = format!(
+                    "select * from result{} order by node, step limit {}",
+                    conditions.sql,
+                    filter.limit.min(MAX_PAGE)
+                );
+                let mut query = db.prepare_cached(&sql)?;
+                let rows = query.query_map(params_from_iter(conditions.values), read_result)?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// How many results of each step ended how.
+    pub async fn result_counts(
+        &self,
+        id: ExecutionId,
+    ) -> Result<BTreeMap<StepIndex, BTreeMap<Outcome, u32>>, StoreError> {
+        self.db
+            .read(move |db| {
+                let counted = all(
+                    db,
+                    "select step, outcome, count(*) as number from result where execution = ? group by step, outcome",
+                    id,
+                    |row| Ok((StepIndex(row.get("step")?), row::text(row, "outcome")?, row.get("number")?)),
+                )?;
+                let mut counts: BTreeMap<StepIndex, BTreeMap<Outcome, u32>> = BTreeMap::new();
+                for (step, outcome, number) in counted {
+                    counts.entry(step).or_default().insert(outcome, number);
+                }
+                Ok(counts)
+            })
+            .await
+    }
+
+    /// Every result's step, node and outcome, and the outputs of workflow steps: what the scheduler needs to go on
+    /// with an execution.
+    pub async fn outcomes(
+        &self,
+        id: ExecutionId,
+    ) -> Result<Vec<(StepIndex, Option<NodeIndex>, Outcome, Option<serde_json::Value>)>, StoreError> {
+        self.db
+            .read(move |db| {
+                all(
+                    db,
+                    "select step, node, outcome, iif(node < 0, output, null) as output from result where execution = ?",
+                    id,
+                    |row| {
+                        let node: i64 = row.get("node")?;
+                        Ok((
+                            StepIndex(row.get("step")?),
+                            u32::try_from(node).ok().map(NodeIndex),
+                            row::text(row, "outcome")?,
+                            row::maybe_json(row, "output")?,
+                        ))
+                    },
+                )
+            })
+            .await
+    }
+
+    /// The nodes that each attempt of an execution was about to begin.
+    pub async fn dispatched(&self, id: ExecutionId) -> Result<Vec<(AttemptId, Vec<NodeIndex>)>, StoreError> {
+        self.db
+            .read(move |db| {
+                all(
+                    db,
+                    "select d.attempt, d.nodes from attempt a join dispatch d on d.attempt = a.id where a.execution = ?",
+                    id,
+                    |row| Ok((row::id(row, "attempt", AttemptId::from_u128)?, row::json(row, "nodes")?)),
+                )
+            })
+            .await
+    }
+
+    /// Happenings after number `after`, in order; at most [`MAX_PAGE`] commits' worth.
+    pub async fn events_after(&self, id: ExecutionId, after: u64) -> Result<Vec<FeedEntry>, StoreError> {
+        self.db
+            .read(move |db| {
+                let mut query = db.prepare_cached(
+                    "select last, at, events from feed where execution = ? and last > ? order by last limit ?",
+                )?;
+                let rows = query.query_map(params![row::key(id.to_u128()), after, MAX_PAGE], |row| {
+                    let last: u64 = row.get("last")?;
+                    Ok((last, row::time(row, "at")?, row::json::<Vec<Happening>>(row, "events")?))
+                })?;
+                let mut entries = Vec::new();
+                for found in rows {
+                    let (last, at, events) = found?;
+                    let first = last + 1 - events.len() as u64;
+                    let numbered = (first..).zip(events).map(|(number, what)| FeedEntry { number, at, what });
+                    entries.extend(numbered.filter(|entry| entry.number > after));
+                }
+                Ok(entries)
+            })
+            .await
+    }
+
+    /// The execution to which an attempt belongs.
+    pub async fn execution_of(&self, attempt: AttemptId) -> Result<Option<ExecutionId>, StoreError> {
+        self.db
+            .read(move |db| {
+                let found = db
+                    .prepare_cached("select execution from attempt where id = ?")?
+                    .query_row([row::key(attempt.to_u128())], |row| {
+                        row::id(row, "execution", ExecutionId::from_u128)
+                    });
+                Ok(found.optional()?)
+            })
+            .await
+    }
+}
+
+fn column_of(node: Option<NodeIndex>) -> Column {
+    Column::Integer(node.map_or(-1, |node| node.0.into()))
+}
+
+/// A kind as a pattern: only its letters and hyphens count.
+fn escaped(kind: &str) -> String {
+    kind.chars().filter(|c| c.is_ascii_lowercase() || *c == '-').collect()
+}

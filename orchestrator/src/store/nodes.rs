@@ -1,0 +1,245 @@
+//! Nodes of a project: sources in order, each with the set that it last gave.
+
+use std::collections::HashMap;
+
+use remit_protocol::{
+    ExecutionId, ProjectName, Timestamp, digest,
+    node::{Node, NodeSet},
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError, row};
+
+/// Where the nodes of a source come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKind {
+    /// Somebody loads them.
+    Static,
+    /// A component discovers them: refreshing runs the source's document.
+    Component,
+}
+
+/// A source that is to be made or changed.
+#[derive(Debug, Clone)]
+pub struct NewSource {
+    /// The project.
+    pub project: ProjectName,
+    /// Its name, unique in the project.
+    pub name: String,
+    /// Its place: later ones win.
+    pub position: u32,
+    /// Where its nodes come from.
+    pub kind: SourceKind,
+    /// As its author wrote it, JSON.
+    pub config: serde_json::Value,
+    /// For a component: the document of one step that discovers, a blob.
+    pub document: Option<digest::Sized>,
+}
+
+/// A source of nodes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// The project.
+    pub project: ProjectName,
+    /// Its name.
+    pub name: String,
+    /// Its place: later ones win.
+    pub position: u32,
+    /// Where its nodes come from.
+    pub kind: SourceKind,
+    /// As its author wrote it.
+    pub config: serde_json::Value,
+    /// For a component: the document that discovers.
+    pub document: Option<digest::Sized>,
+    /// The nodes that it last gave, a blob.
+    pub nodes: Option<digest::Sized>,
+    /// How many.
+    pub count: u32,
+    /// When it last gave them.
+    pub refreshed: Option<Timestamp>,
+    /// The newest execution that refreshes or refreshed it.
+    pub execution: Option<ExecutionId>,
+    /// Why the newest refresh failed, if it did; the older nodes stay.
+    pub error: Option<String>,
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Source> {
+    let sized = |digest: &str, length: &str| -> rusqlite::Result<Option<digest::Sized>> {
+        Ok(match (row::maybe_digest(row, digest)?, row.get::<_, Option<u64>>(length)?) {
+            (Some(digest), Some(length)) => Some(digest::Sized { digest, length }),
+            _ => None,
+        })
+    };
+    Ok(Source {
+        project: row::text(row, "project")?,
+        name: row.get("name")?,
+        position: row.get("position")?,
+        kind: row::json(row, "kind")?,
+        config: row::json(row, "config")?,
+        document: sized("document", "length")?,
+        nodes: sized("nodes", "nodes_length")?,
+        count: row.get("count")?,
+        refreshed: row::maybe_time(row, "refreshed")?,
+        execution: row::maybe_id(row, "execution", ExecutionId::from_u128)?,
+        error: row.get("error")?,
+    })
+}
+
+/// What a refresh of a source came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refreshed {
+    /// It gave these nodes.
+    Nodes {
+        /// A blob.
+        set: digest::Sized,
+        /// How many.
+        count: u32,
+    },
+    /// It did not, and this is why.
+    Failed(String),
+}
+
+/// Records what a refresh came to. An older refresh than the newest changes nothing.
+pub(super) fn refreshed(
+    tx: &Connection,
+    source: (&ProjectName, &str),
+    by: Option<ExecutionId>,
+    what: &Refreshed,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let (project, name) = source;
+    let by = by.map(|id| row::key(id.to_u128()));
+    match what {
+        Refreshed::Nodes { set, count } => tx
+            .prepare_cached(
+                "update source set nodes = ?, nodes_length = ?, count = ?, refreshed = ?, error = null
+                 where project = ? and name = ? and execution is ?",
+            )?
+            .execute(params![
+                set.digest.as_bytes(),
+                set.length,
+                count,
+                at.as_millis(),
+                project.as_str(),
+                name,
+                by
+            ])?,
+        Refreshed::Failed(why) => tx
+            .prepare_cached("update source set error = ? where project = ? and name = ? and execution is ?")?
+            .execute(params![why, project.as_str(), name, by])?,
+    };
+    Ok(())
+}
+
+impl Store {
+    /// Makes a source or changes it; the nodes that it gave stay.
+    pub async fn save_source(&self, new: NewSource) -> Result<(), StoreError> {
+        self.db
+            .write(move |tx| {
+                tx.prepare_cached(
+                    "insert into source (project, name, position, kind, config, document, length)
+                     values (?, ?, ?, ?, ?, ?, ?) on conflict (project, name) do update set position = excluded.position,
+                     kind = excluded.kind, config = excluded.config, document = excluded.document,
+                     length = excluded.length",
+                )?
+                .execute(params![
+                    new.project.as_str(),
+                    new.name,
+                    new.position,
+                    row::to_json(&new.kind)?,
+                    row::to_json(&new.config)?,
+                    new.document.as_ref().map(|document| document.digest.as_bytes()),
+                    new.document.map(|document| document.length)
+                ])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Gives a static source the nodes that somebody loaded; the set is a blob already.
+    pub async fn load_nodes(
+        &self,
+        project: &ProjectName,
+        name: &str,
+        set: digest::Sized,
+        count: u32,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (project, name) = (project.clone(), name.to_owned());
+        self.db
+            .write(move |tx| {
+                tx.prepare_cached("select 1 from source where project = ? and name = ?")?
+                    .query_row([project.as_str(), &name], |_| Ok(()))
+                    .optional()?
+                    .ok_or_else(|| StoreError::not_found("node source", &name))?;
+                refreshed(tx, (&project, &name), None, &Refreshed::Nodes { set, count }, at)
+            })
+            .await
+    }
+
+    /// Takes a source away, with its nodes. True if it was there.
+    pub async fn delete_source(&self, project: &ProjectName, name: &str) -> Result<bool, StoreError> {
+        let (project, name) = (project.clone(), name.to_owned());
+        self.db
+            .write(move |tx| {
+                let gone = tx
+                    .prepare_cached("delete from source where project = ? and name = ?")?
+                    .execute([project.as_str(), &name])?;
+                Ok(gone == 1)
+            })
+            .await
+    }
+
+    /// The sources of a project in their order.
+    pub async fn sources(&self, project: &ProjectName) -> Result<Vec<Source>, StoreError> {
+        let project = project.clone();
+        self.db
+            .read(move |db| {
+                let mut query =
+                    db.prepare_cached("select * from source where project = ? order by position, name")?;
+                let all = query.query_map([project.as_str()], read)?.collect::<Result<_, _>>()?;
+                Ok(all)
+            })
+            .await
+    }
+}
+
+/// One set of several: in the order of the first appearance; of two nodes of one name the attributes of the later win,
+/// and their tags unite.
+pub fn merge(sets: impl IntoIterator<Item = NodeSet>) -> NodeSet {
+    let mut nodes: Vec<Node> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for node in sets.into_iter().flat_map(|set| set.nodes) {
+        match places.get(node.name.as_str()) {
+            Some(&place) => {
+                nodes[place].attributes.extend(node.attributes);
+                nodes[place].tags.extend(node.tags);
+            }
+            None => {
+                places.insert(node.name.as_str().to_owned(), nodes.len());
+                nodes.push(node);
+            }
+        }
+    }
+    NodeSet { nodes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_sources_win_and_tags_unite() {
+        let set = |text: &str| serde_json::from_str::<NodeSet>(text).unwrap();
+        let merged = merge([
+            set(r#"{"nodes":[{"name":"a","tags":["x"],"attributes":{"k":"1","l":"1"}},{"name":"b"}]}"#),
+            set(r#"{"nodes":[{"name":"c"},{"name":"a","tags":["y"],"attributes":{"k":"2"}}]}"#),
+        ]);
+        let expect = set(
+            r#"{"nodes":[{"name":"a","tags":["x","y"],"attributes":{"k":"2","l":"1"}},{"name":"b"},{"name":"c"}]}"#,
+        );
+        assert_eq!(merged, expect);
+    }
+}

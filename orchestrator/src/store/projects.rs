@@ -1,0 +1,66 @@
+//! Projects.
+
+use remit_protocol::{ProjectName, Timestamp};
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Store, StoreError, row};
+
+/// The unit of jobs, nodes, access and history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    /// Its name.
+    pub name: ProjectName,
+    /// What it is for, in words.
+    pub description: String,
+    /// Since when it is there.
+    pub created: Timestamp,
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Project> {
+    Ok(Project {
+        name: row::text(row, "name")?,
+        description: row.get("description")?,
+        created: row::time(row, "created")?,
+    })
+}
+
+impl Store {
+    /// Makes a project; a conflict if the name is taken.
+    pub async fn create_project(&self, project: Project) -> Result<(), StoreError> {
+        self.db
+            .write(move |tx| {
+                let made = tx
+                    .prepare_cached("insert into project (name, description, created) values (?, ?, ?) on conflict do nothing")?
+                    .execute(params![project.name.as_str(), project.description, project.created.as_millis()])?;
+                match made {
+                    1 => Ok(()),
+                    _ => Err(StoreError::conflict("project", project.name, "the name is taken")),
+                }
+            })
+            .await
+    }
+
+    /// The project of this name.
+    pub async fn project(&self, name: &ProjectName) -> Result<Option<Project>, StoreError> {
+        let name = name.clone();
+        self.db
+            .read(move |db| {
+                let found = db
+                    .prepare_cached("select * from project where name = ?")?
+                    .query_row([name.as_str()], read);
+                Ok(found.optional()?)
+            })
+            .await
+    }
+
+    /// Every project, by name.
+    pub async fn projects(&self) -> Result<Vec<Project>, StoreError> {
+        self.db
+            .read(|db| {
+                let mut query = db.prepare_cached("select * from project order by name")?;
+                let all = query.query_map([], read)?.collect::<Result<_, _>>()?;
+                Ok(all)
+            })
+            .await
+    }
+}
