@@ -31,7 +31,7 @@ pub enum ItemKind {
 /// One import or export.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Item {
-    /// Its name, such as `wasi:io/streams@0.2.6` or `run`.
+    /// Its name, such as `wasi:io/streams@0.2.6`.
     pub name: String,
     /// What it is.
     pub kind: ItemKind,
@@ -53,9 +53,13 @@ impl Interfaces {
         self.imports.iter().map(|item| item.name.clone()).collect()
     }
 
-    /// True if a function of this name is exported.
-    pub fn exports_function(&self, name: &str) -> bool {
-        self.exports.iter().any(|item| item.kind == ItemKind::Func && item.name == name)
+    /// True if the interface `name` is exported in a version that begins with `version`.
+    pub fn exports_interface(&self, name: &str, version: &str) -> bool {
+        let fits = |item: &Item| {
+            let rest = item.name.strip_prefix(name).and_then(|rest| rest.strip_prefix('@'));
+            item.kind == ItemKind::Instance && rest.is_some_and(|found| found.starts_with(version))
+        };
+        self.exports.iter().any(fits)
     }
 }
 

@@ -17,6 +17,9 @@ use crate::{
     wasm::{self, Interfaces, ItemKind},
 };
 
+/// The versions of `remit:step` that this host runs: compatible ones share what stands before the last number.
+const WORLD_VERSION: &str = "0.1.";
+
 /// A component note that the policy believes: what to fetch, and how long it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
@@ -198,13 +201,13 @@ pub fn check_wasm(bytes: &[u8], manifest: &Manifest) -> Result<Interfaces, Refus
     check_imports(real.iter().map(String::as_str), &manifest.requests)
         .map_err(|e| imports(format!("{e}.")))?;
     let wanted = match manifest.kind {
-        Kind::Step => "run",
-        Kind::NodeSource => "discover",
+        Kind::Step => "remit:step/main",
+        Kind::NodeSource => "remit:step/source",
     };
-    if !interfaces.exports_function(wanted) {
+    if !interfaces.exports_interface(wanted, WORLD_VERSION) {
         return Err(Refusal::new(
             RefusalCode::World,
-            format_args!("The function {wanted:?} is not exported."),
+            format_args!("The interface {wanted}@{WORLD_VERSION}x is not exported."),
         ));
     }
     Ok(interfaces)

@@ -5,7 +5,7 @@ use remit_signing::{TrustPolicy, note, verify};
 use serde_json::json;
 
 use crate::support::{
-    HEADER, LOG, Release, at, key, manifest, now, policy, policy_and, policy_text, wasm,
+    HEADER, LOG, MAIN, Release, SOURCE, at, key, manifest, now, policy, policy_and, policy_text, wasm,
     wasm_importing_function,
 };
 
@@ -125,7 +125,7 @@ fn with(change: &[(&str, serde_json::Value)], imports: &[&str]) -> serde_json::V
 #[test]
 fn the_payload_is_what_the_manifest_says() {
     let http = "wasi:http/outgoing-handler@0.2.6";
-    let good = || wasm(&[LOG], &["run"]);
+    let good = || wasm(&[LOG], &[MAIN]);
     check_payload(manifest(&[LOG]), good(), Ok(()));
     check_payload(with(&[("version", json!("1.4.3"))], &[LOG]), good(), Err("E_MANIFEST"));
     check_payload(with(&[("name", json!("acme/other"))], &[LOG]), good(), Err("E_MANIFEST"));
@@ -134,21 +134,25 @@ fn the_payload_is_what_the_manifest_says() {
     check_payload(manifest(&[]), good(), Err("E_IMPORTS"));
     check_payload(manifest(&[LOG, http]), good(), Err("E_IMPORTS"));
     check_payload(manifest(&["remit:step/log@0.2.0"]), good(), Err("E_IMPORTS"));
-    check_payload(manifest(&[LOG, http]), wasm(&[LOG, http], &["run"]), Err("E_IMPORTS"));
+    check_payload(manifest(&[LOG, http]), wasm(&[LOG, http], &[MAIN]), Err("E_IMPORTS"));
     let get = json!({"http": [{"host": "a.example", "methods": ["GET"], "paths": ["/"]}]});
-    check_payload(with(&[("requests", get)], &[LOG, http]), wasm(&[LOG, http], &["run"]), Ok(()));
+    check_payload(with(&[("requests", get)], &[LOG, http]), wasm(&[LOG, http], &[MAIN]), Ok(()));
     let sockets = "wasi:sockets/tcp@0.2.6";
-    check_payload(manifest(&[sockets]), wasm(&[sockets], &["run"]), Err("E_IMPORTS"));
+    check_payload(manifest(&[sockets]), wasm(&[sockets], &[MAIN]), Err("E_IMPORTS"));
     check_payload(manifest(&["evil"]), wasm_importing_function("evil"), Err("E_IMPORTS"));
     check_payload(manifest(&[LOG]), wasm_importing_function(LOG), Err("E_IMPORTS"));
-    check_payload(manifest(&[LOG]), wasm(&[LOG], &["describe"]), Err("E_WORLD"));
+    for other in
+        ["remit:step/other@0.1.0", "remit:step/main@0.2.0", "remit:step/main", "evil:step/main@0.1.0"]
+    {
+        check_payload(manifest(&[LOG]), wasm(&[LOG], &[other]), Err("E_WORLD"));
+    }
     check_payload(with(&[("kind", json!("node-source"))], &[LOG]), good(), Err("E_WORLD"));
-    check_payload(with(&[("kind", json!("node-source"))], &[LOG]), wasm(&[LOG], &["discover"]), Ok(()));
+    check_payload(with(&[("kind", json!("node-source"))], &[LOG]), wasm(&[LOG], &[SOURCE]), Ok(()));
 }
 
 #[test]
 fn only_components_are_components() {
-    let good = wasm(&[LOG], &["run"]);
+    let good = wasm(&[LOG], &[MAIN]);
     for bytes in [
         b"".to_vec(),
         b"\0asm\x01\0\0\0".to_vec(),

@@ -69,17 +69,17 @@ fn named(id: u8, items: &[(&str, &[u8])]) -> Vec<u8> {
 pub(crate) const HEADER: &[u8] = b"\0asm\x0d\0\x01\0";
 const INSTANCE: &[u8] = &[5, 0];
 const FUNC: &[u8] = &[1, 0];
+const EXPORTED_INSTANCE: &[u8] = &[5, 0, 0];
 const EQUAL_TYPE: &[u8] = &[3, 0, 0];
 
-/// A component that imports interfaces and a type's name, and exports functions. Nothing is behind the names: what is
+/// A component that imports interfaces and a type's name, and exports interfaces. Nothing is behind the names: what is
 /// read here is structure.
 pub(crate) fn wasm(imports: &[&str], exports: &[&str]) -> Vec<u8> {
     let mut bytes = HEADER.to_vec();
     let mut items: Vec<(&str, &[u8])> = imports.iter().map(|name| (*name, INSTANCE)).collect();
     items.push(("end", EQUAL_TYPE));
     bytes.extend(named(10, &items));
-    let items: Vec<(&str, Vec<u8>)> = exports.iter().map(|name| (*name, [FUNC, &[0]].concat())).collect();
-    let items: Vec<(&str, &[u8])> = items.iter().map(|(name, rest)| (*name, &rest[..])).collect();
+    let items: Vec<(&str, &[u8])> = exports.iter().map(|name| (*name, EXPORTED_INSTANCE)).collect();
     bytes.extend(named(11, &items));
     bytes
 }
@@ -88,10 +88,12 @@ pub(crate) fn wasm(imports: &[&str], exports: &[&str]) -> Vec<u8> {
 pub(crate) fn wasm_importing_function(name: &str) -> Vec<u8> {
     let mut bytes = HEADER.to_vec();
     bytes.extend(named(10, &[(name, FUNC)]));
-    bytes.extend(named(11, &[("run", &[1, 0, 0])]));
+    bytes.extend(named(11, &[(MAIN, EXPORTED_INSTANCE)]));
     bytes
 }
 
+pub(crate) const MAIN: &str = "remit:step/main@0.1.0";
+pub(crate) const SOURCE: &str = "remit:step/source@0.1.0";
 pub(crate) const LOG: &str = "remit:step/log@0.1.0";
 
 pub(crate) fn manifest(imports: &[&str]) -> serde_json::Value {
@@ -112,7 +114,7 @@ pub(crate) struct Release {
 
 impl Release {
     pub(crate) fn new() -> Self {
-        Self::of(manifest(&[LOG]), wasm(&[LOG], &["describe", "run"]))
+        Self::of(manifest(&[LOG]), wasm(&[LOG], &[MAIN]))
     }
 
     pub(crate) fn of(manifest: serde_json::Value, wasm: Vec<u8>) -> Self {
