@@ -2,6 +2,9 @@
 
 use std::{collections::VecDeque, fmt};
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use crate::{Fail, Refusal, host, log::Level};
 
 /// A piece of output as it comes, at most 64 KiB; it may end in the middle of a line or a character.
@@ -80,16 +83,50 @@ pub struct Output {
 }
 
 impl Output {
-    /// This, or the failure of a program that did not end with code 0: with the end of standard error as a detail.
+    /// This, or the failure of what did not end with code 0: with exit code or signal and the end of standard error as
+    /// details.
     pub fn success(self) -> Result<Self, Fail> {
-        if self.exit.success() {
-            return Ok(self);
-        }
         let fail = Fail::new(format!("ended with {}", self.exit));
+        let fail = match &self.exit {
+            Exit::Code(0) => return Ok(self),
+            Exit::Code(code) => fail.with("exit_code", code),
+            Exit::Signal(name) => fail.with("signal", name),
+        };
         let text = self.stderr.text();
         let shown: Vec<char> = text.trim().chars().rev().take(500).collect();
         let shown: String = shown.into_iter().rev().collect();
         Err(if shown.is_empty() { fail } else { fail.with("stderr", shown) })
+    }
+}
+
+/// An [`Output`] in the form in which a step gives it on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Summary {
+    /// The exit code; null when a signal ended it.
+    pub exit_code: Option<i32>,
+    /// The signal's name without `SIG`; null when it exited.
+    pub signal: Option<String>,
+    /// The end of its standard output.
+    pub stdout: String,
+    /// The end of its standard error.
+    pub stderr: String,
+    /// True when more was written than is kept here.
+    pub truncated: bool,
+}
+
+impl From<Output> for Summary {
+    fn from(output: Output) -> Self {
+        let (exit_code, signal) = match output.exit {
+            Exit::Code(code) => (Some(code), None),
+            Exit::Signal(name) => (None, Some(name)),
+        };
+        Self {
+            exit_code,
+            signal,
+            stdout: output.stdout.text(),
+            stderr: output.stderr.text(),
+            truncated: output.stdout.truncated() || output.stderr.truncated(),
+        }
     }
 }
 

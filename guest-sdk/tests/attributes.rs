@@ -179,7 +179,10 @@ fn output_of_a_command_is_logged_line_by_line() {
         .run(|context| follow((), context));
     assert_eq!(run.messages(), ["one", "oops", "two", "three"]);
     assert_eq!(run.stdin, [b"y\n"]);
-    assert_eq!(run.result, Err(Fail::new("ended with exit code 3").with("stderr", "oops")));
+    assert_eq!(
+        run.result,
+        Err(Fail::new("ended with exit code 3").with("exit_code", 3).with("stderr", "oops"))
+    );
 }
 
 #[test]
