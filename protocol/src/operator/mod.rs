@@ -12,6 +12,7 @@ mod node;
 pub mod path;
 mod project;
 mod runner;
+mod token;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,7 @@ pub use job::*;
 pub use node::*;
 pub use project::*;
 pub use runner::*;
+pub use token::*;
 
 /// A part of a list, and where the next part begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
