@@ -52,6 +52,7 @@ create table runner (
   local    integer not null,
   tags     text not null,
   projects text not null,
+  description text not null,
   enabled  integer not null,
   created  integer not null,
   key      blob,
@@ -78,10 +79,8 @@ create index ticket_runner on ticket (runner);
 create table token (
   id        blob primary key,
   name      text not null,
-  prefix    text not null,
   hash      blob not null unique,
-  role      text not null,
-  project   text,
+  access    text not null,
   created   integer not null,
   created_by text not null,
   expires   integer,
@@ -100,6 +99,7 @@ create table source (
   nodes     blob,
   nodes_length integer,
   count     integer not null default 0,
+  every     integer,
   refreshed integer,
   execution blob,
   error     text,
@@ -127,10 +127,11 @@ create index execution_open on execution (id) where ended is null;
 
 create table idempotency (
   project   text not null,
+  job       text not null,
   key       text not null,
   request   blob not null,
   execution blob not null,
-  primary key (project, key)
+  primary key (project, job, key)
 ) strict, without rowid;
 
 create table section (

@@ -12,7 +12,6 @@ pub mod state;
 pub mod transition;
 
 pub use record::{
-    AttemptRecord, Change, Decision, Happening, Head, NodeSelection, Place, Purpose, ResultLine,
-    SectionRecord, Work,
+    AttemptRecord, Change, Happening, Head, NodeSelection, Place, Purpose, ResultLine, SectionRecord, Work,
 };
 pub use state::{AttemptState, ExecutionState, Hold, NodeState, SectionState};

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use remit_protocol::{
     AttemptId, Epoch, ExecutionId, JobName, NodeIndex, Outcome, ProjectName, Revision, RunnerId,
-    SectionNumber, Session, Span, StepIndex, Tag, Timestamp,
+    SectionNumber, Session, SourceName, Span, StepIndex, Tag, Timestamp,
     assignment::Strategy,
     capability::Effect,
     digest,
+    operator::Decision,
     report::{Event, StepEnded},
 };
 use serde::{Deserialize, Serialize};
@@ -68,7 +69,7 @@ pub enum Purpose {
     #[default]
     Job,
     /// To refresh this node source.
-    Source(String),
+    Source(SourceName),
 }
 
 /// The nodes of an execution, and how they are gone through.
@@ -226,7 +227,7 @@ pub enum Change {
     /// A node source was refreshed, or was not.
     SourceNodes {
         /// Which.
-        name: String,
+        name: SourceName,
         /// The nodes (a blob, and how many), or why there are none.
         found: Result<(digest::Sized, u32), String>,
     },
@@ -319,16 +320,4 @@ pub struct ResultLine {
     pub node: Option<NodeIndex>,
     /// How it ended.
     pub outcome: Outcome,
-}
-
-/// What a person decides about a section that waits for one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Decision {
-    /// It was done, or is approved: go on.
-    Succeeded,
-    /// It was not done, or is rejected.
-    Failed,
-    /// Do it again: the nodes that have no result yet.
-    Rerun,
 }

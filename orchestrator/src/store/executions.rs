@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use remit_protocol::{
-    AttemptId, Digest, ExecutionId, JobName, NodeIndex, Outcome, ProjectName, Revision, StepIndex, Timestamp,
+    AttemptId, ExecutionId, JobName, NodeIndex, Outcome, ProjectName, Revision, StepIndex, Timestamp,
+    operator,
     report::{StepEnded, Usage},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value as Column};
@@ -13,15 +14,6 @@ use crate::execution::{AttemptRecord, ExecutionState, Happening, Head, Purpose, 
 
 /// The largest page of any list.
 pub const MAX_PAGE: u32 = 1000;
-
-/// What makes a request repeatable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdempotencyKey {
-    /// Chosen by the caller, unique in the project.
-    pub key: String,
-    /// Digest of the request: the same key with another request is a conflict.
-    pub request: Digest,
-}
 
 /// What making an execution came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +47,20 @@ pub struct ExecutionSummary {
     pub began: Option<Timestamp>,
     /// When it ended.
     pub ended: Option<Timestamp>,
+}
+
+impl ExecutionSummary {
+    /// The state as people see it.
+    pub fn shown(&self) -> operator::ExecutionState {
+        match self.state {
+            ExecutionState::Queued => operator::ExecutionState::Waiting,
+            ExecutionState::Running if self.began.is_none() => operator::ExecutionState::Waiting,
+            ExecutionState::Running => operator::ExecutionState::Running,
+            ExecutionState::Held => operator::ExecutionState::Held,
+            ExecutionState::Cancelling => operator::ExecutionState::Cancelling,
+            ExecutionState::Ended(_) => operator::ExecutionState::Ended,
+        }
+    }
 }
 
 /// An execution with its parts.
@@ -91,8 +97,10 @@ pub struct ExecutionFilter {
     pub project: Option<ProjectName>,
     /// Of this job.
     pub job: Option<JobName>,
-    /// In a state of this kind: `running`, `held`, `succeeded`, `refused` …
-    pub state: Option<String>,
+    /// In this state.
+    pub state: Option<operator::ExecutionState>,
+    /// With an outcome of this kind: `succeeded`, `refused` …
+    pub outcome: Option<String>,
     /// Made at or after.
     pub since: Option<Timestamp>,
     /// Also those that refresh node sources.
@@ -255,9 +263,13 @@ struct Conditions {
 
 impl Conditions {
     fn and(&mut self, condition: &str, value: impl Into<Column>) {
-        self.sql.push_str(if self.values.is_empty() { " where " } else { " and " });
-        self.sql.push_str(condition);
+        self.and_no_value(condition);
         self.values.push(value.into());
+    }
+
+    fn and_no_value(&mut self, condition: &str) {
+        self.sql.push_str(if self.sql.is_empty() { " where " } else { " and " });
+        self.sql.push_str(condition);
     }
 }
 
@@ -297,7 +309,19 @@ impl Store {
                     conditions.and("job = ?", String::from(job));
                 }
                 if let Some(state) = filter.state {
-                    conditions.and("(state || '(') like ?", format!("{}(%", escaped(&state)));
+                    conditions.and_no_value(match state {
+                        operator::ExecutionState::Waiting => {
+                            "ended is null and began is null and state in ('queued', 'running')"
+                        }
+                        operator::ExecutionState::Running => "began is not null and state = 'running'",
+                        operator::ExecutionState::Held => "state = 'held'",
+                        operator::ExecutionState::Cancelling => "state = 'cancelling'",
+                        operator::ExecutionState::Ended => "ended is not null",
+                    });
+                }
+                if let Some(outcome) = filter.outcome {
+                    conditions.and("(state || '(') like ?", format!("{}(%", escaped(&outcome)));
+                    conditions.and_no_value("ended is not null");
                 }
                 if let Some(since) = filter.since {
                     conditions.and("id >= ?", key(ExecutionId::from_parts(since, 0)));

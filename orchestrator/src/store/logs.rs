@@ -1,10 +1,11 @@
-//! Logs: one append-only file an attempt, a line an entry, checksummed; beside it a sparse index of entry numbers.
+//! Logs: one append-only file an execution, a line an entry, checksummed; beside it a sparse index of entry numbers.
+//! A line says which attempt's how manieth entry it is; its own number is its place in the file.
 //!
 //! One thread appends. What has gathered is written and synced as a group, and only then acknowledged. A torn end, which
 //! a crash may leave and which nobody was told of, is cut off when the file is next written to.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -12,7 +13,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use remit_protocol::{AttemptId, NodeIndex, StepIndex, report::LogEntry};
+use remit_protocol::{AttemptId, ExecutionId, NodeIndex, StepIndex, report::LogEntry};
 use tokio::sync::{mpsc, oneshot};
 
 /// Most appends that wait.
@@ -71,20 +72,34 @@ pub struct LogFilter {
     pub step: Option<StepIndex>,
     /// On this node.
     pub node: Option<NodeIndex>,
+    /// Of this attempt.
+    pub attempt: Option<AttemptId>,
 }
 
 impl LogFilter {
-    fn wants(self, entry: &LogEntry) -> bool {
-        self.step.is_none_or(|step| step == entry.step)
-            && self.node.is_none_or(|node| Some(node) == entry.node)
+    fn wants(self, line: &LogLine) -> bool {
+        self.step.is_none_or(|step| step == line.entry.step)
+            && self.node.is_none_or(|node| Some(node) == line.entry.node)
+            && self.attempt.is_none_or(|attempt| attempt == line.attempt)
     }
+}
+
+/// An entry in its execution's log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogLine {
+    /// Its place in the log, from 1.
+    pub number: u64,
+    /// The attempt that wrote it.
+    pub attempt: AttemptId,
+    /// What it says.
+    pub entry: LogEntry,
 }
 
 /// A part of a log.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LogPage {
     /// Entries with their numbers.
-    pub entries: Vec<(u64, LogEntry)>,
+    pub entries: Vec<LogLine>,
     /// The number with which to ask for more; there may be none yet.
     pub next: u64,
     /// True if everything that is there now was looked at.
@@ -92,13 +107,14 @@ pub struct LogPage {
 }
 
 struct Append {
+    execution: ExecutionId,
     attempt: AttemptId,
     first: u64,
     entries: Vec<LogEntry>,
     done: oneshot::Sender<Result<u64, LogError>>,
 }
 
-/// The logs of all attempts.
+/// The logs of all executions.
 #[derive(Debug)]
 pub struct Logs {
     root: Arc<PathBuf>,
@@ -117,38 +133,42 @@ impl Logs {
         Ok(Self { root, writer: Some(writer), thread: Some(thread) })
     }
 
-    /// Appends entries, the first of which has number `first`; those that are there already are passed over. Gives the
-    /// number of the last entry; all up to it are on disk.
+    /// Appends entries of an attempt, the first of which is its entry number `first`; those that are there already are
+    /// passed over. Gives the number of the attempt's last entry; all up to it are on disk.
     pub async fn append(
         &self,
+        execution: ExecutionId,
         attempt: AttemptId,
         first: u64,
         entries: Vec<LogEntry>,
     ) -> Result<u64, LogError> {
         let (done, answer) = oneshot::channel();
         let writer = self.writer.as_ref().ok_or_else(LogError::closing)?;
-        writer.send(Append { attempt, first, entries, done }).await.map_err(|_| LogError::closing())?;
+        writer
+            .send(Append { execution, attempt, first, entries, done })
+            .await
+            .map_err(|_| LogError::closing())?;
         answer.await.map_err(|_| LogError::closing())?
     }
 
-    /// Entries from number `from` (the first is 1) on, at most `limit` of them, while the attempt runs or after.
+    /// Entries from number `from` (the first is 1) on, at most `limit` of them, while the execution runs or after.
     pub async fn page(
         &self,
-        attempt: AttemptId,
+        execution: ExecutionId,
         from: u64,
         limit: usize,
         filter: LogFilter,
     ) -> Result<LogPage, LogError> {
-        let path = path_of(&self.root, attempt);
+        let path = path_of(&self.root, execution);
         match tokio::task::spawn_blocking(move || read_page(&path, from.max(1), limit, filter)).await {
             Ok(page) => Ok(page?),
             Err(_) => Err(LogError::closing()),
         }
     }
 
-    /// Removes the log of an attempt that has ended. True if there was one.
-    pub async fn remove(&self, attempt: AttemptId) -> Result<bool, LogError> {
-        let path = path_of(&self.root, attempt);
+    /// Removes the log of an execution that has ended. True if there was one.
+    pub async fn remove(&self, execution: ExecutionId) -> Result<bool, LogError> {
+        let path = path_of(&self.root, execution);
         let removed = tokio::task::spawn_blocking(move || {
             let _ = std::fs::remove_file(index_of(&path));
             match std::fs::remove_file(&path) {
@@ -170,8 +190,8 @@ impl Drop for Logs {
     }
 }
 
-fn path_of(root: &Path, attempt: AttemptId) -> PathBuf {
-    let name = attempt.to_string();
+fn path_of(root: &Path, execution: ExecutionId) -> PathBuf {
+    let name = execution.to_string();
     // The last characters are random, the first are the time.
     root.join(&name[name.len() - 2..]).join(format!("{name}.log"))
 }
@@ -180,10 +200,11 @@ fn index_of(path: &Path) -> PathBuf {
     path.with_extension("idx")
 }
 
-/// A file that is written to: how many entries and bytes it has.
+/// A file that is written to: how many entries and bytes it has, and how many entries of each attempt.
 struct OpenLog {
     file: File,
     index: File,
+    attempts: HashMap<AttemptId, u64>,
     entries: u64,
     bytes: u64,
     used: u64,
@@ -192,7 +213,7 @@ struct OpenLog {
 
 struct Appender {
     root: Arc<PathBuf>,
-    open: HashMap<AttemptId, OpenLog>,
+    open: HashMap<ExecutionId, OpenLog>,
     turn: u64,
 }
 
@@ -202,15 +223,15 @@ impl Appender {
         while queue.blocking_recv_many(&mut group, GROUP) > 0 {
             self.turn += 1;
             let mut written = Vec::with_capacity(group.len());
-            for Append { attempt, first, entries, done } in group.drain(..) {
-                written.push((attempt, self.append(attempt, first, &entries), done));
+            for Append { execution, attempt, first, entries, done } in group.drain(..) {
+                written.push((execution, self.append(execution, attempt, first, &entries), done));
             }
-            let synced = self.sync(written.iter().map(|(attempt, ..)| *attempt).collect());
-            for (attempt, result, done) in written {
+            let synced = self.sync(written.iter().map(|(execution, ..)| *execution).collect());
+            for (execution, result, done) in written {
                 let result = synced.clone().and(result);
                 if result.is_err() && !matches!(result, Err(LogError::Gap { .. })) {
                     // What of it is on disk is found out when the file is next opened.
-                    self.open.remove(&attempt);
+                    self.open.remove(&execution);
                 }
                 let _ = done.send(result);
             }
@@ -218,59 +239,67 @@ impl Appender {
         }
     }
 
-    fn append(&mut self, attempt: AttemptId, first: u64, entries: &[LogEntry]) -> Result<u64, LogError> {
+    fn append(
+        &mut self,
+        execution: ExecutionId,
+        attempt: AttemptId,
+        first: u64,
+        entries: &[LogEntry],
+    ) -> Result<u64, LogError> {
         let turn = self.turn;
-        let log = match self.open.entry(attempt) {
-            std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
-            std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(recover(&path_of(&self.root, attempt))?)
-            }
+        let log = match self.open.entry(execution) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => place.insert(recover(&path_of(&self.root, execution))?),
         };
         log.used = turn;
-        if first > log.entries + 1 {
-            return Err(LogError::Gap { durable: log.entries, found: first });
+        let durable = log.attempts.get(&attempt).copied().unwrap_or_default();
+        if first > durable + 1 {
+            return Err(LogError::Gap { durable, found: first });
         }
-        let known = usize::try_from((log.entries + 1).saturating_sub(first.max(1))).unwrap_or(usize::MAX);
+        let known = usize::try_from((durable + 1).saturating_sub(first.max(1))).unwrap_or(usize::MAX);
         let mut lines = Vec::new();
         let mut marks = Vec::new();
-        let mut count = log.entries;
+        let mut number = log.entries;
+        let mut last = durable;
         for entry in entries.iter().skip(known) {
-            if count.is_multiple_of(MARK) {
-                marks.extend_from_slice(&(count + 1).to_le_bytes());
+            if number.is_multiple_of(MARK) {
+                marks.extend_from_slice(&(number + 1).to_le_bytes());
                 marks.extend_from_slice(&(log.bytes + lines.len() as u64).to_le_bytes());
             }
-            write_line(&mut lines, entry)?;
-            count += 1;
+            last += 1;
+            write_line(&mut lines, attempt, last, entry)?;
+            number += 1;
         }
-        if count > log.entries {
+        if number > log.entries {
             log.file.write_all(&lines)?;
             log.index.write_all(&marks)?;
-            log.entries = count;
+            log.entries = number;
             log.bytes += lines.len() as u64;
+            log.attempts.insert(attempt, last);
         }
-        Ok(log.entries)
+        Ok(last)
     }
 
     /// Brings what was written to disk: file by file, or, if there are many, the whole file system at once.
-    fn sync(&mut self, mut attempts: Vec<AttemptId>) -> Result<(), LogError> {
-        attempts.sort_unstable();
-        attempts.dedup();
-        let logs: Vec<_> = attempts.iter().filter_map(|id| self.open.get(id).map(|log| (*id, log))).collect();
+    fn sync(&mut self, mut written: Vec<ExecutionId>) -> Result<(), LogError> {
+        written.sort_unstable();
+        written.dedup();
+        let logs: Vec<_> = written.iter().filter_map(|id| self.open.get(id).map(|log| (*id, log))).collect();
         if logs.len() >= SYNC_ALL {
             rustix::fs::syncfs(File::open(self.root.as_path())?).map_err(io::Error::from)?;
         } else {
-            for (attempt, log) in logs {
+            for (execution, log) in logs {
                 log.file.sync_data()?;
                 if log.new {
-                    if let Some(directory) = path_of(&self.root, attempt).parent() {
+                    if let Some(directory) = path_of(&self.root, execution).parent() {
                         File::open(directory)?.sync_all()?;
                     }
                     File::open(self.root.as_path())?.sync_all()?;
                 }
             }
         }
-        for attempt in attempts {
-            if let Some(log) = self.open.get_mut(&attempt) {
+        for execution in written {
+            if let Some(log) = self.open.get_mut(&execution) {
                 log.new = false;
             }
         }
@@ -288,22 +317,30 @@ impl Appender {
     }
 }
 
-/// `crc32c json\n`: readable with a pager, and a torn line is known for what it is.
-fn write_line(lines: &mut Vec<u8>, entry: &LogEntry) -> Result<(), LogError> {
-    let json = serde_json::to_vec(entry).map_err(io::Error::other)?;
-    write!(lines, "{:08x} ", crc32c::crc32c(&json))?;
-    lines.extend_from_slice(&json);
+/// `crc32c attempt number json\n`: readable with a pager, and a torn line is known for what it is.
+fn write_line(
+    lines: &mut Vec<u8>,
+    attempt: AttemptId,
+    number: u64,
+    entry: &LogEntry,
+) -> Result<(), LogError> {
+    let mut body = format!("{attempt} {number} ").into_bytes();
+    serde_json::to_writer(&mut body, entry).map_err(io::Error::other)?;
+    write!(lines, "{:08x} ", crc32c::crc32c(&body))?;
+    lines.extend_from_slice(&body);
     lines.push(b'\n');
     Ok(())
 }
 
-fn parse_line(line: &[u8]) -> Option<LogEntry> {
-    let json = line.strip_suffix(b"\n")?.get(9..)?;
+/// The attempt, the number of its entry, and the entry's JSON.
+fn parse_line(line: &[u8]) -> Option<(AttemptId, u64, &str)> {
+    let body = line.strip_suffix(b"\n")?.get(9..)?;
     let sum = std::str::from_utf8(line.get(..8)?).ok()?;
-    if u32::from_str_radix(sum, 16).ok()? != crc32c::crc32c(json) {
+    if u32::from_str_radix(sum, 16).ok()? != crc32c::crc32c(body) {
         return None;
     }
-    serde_json::from_slice(json).ok()
+    let mut parts = std::str::from_utf8(body).ok()?.splitn(3, ' ');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?))
 }
 
 /// The last mark of the index at or before entry `from`: its number, and where it stands in the file.
@@ -332,7 +369,7 @@ fn find_mark(path: &Path, from: u64) -> io::Result<(u64, u64)> {
     Ok(before.checked_sub(1).map_or((1, 0), |place| marks[place]))
 }
 
-/// Opens a log to go on with it: counts its entries from the last mark on and cuts off a torn end.
+/// Opens a log to go on with it: counts its entries and cuts off a torn end.
 fn recover(path: &Path) -> io::Result<OpenLog> {
     let mut new = false;
     if let Some(directory) = path.parent()
@@ -345,28 +382,24 @@ fn recover(path: &Path) -> io::Result<OpenLog> {
     let options = || OpenOptions::new().read(true).append(true).create(true).to_owned();
     let file = options().open(path)?;
     let length = file.metadata()?.len();
-    let (mut number, mut offset) = find_mark(path, u64::MAX)?;
-    if offset > length {
-        (number, offset) = (1, 0);
-    }
-    let mut reader = BufReader::new(&file);
-    reader.seek(SeekFrom::Start(offset))?;
+    let mut reader = BufReader::with_capacity(64 << 10, &file);
+    let mut attempts = HashMap::new();
+    let (mut entries, mut bytes) = (0, 0);
     let mut line = Vec::new();
     loop {
         line.clear();
         reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
-        if parse_line(&line).is_none() {
-            break;
-        }
-        number += 1;
-        offset += line.len() as u64;
+        let Some((attempt, number, _)) = parse_line(&line) else { break };
+        attempts.insert(attempt, number);
+        entries += 1;
+        bytes += line.len() as u64;
     }
-    if offset < length {
-        file.set_len(offset)?;
+    if bytes < length {
+        file.set_len(bytes)?;
     }
     let index = options().open(index_of(path))?;
-    rewrite_index(&index, path, number, offset)?;
-    Ok(OpenLog { file, index, entries: number - 1, bytes: offset, used: 0, new })
+    rewrite_index(&index, path, entries + 1, bytes)?;
+    Ok(OpenLog { file, index, attempts, entries, bytes, used: 0, new })
 }
 
 /// Keeps of an index the marks that stand before the end of the log.
@@ -399,17 +432,18 @@ fn read_page(path: &Path, from: u64, limit: usize, filter: LogFilter) -> io::Res
         line.clear();
         reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
         // A line that is being written is not there yet.
-        let Some(entry) = parse_line(&line) else { break };
+        let Some((attempt, _, json)) = parse_line(&line) else { break };
         if number >= from {
             if page.entries.len() >= limit || seen > MAX_SCAN {
                 page.end = false;
                 break;
             }
             page.next = number + 1;
-            if filter.wants(&entry) {
-                page.entries.push((number, entry));
+            let line = LogLine { number, attempt, entry: serde_json::from_str(json)? };
+            if filter.wants(&line) {
+                page.entries.push(line);
             }
-            seen += line.len() as u64;
+            seen += json.len() as u64;
         }
         number += 1;
     }
@@ -437,17 +471,21 @@ mod tests {
         numbers.map(entry).collect()
     }
 
-    fn id(number: u128) -> AttemptId {
+    fn log(number: u128) -> ExecutionId {
+        ExecutionId::from_parts(Timestamp::from_millis(1), number)
+    }
+
+    fn attempt(number: u128) -> AttemptId {
         AttemptId::from_parts(Timestamp::from_millis(1), number)
     }
 
     async fn numbers(logs: &Logs, from: u64, limit: usize, filter: LogFilter) -> Vec<u64> {
-        let page = logs.page(id(1), from, limit, filter).await.unwrap();
+        let page = logs.page(log(1), from, limit, filter).await.unwrap();
         page.entries
             .into_iter()
-            .map(|(number, found)| {
-                assert_eq!(found, entry(number));
-                number
+            .map(|line| {
+                assert_eq!(line.entry, entry(line.number));
+                line.number
             })
             .collect()
     }
@@ -456,42 +494,40 @@ mod tests {
     async fn entries_are_numbered_and_kept_once() {
         let directory = tempfile::tempdir().unwrap();
         let logs = Logs::open(directory.path()).unwrap();
-        assert_eq!(logs.append(id(1), 1, entries(1..=3)).await.unwrap(), 3);
-        assert_eq!(logs.append(id(1), 2, entries(2..=5)).await.unwrap(), 5);
-        assert_eq!(logs.append(id(1), 1, entries(1..=2)).await.unwrap(), 5);
-        assert!(matches!(
-            logs.append(id(1), 7, entries(7..=7)).await,
-            Err(LogError::Gap { durable: 5, found: 7 })
-        ));
-        assert_eq!(numbers(&logs, 0, 10, LogFilter::default()).await, [1, 2, 3, 4, 5]);
-        assert_eq!(numbers(&logs, 4, 10, LogFilter::default()).await, [4, 5]);
+        let a = attempt(1);
+        assert_eq!(logs.append(log(1), a, 1, entries(1..=3)).await.unwrap(), 3);
+        assert_eq!(logs.append(log(1), a, 2, entries(2..=5)).await.unwrap(), 5);
+        assert_eq!(logs.append(log(1), a, 1, entries(1..=2)).await.unwrap(), 5);
+        let gap = logs.append(log(1), a, 7, entries(7..=7)).await;
+        assert!(matches!(gap, Err(LogError::Gap { durable: 5, found: 7 })));
+        assert_eq!(logs.append(log(1), attempt(2), 1, entries(6..=6)).await.unwrap(), 1);
+        assert_eq!(numbers(&logs, 0, 10, LogFilter::default()).await, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(numbers(&logs, 4, 10, LogFilter::default()).await, [4, 5, 6]);
         assert_eq!(numbers(&logs, 2, 2, LogFilter::default()).await, [2, 3]);
-        let filter = LogFilter { step: Some(StepIndex(1)), node: None };
+        let filter = LogFilter { step: Some(StepIndex(1)), ..LogFilter::default() };
         assert_eq!(numbers(&logs, 1, 10, filter).await, [1, 3, 5]);
-        let filter = LogFilter { step: None, node: Some(NodeIndex(0)) };
-        assert_eq!(numbers(&logs, 1, 10, filter).await, [3]);
-        assert_eq!(logs.page(id(2), 1, 9, LogFilter::default()).await.unwrap().next, 1);
+        let filter = LogFilter { node: Some(NodeIndex(0)), ..LogFilter::default() };
+        assert_eq!(numbers(&logs, 1, 10, filter).await, [3, 6]);
+        let filter = LogFilter { attempt: Some(attempt(2)), ..LogFilter::default() };
+        assert_eq!(numbers(&logs, 1, 10, filter).await, [6]);
+        assert_eq!(logs.page(log(2), 1, 9, LogFilter::default()).await.unwrap().next, 1);
     }
 
     #[tokio::test]
     async fn a_log_goes_on_after_a_restart_and_a_torn_end_is_cut() {
         let directory = tempfile::tempdir().unwrap();
-        let path = path_of(directory.path(), id(1));
+        let path = path_of(directory.path(), log(1));
         for torn in [&b""[..], b"0123", b"00000000 {\"at\"", b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\n"] {
             let logs = Logs::open(directory.path()).unwrap();
-            logs.append(id(1), 1, entries(1..=300)).await.unwrap();
+            logs.append(log(1), attempt(1), 1, entries(1..=300)).await.unwrap();
             drop(logs);
             OpenOptions::new().append(true).open(&path).unwrap().write_all(torn).unwrap();
-            OpenOptions::new()
-                .append(true)
-                .open(index_of(&path))
-                .unwrap()
-                .write_all(&torn[..torn.len().min(3)])
-                .unwrap();
+            let index = &torn[..torn.len().min(3)];
+            OpenOptions::new().append(true).open(index_of(&path)).unwrap().write_all(index).unwrap();
             let logs = Logs::open(directory.path()).unwrap();
-            assert_eq!(logs.append(id(1), 301, entries(301..=302)).await.unwrap(), 302);
+            assert_eq!(logs.append(log(1), attempt(1), 301, entries(301..=302)).await.unwrap(), 302);
             assert_eq!(numbers(&logs, 299, 10, LogFilter::default()).await, [299, 300, 301, 302]);
-            assert!(logs.remove(id(1)).await.unwrap());
+            assert!(logs.remove(log(1)).await.unwrap());
         }
     }
 
@@ -499,10 +535,10 @@ mod tests {
     async fn many_logs_are_synced_together() {
         let directory = tempfile::tempdir().unwrap();
         let logs = Logs::open(directory.path()).unwrap();
-        let appends = (1..=600).map(|number| logs.append(id(number), 1, entries(1..=1)));
+        let appends = (1..=600).map(|number| logs.append(log(number), attempt(1), 1, entries(1..=1)));
         for written in futures_util::future::join_all(appends).await {
             assert_eq!(written.unwrap(), 1);
         }
-        assert_eq!(logs.append(id(1), 2, entries(2..=2)).await.unwrap(), 2);
+        assert_eq!(logs.append(log(1), attempt(1), 2, entries(2..=2)).await.unwrap(), 2);
     }
 }

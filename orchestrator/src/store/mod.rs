@@ -32,12 +32,12 @@ pub use components::{Component, Published};
 pub use database::StoreError;
 pub use executions::*;
 pub use jobs::{Job, JobSummary, NewRevision, Saved};
-pub use logs::{LogError, LogFilter, LogPage, Logs};
+pub use logs::{LogError, LogFilter, LogLine, LogPage, Logs};
 pub use nodes::{NewSource, Refreshed, Source, SourceKind, merge};
 pub use projects::Project;
 pub use record::{Commit, NewExecution};
 pub use runners::{Enrolment, NewRunner, NewTicket, Opening, Runner, RunnerChange, SessionFacts};
-pub use tokens::{NewToken, Role, Token};
+pub use tokens::{NewToken, Token};
 
 use database::Database;
 

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use remit_protocol::{
-    ExecutionId, ProjectName, Timestamp, digest,
+    ExecutionId, ProjectName, SourceName, Span, Timestamp, digest,
     node::{Node, NodeSet},
 };
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, row};
@@ -27,15 +27,15 @@ pub struct NewSource {
     /// The project.
     pub project: ProjectName,
     /// Its name, unique in the project.
-    pub name: String,
-    /// Its place: later ones win.
-    pub position: u32,
+    pub name: SourceName,
     /// Where its nodes come from.
     pub kind: SourceKind,
     /// As its author wrote it, JSON.
     pub config: serde_json::Value,
     /// For a component: the document of one step that discovers, a blob.
     pub document: Option<digest::Sized>,
+    /// How often it is asked anew; none: only on demand.
+    pub every: Option<Span>,
 }
 
 /// A source of nodes.
@@ -44,7 +44,7 @@ pub struct Source {
     /// The project.
     pub project: ProjectName,
     /// Its name.
-    pub name: String,
+    pub name: SourceName,
     /// Its place: later ones win.
     pub position: u32,
     /// Where its nodes come from.
@@ -53,6 +53,8 @@ pub struct Source {
     pub config: serde_json::Value,
     /// For a component: the document that discovers.
     pub document: Option<digest::Sized>,
+    /// How often it is asked anew; none: only on demand.
+    pub every: Option<Span>,
     /// The nodes that it last gave, a blob.
     pub nodes: Option<digest::Sized>,
     /// How many.
@@ -74,11 +76,12 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Source> {
     };
     Ok(Source {
         project: row::text(row, "project")?,
-        name: row.get("name")?,
+        name: row::text(row, "name")?,
         position: row.get("position")?,
         kind: row::json(row, "kind")?,
         config: row::json(row, "config")?,
         document: sized("document", "length")?,
+        every: row.get::<_, Option<u64>>("every")?.map(Span::from_millis),
         nodes: sized("nodes", "nodes_length")?,
         count: row.get("count")?,
         refreshed: row::maybe_time(row, "refreshed")?,
@@ -104,7 +107,7 @@ pub enum Refreshed {
 /// Records what a refresh came to. An older refresh than the newest changes nothing.
 pub(super) fn refreshed(
     tx: &Connection,
-    source: (&ProjectName, &str),
+    source: (&ProjectName, &SourceName),
     by: Option<ExecutionId>,
     what: &Refreshed,
     at: Timestamp,
@@ -123,70 +126,82 @@ pub(super) fn refreshed(
                 count,
                 at.as_millis(),
                 project.as_str(),
-                name,
+                name.as_str(),
                 by
             ])?,
         Refreshed::Failed(why) => tx
             .prepare_cached("update source set error = ? where project = ? and name = ? and execution is ?")?
-            .execute(params![why, project.as_str(), name, by])?,
+            .execute(params![why, project.as_str(), name.as_str(), by])?,
     };
     Ok(())
 }
 
 impl Store {
-    /// Makes a source or changes it; the nodes that it gave stay.
+    /// Makes a source, behind the others, or changes it in its place; the nodes that it gave stay.
     pub async fn save_source(&self, new: NewSource) -> Result<(), StoreError> {
         self.db
             .write(move |tx| {
                 tx.prepare_cached(
-                    "insert into source (project, name, position, kind, config, document, length)
-                     values (?, ?, ?, ?, ?, ?, ?) on conflict (project, name) do update set position = excluded.position,
-                     kind = excluded.kind, config = excluded.config, document = excluded.document,
-                     length = excluded.length",
+                    "insert into source (project, name, position, kind, config, document, length, every)
+                     values (?1, ?2, (select coalesce(max(position), 0) + 1 from source where project = ?1), ?3, ?4, ?5,
+                     ?6, ?7) on conflict (project, name) do update set kind = excluded.kind, config = excluded.config,
+                     document = excluded.document, length = excluded.length, every = excluded.every",
                 )?
                 .execute(params![
                     new.project.as_str(),
-                    new.name,
-                    new.position,
+                    new.name.as_str(),
                     row::to_json(&new.kind)?,
                     row::to_json(&new.config)?,
                     new.document.as_ref().map(|document| document.digest.as_bytes()),
-                    new.document.map(|document| document.length)
+                    new.document.map(|document| document.length),
+                    new.every.map(Span::as_millis)
                 ])?;
                 Ok(())
             })
             .await
     }
 
-    /// Gives a static source the nodes that somebody loaded; the set is a blob already.
+    /// Gives a static source the nodes that somebody loaded; the set is a blob already. The source is made, before all
+    /// others, if it is not there.
     pub async fn load_nodes(
         &self,
         project: &ProjectName,
-        name: &str,
+        name: &SourceName,
         set: digest::Sized,
         count: u32,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        let (project, name) = (project.clone(), name.to_owned());
+        let (project, name) = (project.clone(), name.clone());
         self.db
             .write(move |tx| {
-                tx.prepare_cached("select 1 from source where project = ? and name = ?")?
-                    .query_row([project.as_str(), &name], |_| Ok(()))
-                    .optional()?
-                    .ok_or_else(|| StoreError::not_found("node source", &name))?;
+                tx.prepare_cached(
+                    "insert into source (project, name, position, kind, config) values (?, ?, 0, ?, 'null')
+                     on conflict do nothing",
+                )?
+                .execute(params![
+                    project.as_str(),
+                    name.as_str(),
+                    row::to_json(&SourceKind::Static)?
+                ])?;
+                let kind: SourceKind = tx
+                    .prepare_cached("select kind from source where project = ? and name = ?")?
+                    .query_row([project.as_str(), name.as_str()], |row| row::json(row, "kind"))?;
+                if kind != SourceKind::Static {
+                    return Err(StoreError::conflict("node source", name, "its nodes come from a component"));
+                }
                 refreshed(tx, (&project, &name), None, &Refreshed::Nodes { set, count }, at)
             })
             .await
     }
 
     /// Takes a source away, with its nodes. True if it was there.
-    pub async fn delete_source(&self, project: &ProjectName, name: &str) -> Result<bool, StoreError> {
-        let (project, name) = (project.clone(), name.to_owned());
+    pub async fn delete_source(&self, project: &ProjectName, name: &SourceName) -> Result<bool, StoreError> {
+        let (project, name) = (project.clone(), name.clone());
         self.db
             .write(move |tx| {
                 let gone = tx
                     .prepare_cached("delete from source where project = ? and name = ?")?
-                    .execute([project.as_str(), &name])?;
+                    .execute([project.as_str(), name.as_str()])?;
                 Ok(gone == 1)
             })
             .await

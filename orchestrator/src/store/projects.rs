@@ -1,6 +1,6 @@
 //! Projects.
 
-use remit_protocol::{ProjectName, Timestamp};
+use remit_protocol::{Description, ProjectName, Timestamp};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Store, StoreError, row};
@@ -11,7 +11,7 @@ pub struct Project {
     /// Its name.
     pub name: ProjectName,
     /// What it is for, in words.
-    pub description: String,
+    pub description: Description,
     /// Since when it is there.
     pub created: Timestamp,
 }
@@ -19,7 +19,7 @@ pub struct Project {
 fn read(row: &Row<'_>) -> rusqlite::Result<Project> {
     Ok(Project {
         name: row::text(row, "name")?,
-        description: row.get("description")?,
+        description: row::text(row, "description")?,
         created: row::time(row, "created")?,
     })
 }
@@ -31,7 +31,7 @@ impl Store {
             .write(move |tx| {
                 let made = tx
                     .prepare_cached("insert into project (name, description, created) values (?, ?, ?) on conflict do nothing")?
-                    .execute(params![project.name.as_str(), project.description, project.created.as_millis()])?;
+                    .execute(params![project.name.as_str(), project.description.as_str(), project.created.as_millis()])?;
                 match made {
                     1 => Ok(()),
                     _ => Err(StoreError::conflict("project", project.name, "the name is taken")),

@@ -1,9 +1,11 @@
 //! Recording what the pure core decided about executions.
 
-use remit_protocol::{AttemptId, ExecutionId, NodeIndex, Timestamp, report::StepEnded};
+use remit_protocol::{
+    AttemptId, Digest, ExecutionId, IdempotencyKey, NodeIndex, Timestamp, report::StepEnded,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Created, IdempotencyKey, Refreshed, Store, StoreError, database::Turn, nodes::refreshed, row};
+use super::{Created, Refreshed, Store, StoreError, database::Turn, nodes::refreshed, row};
 use crate::execution::{AttemptRecord, Change, ExecutionState, Happening, Head, Purpose, SectionRecord};
 
 /// An execution that is to be made, with what was decided about it at once.
@@ -15,8 +17,9 @@ pub struct NewExecution {
     pub head: Head,
     /// When it is made.
     pub at: Timestamp,
-    /// What makes the request repeatable.
-    pub key: Option<IdempotencyKey>,
+    /// What makes the request repeatable: a key of the caller's choosing, and the digest of the request. The same key
+    /// with another request is a conflict.
+    pub key: Option<(IdempotencyKey, Digest)>,
     /// Its plan and its first moves.
     pub changes: Vec<Change>,
     /// What people are told.
@@ -75,10 +78,15 @@ impl Store {
 fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
     let id = row::key(new.id.to_u128());
     let project = new.head.project.as_str();
-    if let Some(IdempotencyKey { key, request }) = &new.key {
+    let job = new.head.job.as_str();
+    if let Some((key, request)) = &new.key {
         let before: Option<(u128, [u8; 32])> = tx
-            .prepare_cached("select execution, request from idempotency where project = ? and key = ?")?
-            .query_row([project, key], |row| Ok((row::id(row, "execution", |id| id)?, row.get("request")?)))
+            .prepare_cached(
+                "select execution, request from idempotency where project = ? and job = ? and key = ?",
+            )?
+            .query_row([project, job, key.as_str()], |row| {
+                Ok((row::id(row, "execution", |id| id)?, row.get("request")?))
+            })
             .optional()?;
         if let Some((execution, digest)) = before {
             if digest != *request.as_bytes() {
@@ -86,9 +94,10 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
             }
             return Ok(Created::Before(ExecutionId::from_u128(execution)));
         }
-        tx.prepare_cached("insert into idempotency values (?, ?, ?, ?)")?.execute(params![
+        tx.prepare_cached("insert into idempotency values (?, ?, ?, ?, ?)")?.execute(params![
             project,
-            key,
+            job,
+            key.as_str(),
             request.as_bytes(),
             id
         ])?;
@@ -98,7 +107,7 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
         params![
             id,
             project,
-            new.head.job.as_str(),
+            job,
             row::to_json(&new.head.purpose)?,
             row::to_json(&new.head)?,
             state.to_string(),
@@ -112,7 +121,7 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
     )?;
     if let Purpose::Source(name) = &new.head.purpose {
         tx.prepare_cached("update source set execution = ? where project = ? and name = ?")?
-            .execute(params![id, project, name])?;
+            .execute(params![id, project, name.as_str()])?;
     }
     for change in &new.changes {
         apply(tx, new.id, change, new.at)?;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use remit_protocol::{ProjectName, RunnerId, RunnerName, Session, Tag, TicketId, Timestamp};
+use remit_protocol::{
+    Description, RunnerId, RunnerName, Session, Tag, TicketId, Timestamp, operator::Projects,
+};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Store, StoreError, row};
@@ -19,7 +21,9 @@ pub struct NewRunner {
     /// Its tags.
     pub tags: BTreeSet<Tag>,
     /// The projects that it works for.
-    pub projects: BTreeSet<ProjectName>,
+    pub projects: Projects,
+    /// For people.
+    pub description: Description,
     /// When it is made.
     pub at: Timestamp,
 }
@@ -60,7 +64,9 @@ pub struct Runner {
     /// Its tags.
     pub tags: BTreeSet<Tag>,
     /// The projects that it works for.
-    pub projects: BTreeSet<ProjectName>,
+    pub projects: Projects,
+    /// For people.
+    pub description: Description,
     /// False: it gets no work.
     pub enabled: bool,
     /// When it was made.
@@ -83,6 +89,8 @@ pub struct Runner {
     pub features: BTreeSet<String>,
     /// How many sandboxes it runs at once.
     pub slots: u32,
+    /// Until when a ticket for it is good, if one waits to be used.
+    pub ticket_expires: Option<Timestamp>,
 }
 
 /// What is to change; what is absent stays.
@@ -91,7 +99,11 @@ pub struct RunnerChange {
     /// Its tags.
     pub tags: Option<BTreeSet<Tag>>,
     /// Its projects.
-    pub projects: Option<BTreeSet<ProjectName>>,
+    pub projects: Option<Projects>,
+    /// The words for people.
+    pub description: Option<Description>,
+    /// Whether jobs without tags run on it.
+    pub local: Option<bool>,
     /// Whether it gets work.
     pub enabled: Option<bool>,
     /// Lifts the lock: the next session is taken with whatever counter the runner has.
@@ -114,6 +126,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Runner> {
         local: row.get("local")?,
         tags: row::json(row, "tags")?,
         projects: row::json(row, "projects")?,
+        description: row::text(row, "description")?,
         enabled: row.get("enabled")?,
         created: row::time(row, "created")?,
         key: row.get("key")?,
@@ -125,11 +138,16 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Runner> {
         hostname: row.get("hostname")?,
         features: row::json(row, "features")?,
         slots: row.get("slots")?,
+        ticket_expires: row::maybe_time(row, "ticket_expires")?,
     })
 }
 
+const SELECT: &str =
+    "select r.*, (select max(expires) from ticket t where t.runner = r.id and t.used is null)
+    as ticket_expires from runner r";
+
 fn by_id(tx: &Connection, id: RunnerId) -> Result<Runner, StoreError> {
-    tx.prepare_cached("select * from runner where id = ?")?
+    tx.prepare_cached(&format!("{SELECT} where id = ?"))?
         .query_row([row::key(id.to_u128())], read)
         .optional()?
         .ok_or_else(|| StoreError::not_found("runner", id))
@@ -142,8 +160,8 @@ impl Store {
             .write(move |tx| {
                 let made = tx
                     .prepare_cached(
-                        "insert into runner (id, name, local, tags, projects, enabled, created)
-                         values (?, ?, ?, ?, ?, 1, ?) on conflict (name) do nothing",
+                        "insert into runner (id, name, local, tags, projects, description, enabled, created)
+                         values (?, ?, ?, ?, ?, ?, 1, ?) on conflict (name) do nothing",
                     )?
                     .execute(params![
                         row::key(new.id.to_u128()),
@@ -151,6 +169,7 @@ impl Store {
                         new.local,
                         row::to_json(&new.tags)?,
                         row::to_json(&new.projects)?,
+                        new.description.as_str(),
                         new.at.as_millis()
                     ])?;
                 if made == 1 {
@@ -307,13 +326,15 @@ impl Store {
                 let old = by_id(tx, id)?;
                 tx.prepare_cached(
                     "update runner set tags = ?1, projects = ?2, enabled = ?3, locked = iif(?4, null, locked),
-                     confirmed = iif(?4, null, confirmed) where id = ?5",
+                     confirmed = iif(?4, null, confirmed), description = ?5, local = ?6 where id = ?7",
                 )?
                 .execute(params![
                     row::to_json(&change.tags.unwrap_or(old.tags))?,
                     row::to_json(&change.projects.unwrap_or(old.projects))?,
                     change.enabled.unwrap_or(old.enabled),
                     change.unlock,
+                    change.description.unwrap_or(old.description).as_str(),
+                    change.local.unwrap_or(old.local),
                     row::key(id.to_u128())
                 ])?;
                 by_id(tx, id)
@@ -362,9 +383,8 @@ impl Store {
         let name = name.clone();
         self.db
             .read(move |db| {
-                let found = db
-                    .prepare_cached("select * from runner where name = ?")?
-                    .query_row([name.as_str()], read);
+                let found =
+                    db.prepare_cached(&format!("{SELECT} where name = ?"))?.query_row([name.as_str()], read);
                 Ok(found.optional()?)
             })
             .await
@@ -374,7 +394,7 @@ impl Store {
     pub async fn runners(&self) -> Result<Vec<Runner>, StoreError> {
         self.db
             .read(|db| {
-                let mut query = db.prepare_cached("select * from runner order by name")?;
+                let mut query = db.prepare_cached(&format!("{SELECT} order by name"))?;
                 let all = query.query_map([], read)?.collect::<Result<_, _>>()?;
                 Ok(all)
             })

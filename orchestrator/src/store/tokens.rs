@@ -1,80 +1,21 @@
 //! API tokens: a hash of each, never the token.
 
-use std::{fmt, str::FromStr};
-
-use remit_protocol::{ProjectName, Timestamp, TokenId};
+use remit_protocol::{Timestamp, TokenId, TokenName, operator::Access};
 use rusqlite::{OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, row};
-
-/// What the bearer of a token may do, in its project or, without one, in the whole instance.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// See.
-    Viewer,
-    /// And run jobs.
-    Operator,
-    /// And change jobs and nodes.
-    Editor,
-    /// And everything else.
-    Admin,
-    /// Only publish components.
-    Publisher,
-}
-
-impl Role {
-    /// Every role.
-    pub const ALL: [Self; 5] = [Self::Viewer, Self::Operator, Self::Editor, Self::Admin, Self::Publisher];
-
-    /// The role's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Editor => "editor",
-            Self::Admin => "admin",
-            Self::Publisher => "publisher",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A text that names no role.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a role: expected viewer, operator, editor, admin or publisher")]
-pub struct UnknownRole;
-
-impl FromStr for Role {
-    type Err = UnknownRole;
-    fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(UnknownRole)
-    }
-}
 
 /// A token that is to be made.
 #[derive(Debug, Clone)]
 pub struct NewToken {
     /// Its id.
     pub id: TokenId,
-    /// What it is for.
-    pub name: String,
-    /// The beginning of its text, by which people recognise it.
-    pub prefix: String,
+    /// Its name.
+    pub name: TokenName,
     /// SHA-256 of its text.
     pub hash: [u8; 32],
-    /// What its bearer may do,
-    pub role: Role,
-    /// and in which project; none means the whole instance.
-    pub project: Option<ProjectName>,
+    /// What its bearer may do.
+    pub access: Access,
     /// When it ends.
     pub expires: Option<Timestamp>,
     /// Who makes it.
@@ -88,14 +29,12 @@ pub struct NewToken {
 pub struct Token {
     /// Its id.
     pub id: TokenId,
-    /// What it is for.
-    pub name: String,
-    /// The beginning of its text.
-    pub prefix: String,
-    /// What its bearer may do,
-    pub role: Role,
-    /// and in which project; none means the whole instance.
-    pub project: Option<ProjectName>,
+    /// Its name.
+    pub name: TokenName,
+    /// SHA-256 of its text.
+    pub hash: [u8; 32],
+    /// What its bearer may do.
+    pub access: Access,
     /// When it was made.
     pub created: Timestamp,
     /// Who made it.
@@ -118,10 +57,9 @@ impl Token {
 fn read(row: &Row<'_>) -> rusqlite::Result<Token> {
     Ok(Token {
         id: row::id(row, "id", TokenId::from_u128)?,
-        name: row.get("name")?,
-        prefix: row.get("prefix")?,
-        role: row::text(row, "role")?,
-        project: row::maybe_text(row, "project")?,
+        name: row::text(row, "name")?,
+        hash: row.get("hash")?,
+        access: row::json(row, "access")?,
         created: row::time(row, "created")?,
         created_by: row.get("created_by")?,
         expires: row::maybe_time(row, "expires")?,
@@ -135,28 +73,29 @@ impl Store {
     pub async fn create_token(&self, new: NewToken) -> Result<(), StoreError> {
         self.db
             .write(move |tx| {
-                tx.prepare_cached("insert into token values (?, ?, ?, ?, ?, ?, ?, ?, ?, null, null)")?
-                    .execute(params![
+                tx.prepare_cached("insert into token values (?, ?, ?, ?, ?, ?, ?, null, null)")?.execute(
+                    params![
                         row::key(new.id.to_u128()),
-                        new.name,
-                        new.prefix,
+                        new.name.as_str(),
                         new.hash,
-                        new.role.as_str(),
-                        new.project.as_ref().map(ProjectName::as_str),
+                        row::to_json(&new.access)?,
                         new.at.as_millis(),
                         new.by,
                         new.expires.map(Timestamp::as_millis)
-                    ])?;
+                    ],
+                )?;
                 Ok(())
             })
             .await
     }
 
-    /// The token whose text has this hash, valid or not.
-    pub async fn token_by_hash(&self, hash: [u8; 32]) -> Result<Option<Token>, StoreError> {
+    /// The token with this id, valid or not.
+    pub async fn token(&self, id: TokenId) -> Result<Option<Token>, StoreError> {
         self.db
             .read(move |db| {
-                let found = db.prepare_cached("select * from token where hash = ?")?.query_row([hash], read);
+                let found = db
+                    .prepare_cached("select * from token where id = ?")?
+                    .query_row([row::key(id.to_u128())], read);
                 Ok(found.optional()?)
             })
             .await
