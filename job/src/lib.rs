@@ -1,1 +1,17 @@
-//! job.
+//! The job: what people write, what it is compiled to, and every pure decision about it.
+//!
+//! Read [`document`] (what is signed and run), then what is evaluated when: [`options`], [`filter`], [`template`] over
+//! [`expression`]. The same functions serve orchestrator, runner and command line, so that what was signed is what runs.
+//!
+//! *Never here:* IO, a clock, randomness. *Invariant:* a document that [`document::Document::from_slice`] gave has passed
+//! every check that needs no component.
+
+pub mod document;
+pub mod expression;
+pub mod filter;
+pub mod options;
+pub mod pattern;
+pub mod template;
+
+mod check;
+mod nearest;

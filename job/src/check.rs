@@ -1,0 +1,463 @@
+//! Every rule about a document that needs no component: checked when a job is compiled, and again wherever one is read.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use remit_protocol::{
+    Limits, SecretName, Span, StepName,
+    capability::{Effect, Grant},
+    endpoint::Fault,
+    limits::{MAX_STEPS, MAX_THREADS},
+    manifest::Kind,
+};
+
+use crate::{
+    document::{
+        Action, ComponentAction, Document, Per, Retry, RetryOutcome, Step, Threads, Timeout, VERSION, When,
+    },
+    expression::{Reference, Root},
+    nearest::nearest,
+    options::MAX_OPTIONS,
+};
+
+/// Longest timeout of a job.
+pub(crate) const LONGEST_JOB: Span = Span::from_secs(30 * 24 * 3600);
+/// Longest description of a job or an option, in bytes.
+const MAX_DESCRIPTION: usize = 16 << 10;
+/// Most rules of one capability in a grant, most secrets of a step and most paths of a secret.
+const MAX_RULES: usize = 100;
+
+/// Everything that is wrong with `document`, in its order.
+pub(crate) fn document(document: &Document) -> Vec<Fault> {
+    let mut check = Check { document, faults: Vec::new(), places: HashMap::new() };
+    check.head();
+    check.options();
+    check.nodes();
+    check.steps();
+    check.faults
+}
+
+struct Check<'a> {
+    document: &'a Document,
+    faults: Vec<Fault>,
+    /// The steps before the one that is being checked, by name.
+    places: HashMap<&'a StepName, usize>,
+}
+
+/// From where an expression looks.
+#[derive(Clone, Copy)]
+enum View {
+    /// The trigger of the job: no step has been run.
+    Trigger,
+    /// The condition of the step with this index.
+    When(usize),
+    /// The input of the step with this index.
+    With(usize),
+}
+
+impl Check<'_> {
+    fn fault(&mut self, place: impl Into<String>, message: impl Into<String>, remedy: impl Into<String>) {
+        let (place, message, remedy) = (place.into(), message.into(), remedy.into());
+        self.faults.push(Fault { line: None, column: None, place, message, remedy });
+    }
+
+    fn head(&mut self) {
+        let document = self.document;
+        if document.v != VERSION {
+            self.fault(
+                "v",
+                format!("the document has the form {}; this version reads {VERSION}", document.v),
+                "update remit",
+            );
+        }
+        let segment = |name: &str| {
+            !name.trim().is_empty() && name.trim() == name && !name.chars().any(char::is_control)
+        };
+        let group = &document.group;
+        if !group.is_empty() && (group.len() > 255 || !group.split('/').all(segment)) {
+            self.fault(
+                "group",
+                format!(
+                    "{:?} is not a group: names joined by '/', at most 255 bytes",
+                    group.chars().take(80).collect::<String>()
+                ),
+                "write it like `ops/web`",
+            );
+        }
+        self.description("description", &document.description);
+        if document.runner.tags.len() > MAX_RULES {
+            self.fault("runner.tags", format!("more than {MAX_RULES} tags"), "name fewer tags");
+        }
+        match &document.timeout {
+            Some(Timeout::Fixed(span)) => self.span("timeout", *span, LONGEST_JOB),
+            Some(Timeout::Expression(expression)) => {
+                self.references("timeout", expression.references(), View::Trigger);
+            }
+            None => {}
+        }
+    }
+
+    fn description(&mut self, place: &str, text: &str) {
+        if text.len() > MAX_DESCRIPTION {
+            self.fault(
+                place,
+                format!("the description has more than {MAX_DESCRIPTION} bytes"),
+                "make it shorter",
+            );
+        }
+    }
+
+    fn span(&mut self, place: &str, span: Span, longest: Span) {
+        if span.as_millis() == 0 || span > longest {
+            self.fault(
+                place,
+                format!("{span} is not between 1ms and {longest}"),
+                format!("write a time up to {longest}"),
+            );
+        }
+    }
+
+    fn options(&mut self) {
+        let document = self.document;
+        if document.options.len() > MAX_OPTIONS {
+            self.fault(
+                "options",
+                format!("{} options, at most {MAX_OPTIONS} are allowed", document.options.len()),
+                "remove some",
+            );
+        }
+        let mut seen = BTreeSet::new();
+        for option in &document.options {
+            if !seen.insert(&option.name) {
+                self.fault(
+                    format!("options.{}", option.name),
+                    "this option stands twice",
+                    "rename one of them",
+                );
+            }
+            self.description(&format!("options.{}.description", option.name), &option.description);
+            self.faults.extend(option.faults());
+        }
+    }
+
+    fn nodes(&mut self) {
+        let Some(nodes) = &self.document.nodes else { return };
+        let references: Vec<_> = nodes.filter.references().cloned().collect();
+        self.references("nodes.filter", &references, View::Trigger);
+        match &nodes.threads {
+            Threads::Fixed(threads) if !(1..=MAX_THREADS).contains(threads) => self.fault(
+                "nodes.threads",
+                format!("{threads} nodes at once; it is at least 1 and at most {MAX_THREADS}"),
+                format!("write a number from 1 to {MAX_THREADS}"),
+            ),
+            Threads::Fixed(_) => {}
+            Threads::Expression(expression) => {
+                self.references("nodes.threads", expression.references(), View::Trigger);
+            }
+        }
+        if let Some(rank) = &nodes.rank
+            && (rank.by.trim().is_empty() || rank.by.len() > 255 || rank.by.chars().any(char::is_control))
+        {
+            self.fault(
+                "nodes.rank.by",
+                "this is not the name of an attribute",
+                "write an attribute, such as `rack`, or `name`",
+            );
+        }
+    }
+
+    fn steps(&mut self) {
+        let document = self.document;
+        if document.steps.is_empty() {
+            self.fault("steps", "the job has no steps", "add one");
+        }
+        if document.steps.len() > MAX_STEPS {
+            let remedy = "split the job into several";
+            self.fault(
+                "steps",
+                format!("{} steps, at most {MAX_STEPS} are allowed", document.steps.len()),
+                remedy,
+            );
+            return;
+        }
+        for (at, step) in document.steps.iter().enumerate() {
+            self.step(at, step);
+            if self.places.insert(&step.name, at).is_some() {
+                self.fault(
+                    format!("steps.{}.name", step.name),
+                    "this name stands twice",
+                    "rename one of the steps",
+                );
+            }
+        }
+    }
+
+    fn step(&mut self, at: usize, step: &Step) {
+        let place = format!("steps.{}", step.name);
+        if step.per == Per::Node && self.document.nodes.is_none() {
+            self.fault(
+                format!("{place}.per"),
+                "the step is run per node, but the job says nothing about nodes",
+                "add `nodes: { filter: \"tags: …\" }` to the job",
+            );
+        }
+        if let When::Expression(expression) = &step.when {
+            self.references(&format!("{place}.when"), expression.references(), View::When(at));
+        }
+        if let Some(timeout) = step.timeout {
+            self.span(&format!("{place}.timeout"), timeout, Limits::MOST.wall);
+        }
+        if let Some(retry) = &step.retry {
+            self.retry(&format!("{place}.retry"), retry, step.effect());
+        }
+        match &step.action {
+            Action::Component(component) => self.component(&place, at, component),
+        }
+    }
+
+    fn retry(&mut self, place: &str, retry: &Retry, effect: Effect) {
+        if !(1..=Retry::MOST).contains(&retry.attempts) {
+            let message = format!("{} tries; it is at least 1 and at most {}", retry.attempts, Retry::MOST);
+            self.fault(format!("{place}.attempts"), message, "write how often the step is run in all");
+        }
+        if retry.outcomes.is_empty() {
+            self.fault(
+                format!("{place}.outcomes"),
+                "no outcome is listed, so nothing would be tried again",
+                "write `outcomes: [failed]`",
+            );
+        }
+        if retry.delay > Retry::LONGEST_DELAY {
+            let message = format!("{} is longer than {}", retry.delay, Retry::LONGEST_DELAY);
+            self.fault(format!("{place}.delay"), message, "wait less");
+        }
+        if !(1.0..=10.0).contains(&retry.backoff) {
+            self.fault(
+                format!("{place}.backoff"),
+                format!("{} is not between 1 and 10", retry.backoff),
+                "write a factor such as 2",
+            );
+        }
+        if retry.outcomes.contains(&RetryOutcome::Lost) && effect == Effect::Effect {
+            self.fault(
+                format!("{place}.outcomes"),
+                "`lost` cannot be listed: the step changes the world, and a lost one may have done so already",
+                "remove `lost`; a person decides then. A component that repeats safely says effect = \"idempotent\"",
+            );
+        }
+    }
+
+    fn component(&mut self, place: &str, at: usize, component: &ComponentAction) {
+        if component.kind != Kind::Step {
+            self.fault(
+                format!("{place}.uses"),
+                format!("{} is a node source, not a step", component.name),
+                "use a step here",
+            );
+        }
+        if !component.with.source().is_object() {
+            self.fault(
+                format!("{place}.with"),
+                "the input is not a map",
+                "write `with:` and names with values below it",
+            );
+        }
+        for (inner, reference) in component.with.references() {
+            let inner = if inner.is_empty() { String::new() } else { format!(".{inner}") };
+            self.references(&format!("{place}.with{inner}"), &[reference], View::With(at));
+        }
+        if component.effect != component.grant.effect(component.effect) {
+            self.fault(
+                format!("{place}.effect"),
+                "the retry class is lower than what the grant allows",
+                "compile the job again",
+            );
+        }
+        if component.limits != component.limits.least(Limits::MOST).lowered(&component.grant.limits) {
+            self.fault(
+                format!("{place}.limits"),
+                "the limits are above those of the grant, or above the most",
+                "compile the job again",
+            );
+        }
+        if let Some((name, wanted, most)) = component.grant.limits.above_most() {
+            self.fault(
+                format!("{place}.grant.limits.{name}"),
+                format!("{wanted} is more than any step may have"),
+                format!("write {most} or less"),
+            );
+        }
+        self.rules(place, component);
+        self.secrets(place, component);
+    }
+
+    fn rules(&mut self, place: &str, component: &ComponentAction) {
+        let grant = &component.grant;
+        let counts = [
+            ("grant.http", grant.http.len()),
+            ("grant.exec", grant.exec.len()),
+            ("grant.ssh", grant.ssh.len()),
+            ("grant.files", grant.files.len()),
+            ("grant.reveal", grant.reveal.len()),
+            ("secrets", component.secrets.len()),
+        ];
+        for (part, count) in counts {
+            if count > MAX_RULES {
+                self.fault(
+                    format!("{place}.{part}"),
+                    format!("{count} entries, at most {MAX_RULES} are allowed"),
+                    "remove some",
+                );
+            }
+        }
+    }
+
+    fn secrets(&mut self, place: &str, component: &ComponentAction) {
+        let used = used_secrets(&component.grant);
+        for (name, part) in &used {
+            if !component.secrets.contains_key(name) {
+                self.fault(
+                    format!("{place}.{part}"),
+                    format!("the rule uses the secret `{name}`, and the step binds none of that name"),
+                    format!("add `secrets: {{ {name}: keys/… }}` to the step"),
+                );
+            }
+        }
+        for (name, paths) in &component.secrets {
+            let place = format!("{place}.secrets.{name}");
+            if !used.contains_key(name) {
+                let names = used.keys().map(|name| name.as_str());
+                let remedy = match nearest(name.as_str(), names) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "remove it, or name it in a rule of the grant".to_owned(),
+                };
+                self.fault(&place, format!("no rule of the step's grant uses the secret `{name}`"), remedy);
+            }
+            let several = component
+                .grant
+                .ssh
+                .iter()
+                .any(|rule| rule.secret.as_ref().is_some_and(|secret| secret.name == *name));
+            if paths.is_empty() {
+                self.fault(&place, "no path is given", "write a path such as keys/prod/token");
+            } else if paths.len() > 1 && !several {
+                self.fault(
+                    &place,
+                    "several paths are given, but only ssh can choose among them",
+                    "write one path",
+                );
+            } else if paths.len() > MAX_RULES || (1..paths.len()).any(|at| paths[..at].contains(&paths[at])) {
+                self.fault(
+                    &place,
+                    format!("a path stands twice, or there are more than {MAX_RULES}"),
+                    "list each path once",
+                );
+            }
+        }
+    }
+
+    fn references(&mut self, place: &str, references: &[Reference], view: View) {
+        for reference in references {
+            if let Err((message, remedy)) = self.reference(reference, view) {
+                self.fault(place, message, remedy);
+            }
+        }
+    }
+
+    fn reference(&self, reference: &Reference, view: View) -> Result<(), (String, String)> {
+        let field = &reference.field;
+        match reference.root {
+            Root::Project | Root::Execution => Ok(()),
+            Root::Options => {
+                let names = || self.document.options.iter().map(|option| option.name.as_str());
+                if names().any(|name| name == field) {
+                    return Ok(());
+                }
+                let remedy = match nearest(field, names()) {
+                    Some(near) => format!("did you mean `options.{near}`?"),
+                    None => format!("declare it: `options: {{ {field}: {{ type: string }} }}`"),
+                };
+                Err((format!("`options.{field}` is not an option of this job"), remedy))
+            }
+            Root::Node => match view {
+                View::With(at) if self.document.steps[at].per == Per::Node => Ok(()),
+                View::With(_) => Err((
+                    format!("`node.{field}` is not there in a step that is run once"),
+                    "add `per: node` to the step".to_owned(),
+                )),
+                View::When(_) | View::Trigger => Err((
+                    format!("`node.{field}` is only there in the input of a step that is run per node"),
+                    "choose nodes with `nodes.filter`".to_owned(),
+                )),
+            },
+            Root::Steps => match view {
+                View::Trigger => Err((
+                    format!("`steps.{field}` is not there yet: this is evaluated before any step is run"),
+                    "use options".to_owned(),
+                )),
+                View::When(at) | View::With(at) => self.earlier_step(reference, at),
+            },
+        }
+    }
+
+    fn earlier_step(&self, reference: &Reference, at: usize) -> Result<(), (String, String)> {
+        let (field, steps) = (&reference.field, &self.document.steps);
+        let Some(seen) = steps[..at].iter().position(|step| step.name.as_str() == field) else {
+            let later = steps[at..].iter().any(|step| step.name.as_str() == field);
+            let names = steps[..at].iter().map(|step| step.name.as_str());
+            let (message, remedy) = match nearest(field, names) {
+                _ if later => {
+                    (format!("`steps.{field}` is not run before this step"), "move it up".to_owned())
+                }
+                Some(near) => (
+                    format!("there is no step `{field}` before this one"),
+                    format!("did you mean `steps.{near}`?"),
+                ),
+                None => {
+                    (format!("there is no step `{field}` before this one"), "name an earlier step".to_owned())
+                }
+            };
+            return Err((message, remedy));
+        };
+        let Some(part) = reference.second.as_deref() else { return Ok(()) };
+        let same_section = steps[seen..=at].iter().all(|step| step.per == Per::Node);
+        match (steps[at].per, steps[seen].per, part) {
+            (_, Per::Once, "nodes") => Err((
+                format!("`steps.{field}` is run once, so it has no `nodes`"),
+                format!("use `steps.{field}.outcome` or `steps.{field}.outputs`"),
+            )),
+            (Per::Once, Per::Node, "outputs") => Err((
+                format!("`steps.{field}` is run per node, so it has no `outputs` of its own here"),
+                format!("use `steps.{field}.nodes.succeeded` or `steps.{field}.nodes.failed`"),
+            )),
+            (Per::Node, Per::Node, "nodes") if same_section => Err((
+                format!("`steps.{field}.nodes` is not complete yet: other nodes are still being run"),
+                format!("use `steps.{field}.outcome`, which is this node's own here"),
+            )),
+            (Per::Node, Per::Node, "outcome" | "outputs") if !same_section => Err((
+                format!(
+                    "`steps.{field}.{part}` of this node is not known here: a step that is run once lies between"
+                ),
+                format!(
+                    "write `node.name in steps.{field}.nodes.succeeded` in the input, or put the two steps together"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The secrets that a grant's rules use, each with the place of a rule that does.
+pub(crate) fn used_secrets(grant: &Grant) -> BTreeMap<SecretName, String> {
+    let http = grant.http.iter().enumerate();
+    let http =
+        http.filter_map(|(at, rule)| Some((rule.secret.as_ref()?.name.clone(), format!("grant.http[{at}]"))));
+    let exec = grant.exec.iter().enumerate();
+    let exec =
+        exec.filter_map(|(at, rule)| Some((rule.secret.as_ref()?.name.clone(), format!("grant.exec[{at}]"))));
+    let ssh = grant.ssh.iter().enumerate();
+    let ssh =
+        ssh.filter_map(|(at, rule)| Some((rule.secret.as_ref()?.name.clone(), format!("grant.ssh[{at}]"))));
+    let reveal = grant.reveal.iter().enumerate();
+    let reveal = reveal.map(|(at, rule)| (rule.name.clone(), format!("grant.reveal[{at}]")));
+    http.chain(exec).chain(ssh).chain(reveal).collect()
+}

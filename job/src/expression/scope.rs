@@ -1,0 +1,130 @@
+//! What an expression sees: `options`, `project`, `execution`, `steps`, and `node` in node steps.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use remit_protocol::{
+    ExecutionId, JobName, ProjectName, Revision, StepName,
+    assignment::{Assignment, NodesView, StepView},
+    node::Node,
+};
+use serde_json::{Map, Value, json};
+
+use super::Root;
+
+/// What an expression sees of the execution: `execution.id`, `.job`, `.revision`, `.started_by`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutionView {
+    /// The execution.
+    pub id: ExecutionId,
+    /// The job.
+    pub job: JobName,
+    /// The job's revision.
+    pub revision: Revision,
+    /// Who or what began it.
+    pub started_by: String,
+}
+
+/// The values that expressions and templates are evaluated against. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    project: Arc<Value>,
+    execution: Arc<Value>,
+    options: Arc<Value>,
+    steps: BTreeMap<StepName, Arc<Value>>,
+    node: Option<Arc<Value>>,
+}
+
+impl Scope {
+    /// What is there when a job is triggered.
+    pub fn new(project: &ProjectName, execution: &ExecutionView, options: &Map<String, Value>) -> Self {
+        Self {
+            project: Arc::new(json!({ "name": project.as_str() })),
+            execution: Arc::new(json!({
+                "id": execution.id.to_string(),
+                "job": execution.job.as_str(),
+                "revision": execution.revision,
+                "started_by": execution.started_by,
+            })),
+            options: Arc::new(Value::Object(options.clone())),
+            steps: BTreeMap::new(),
+            node: None,
+        }
+    }
+
+    /// What a runner sees of an assignment: options and earlier steps; no node yet.
+    pub fn of_assignment(assignment: &Assignment) -> Self {
+        let execution = ExecutionView {
+            id: assignment.execution,
+            job: assignment.job.clone(),
+            revision: assignment.revision,
+            started_by: assignment.started_by.clone(),
+        };
+        let mut scope = Self::new(&assignment.project, &execution, &assignment.options);
+        for (name, view) in &assignment.earlier {
+            scope.set_step(name, view);
+        }
+        scope
+    }
+
+    /// Adds what a step came to, or replaces it. In a node's scope this is the node's own outcome and output.
+    pub fn set_step(&mut self, name: &StepName, view: &StepView) {
+        let mut fields = Map::new();
+        fields.insert("outcome".to_owned(), view.outcome.kind().into());
+        if let Some(outputs) = &view.outputs {
+            fields.insert("outputs".to_owned(), outputs.clone());
+        }
+        if let Some(nodes) = &view.nodes {
+            fields.insert("nodes".to_owned(), nodes_value(nodes));
+        }
+        self.steps.insert(name.clone(), Arc::new(Value::Object(fields)));
+    }
+
+    /// This scope as `node` sees it.
+    #[must_use]
+    pub fn with_node(&self, node: &Node) -> Self {
+        let attributes: Map<_, _> =
+            node.attributes.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        let tags: Vec<Value> = node.tags.iter().map(|tag| tag.as_str().into()).collect();
+        let node = json!({ "name": node.name.as_str(), "tags": tags, "attributes": attributes });
+        Self { node: Some(Arc::new(node)), ..self.clone() }
+    }
+
+    /// The value of `root.field`, or why there is none.
+    pub(super) fn get(&self, root: Root, field: &str) -> Result<&Value, String> {
+        match root {
+            Root::Options => self
+                .options
+                .get(field)
+                .ok_or_else(|| format!("names the option `{field}`, which has no value")),
+            Root::Project => self
+                .project
+                .get(field)
+                .ok_or_else(|| format!("names `project.{field}`, which does not exist")),
+            Root::Execution => self
+                .execution
+                .get(field)
+                .ok_or_else(|| format!("names `execution.{field}`, which does not exist")),
+            Root::Steps => {
+                let step = StepName::new(field).ok().and_then(|name| self.steps.get(&name));
+                step.map(Arc::as_ref)
+                    .ok_or_else(|| format!("names the step `{field}`, which has not been run"))
+            }
+            Root::Node => {
+                let node =
+                    self.node.as_ref().ok_or_else(|| "names `node` where there is no node".to_owned())?;
+                let own = match field {
+                    "name" | "tags" | "attributes" => node.get(field),
+                    attribute => node.get("attributes").and_then(|attributes| attributes.get(attribute)),
+                };
+                own.ok_or_else(|| format!("names the attribute `{field}`, which this node does not have"))
+            }
+        }
+    }
+}
+
+fn nodes_value(nodes: &NodesView) -> Value {
+    let names = |names: &[remit_protocol::NodeName]| -> Value {
+        names.iter().map(|name| Value::from(name.as_str())).collect()
+    };
+    json!({ "succeeded": names(&nodes.succeeded), "failed": names(&nodes.failed) })
+}

@@ -1,0 +1,79 @@
+//! In which order nodes are taken: by an attribute, with numbers in it read as numbers.
+
+use std::cmp::Ordering;
+
+use remit_protocol::node::Node;
+use serde::{Deserialize, Serialize};
+
+/// By which attribute nodes are ordered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rank {
+    /// The attribute; `name` is the node's name.
+    pub by: String,
+    /// Up or down.
+    pub order: Order,
+}
+
+/// Up or down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// From small to large.
+    #[default]
+    Ascending,
+    /// From large to small.
+    Descending,
+}
+
+/// Puts `indices` of `nodes` in order: by rank, and where that is equal or absent by name, ascending. Nodes without the
+/// attribute come last in either order.
+pub fn arrange(nodes: &[Node], indices: &mut [u32], rank: Option<&Rank>) {
+    let node = |index: u32| usize::try_from(index).ok().and_then(|at| nodes.get(at));
+    let name = |index: u32| node(index).map_or("", |node| node.name.as_str());
+    let by = rank.map_or("name", |rank| rank.by.as_str());
+    let descending = rank.is_some_and(|rank| rank.order == Order::Descending);
+    let value = |index: u32| match by {
+        "name" | "nodename" => Some(name(index)),
+        attribute => node(index).and_then(|node| node.attribute(attribute)),
+    };
+    indices.sort_by(|a, b| {
+        let ranked = match (value(*a), value(*b)) {
+            (Some(a), Some(b)) if descending => natural(b, a),
+            (Some(a), Some(b)) => natural(a, b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => Ordering::Equal,
+        };
+        ranked.then_with(|| natural(name(*a), name(*b)))
+    });
+}
+
+/// Compares texts with runs of digits as numbers: `web9` before `web10`. A total order: texts that read the same
+/// (`7` and `07`) are compared as they stand.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
+    while let (Some(x), Some(y)) = (left.first(), right.first()) {
+        let order = if x.is_ascii_digit() && y.is_ascii_digit() {
+            let (one, rest_one) = number(left);
+            let (two, rest_two) = number(right);
+            (left, right) = (rest_one, rest_two);
+            one.len().cmp(&two.len()).then_with(|| one.cmp(two))
+        } else {
+            (left, right) = (&left[1..], &right[1..]);
+            x.cmp(y)
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    left.len().cmp(&right.len()).then_with(|| a.cmp(b))
+}
+
+/// The digits at the start, without leading zeros, and what follows.
+fn number(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    let zeros = digits.iter().take_while(|b| **b == b'0').count();
+    (&digits[zeros..], rest)
+}
