@@ -189,8 +189,11 @@ impl Context<'_> {
                 None => None,
                 Some(wanted) => {
                     let host = given.scope.host.exact().unwrap_or_default();
-                    let placed = |rule: &SecretCeiling| rule.hosts.iter().any(|named| named == host);
-                    let places = format!("hosts = [\"{host}\"]");
+                    let port = given.scope.port;
+                    let placed = |rule: &SecretCeiling| {
+                        rule.hosts.iter().any(|named| named.host == host && named.port == port)
+                    };
+                    let places = format!("hosts = [\"{host}:{port}\"]");
                     match self.one_secret(&wanted.name, wanted.placement.kind(), placed, &places, denials) {
                         Some(path) => Some(bound(&wanted.name, path, Some(wanted.placement.clone()))),
                         None => continue,
@@ -458,6 +461,8 @@ mod tests {
         };
         check(json!([]), false);
         check(json!([{"path": "keys/t", "use": "bearer", "hosts": ["a.example"]}]), true);
+        check(json!([{"path": "keys/t", "use": "bearer", "hosts": ["a.example:443"]}]), true);
+        check(json!([{"path": "keys/t", "use": "bearer", "hosts": ["a.example:8443"]}]), false);
         check(json!([{"path": "keys/t", "use": "basic", "hosts": ["a.example"]}]), false);
         check(json!([{"path": "keys/t", "use": "bearer", "hosts": ["b.example"]}]), false);
         check(json!([{"path": "keys/u", "use": "bearer", "hosts": ["a.example"]}]), false);

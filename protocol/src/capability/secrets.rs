@@ -165,8 +165,8 @@ pub struct SecretCeiling {
     pub path: SecretPath,
     /// As what.
     pub usage: SecretUse,
-    /// For bearer, basic and header: the exact hosts.
-    pub hosts: Vec<String>,
+    /// For bearer, basic and header: the exact hosts, each with its port.
+    pub hosts: Vec<HostPort>,
     /// For ssh-key and ssh-password: the users that are logged in as.
     pub users: Vec<String>,
     /// For env: the programs.
@@ -175,6 +175,33 @@ pub struct SecretCeiling {
     pub components: Option<Vec<ComponentName>>,
     /// For which projects; absent: any.
     pub projects: Option<Vec<ProjectName>>,
+}
+
+/// An exact host and its port, written `control.corp.example` (port 443) or `control.corp.example:8443`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// Lower-case host name.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl std::str::FromStr for HostPort {
+    type Err = InvalidRule;
+    fn from_str(text: &str) -> Result<Self, InvalidRule> {
+        let (host, port) = match text.split_once(':') {
+            None => (text, Some(443)),
+            Some((host, port)) => {
+                (host, port.parse().ok().filter(|number: &u16| *number > 0 && port == number.to_string()))
+            }
+        };
+        match (check_host_name(host), port) {
+            (Ok(()), Some(port)) => Ok(Self { host: host.to_owned(), port }),
+            _ => Err(InvalidRule(format!(
+                "{text:?} is not an exact host name, with or without a port; a secret never goes to a wildcard"
+            ))),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -210,18 +237,12 @@ impl TryFrom<RawSecretCeiling> for SecretCeiling {
                 return Err(InvalidRule(format!("{}: use = {usage:?} {verb} `{name}`", raw.path)));
             }
         }
-        for host in &raw.hosts {
-            check_host_name(host).map_err(|_| {
-                InvalidRule(format!(
-                    "{}: {host:?} is not an exact host name; a secret never goes to a wildcard",
-                    raw.path
-                ))
-            })?;
-        }
+        let hosts: Result<Vec<HostPort>, InvalidRule> = raw.hosts.iter().map(|host| host.parse()).collect();
+        let hosts = hosts.map_err(|error| InvalidRule(format!("{}: {error}", raw.path)))?;
         Ok(Self {
             path: raw.path,
             usage: raw.usage,
-            hosts: raw.hosts,
+            hosts,
             users: raw.users,
             programs: raw.programs,
             components: raw.components,
