@@ -1,0 +1,211 @@
+//! `remit job`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use remit_protocol::{
+    IdempotencyKey, JobName, OptionName, Tag,
+    operator::{Applied, Apply, ApplyMode, Change, JobSummary, JobView, Page, Trigger, Triggered, path},
+};
+use serde_json::Value;
+
+use super::execution::{Quiet, follow};
+use crate::{
+    connection::Connection,
+    failure::{Code, Failure, Result},
+    files,
+    output::{Output, note, table},
+};
+
+#[derive(Subcommand)]
+pub(crate) enum Job {
+    /// Save jobs from a YAML file, or from every .yaml file of a folder.
+    Apply(ApplyJob),
+    /// List the jobs of the project.
+    List,
+    /// Show a job: its source, or with --output json the compiled document.
+    Show {
+        /// Its name.
+        name: JobName,
+    },
+    /// Run a job.
+    Run(RunJob),
+    /// Delete a job; its executions stay.
+    Delete {
+        /// Its name.
+        name: JobName,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct ApplyJob {
+    /// A file or a folder.
+    path: PathBuf,
+    /// Save also what grants more than the last revision did.
+    #[arg(long)]
+    accept_wider: bool,
+    /// Only say what would be saved.
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct RunJob {
+    /// Its name.
+    name: JobName,
+    /// An option, as NAME=VALUE. May be repeated.
+    #[arg(long = "option", short = 'o', value_name = "NAME=VALUE")]
+    options: Vec<String>,
+    /// Other nodes than the job says.
+    #[arg(long)]
+    filter: Option<String>,
+    /// Other runners than the job says, where it allows that. May be repeated.
+    #[arg(long = "runner-tag", value_name = "TAG")]
+    runner_tags: Vec<Tag>,
+    /// The same key is the same execution, however often it is asked for.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<IdempotencyKey>,
+    /// Follow the execution; the exit code tells how it ended.
+    #[arg(long, short = 'f')]
+    follow: bool,
+}
+
+impl Job {
+    pub(crate) async fn run(self, connection: &Connection, output: Output) -> Result<()> {
+        let project = connection.project()?;
+        match self {
+            Self::Apply(apply) => apply.run(connection, output).await?,
+            Self::List => {
+                let page: Page<JobSummary> = connection.all(&path::fill(path::JOBS, &[&project])).await?;
+                output.print(&page, |page| {
+                    let row = |job: &JobSummary| {
+                        vec![
+                            job.group.clone(),
+                            job.job.to_string(),
+                            job.revision.to_string(),
+                            job.saved.to_seconds_text(),
+                            job.saved_by.clone(),
+                            job.description.clone(),
+                        ]
+                    };
+                    let columns = ["GROUP", "JOB", "REVISION", "SAVED", "BY", "DESCRIPTION"];
+                    table(&columns, &page.items.iter().map(row).collect::<Vec<_>>())
+                });
+            }
+            Self::Show { name } => {
+                let view: JobView = connection.get(&path::fill(path::JOB, &[&project, &name])).await?;
+                output.print(&view, |view| {
+                    format!(
+                        "# {} revision {}, {}\n{}",
+                        view.summary.job, view.summary.revision, view.digest.digest, view.source
+                    )
+                });
+            }
+            Self::Run(run) => run.run(connection, output).await?,
+            Self::Delete { name } => {
+                let _: Value = connection.delete(&path::fill(path::JOB, &[&project, &name])).await?;
+                output.print(&serde_json::json!({ "deleted": name }), |_| format!("job {name} is deleted"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ApplyJob {
+    async fn run(self, connection: &Connection, output: Output) -> Result<()> {
+        let address = path::fill(path::JOBS, &[&connection.project()?]);
+        let mut failures = 0;
+        let paths = sources(&self.path)?;
+        let several = paths.len() > 1;
+        for file in paths {
+            let apply = Apply {
+                source: files::read_text(&file)?,
+                mode: if self.check { ApplyMode::Check } else { ApplyMode::Save },
+                accept_wider: self.accept_wider,
+                note: None,
+            };
+            match connection.post::<Applied>(&address, &apply).await {
+                Ok(applied) => output.print(&applied, applied_text),
+                Err(mut failure) => {
+                    failure.message = format!("{}: {}", file.display(), failure.message);
+                    if !several {
+                        return Err(failure);
+                    }
+                    note(&failure.to_string());
+                    failures += 1;
+                }
+            }
+        }
+        if failures > 0 {
+            return Err(Failure::new(Code::Input, format!("{failures} files were not applied"), ""));
+        }
+        Ok(())
+    }
+}
+
+/// The file, or the YAML files of the folder in order of their names.
+fn sources(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path).map_err(|error| Failure::file(path, &error))?;
+    let yaml = |file: &PathBuf| file.extension().is_some_and(|end| end == "yaml" || end == "yml");
+    let mut found: Vec<_> =
+        entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(yaml).collect();
+    found.sort();
+    if found.is_empty() {
+        return Err(Failure::input(format_args!("{}: no .yaml file is here", path.display())));
+    }
+    Ok(found)
+}
+
+fn applied_text(applied: &Applied) -> String {
+    let change = match applied.change {
+        Change::Created => "created",
+        Change::Updated => "updated",
+        Change::Unchanged => "unchanged",
+        Change::Checked => "checked, not saved",
+    };
+    let wider: String = applied
+        .wider
+        .iter()
+        .map(|wider| format!("\n  wider: {}: {}", wider.step, wider.permission))
+        .collect();
+    format!("job {} revision {}: {change}  {}{wider}", applied.job, applied.revision, applied.digest.digest)
+}
+
+impl RunJob {
+    async fn run(self, connection: &Connection, output: Output) -> Result<()> {
+        let mut options = BTreeMap::new();
+        for option in &self.options {
+            let (name, value) = option
+                .split_once('=')
+                .ok_or_else(|| Failure::input(format_args!("{option:?} is not NAME=VALUE")))?;
+            let name: OptionName = name.parse().map_err(Failure::input)?;
+            options.insert(name, Value::String(value.to_owned()));
+        }
+        let tags: BTreeSet<Tag> = self.runner_tags.into_iter().collect();
+        let trigger = Trigger {
+            options,
+            filter: self.filter,
+            runner_tags: (!tags.is_empty()).then_some(tags),
+            idempotency_key: self.idempotency_key,
+        };
+        let address = path::fill(path::JOB_EXECUTIONS, &[&connection.project()?, &self.name]);
+        let triggered: Triggered = connection.post(&address, &trigger).await?;
+        if self.follow {
+            note(&format!("execution {}", triggered.execution));
+            return follow(connection, triggered.execution, output, Quiet::No).await;
+        }
+        output.print(&triggered, |triggered| {
+            format!(
+                "execution {}\nfollow it: remit execution follow {}",
+                triggered.execution, triggered.execution
+            )
+        });
+        Ok(())
+    }
+}

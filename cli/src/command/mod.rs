@@ -1,0 +1,14 @@
+//! One file a noun.
+
+pub(crate) mod component;
+pub(crate) mod execution;
+pub(crate) mod job;
+pub(crate) mod key;
+pub(crate) mod login;
+pub(crate) mod nodes;
+pub(crate) mod note;
+pub(crate) mod project;
+pub(crate) mod runner;
+pub(crate) mod step;
+pub(crate) mod token;
+pub(crate) mod up;

@@ -1,0 +1,103 @@
+//! `remit note`: what a signed note says and who stands for it.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use remit_protocol::Timestamp;
+use remit_signing::{TrustPolicy, check, note::NoteKind};
+use serde::Serialize;
+
+use crate::{
+    failure::{Code, Failure, Result},
+    files,
+    output::{Output, harmless},
+};
+
+#[derive(Subcommand)]
+pub(crate) enum Note {
+    /// Print a note's identity and its distinct signers, or the code of the refusal.
+    Check {
+        /// The note.
+        file: PathBuf,
+        /// What it should be.
+        #[arg(long, value_parser = ["component", "job"])]
+        kind: String,
+        /// Whose signatures count.
+        #[arg(long, value_name = "TRUST.TOML")]
+        trust: PathBuf,
+    },
+}
+
+#[derive(Serialize)]
+struct Checked {
+    identity: Option<String>,
+    subject: Option<String>,
+    signers: Vec<String>,
+    refusal: Option<&'static str>,
+}
+
+impl Note {
+    pub(crate) fn run(self, output: Output) -> Result<()> {
+        let Self::Check { file, kind, trust: trust_file } = self;
+        let policy = trust(&trust_file)?;
+        let kind = if kind == "job" { NoteKind::Job } else { NoteKind::Component };
+        let bytes = files::read(&file, remit_protocol::limits::MAX_NOTE as u64 + 1)?;
+        let found = check::note(&bytes, kind, &policy, now());
+        let checked = Checked {
+            identity: found.identity.map(|identity| identity.to_string()),
+            subject: found.subject.clone(),
+            signers: found
+                .signers
+                .iter()
+                .map(|signer| format!("{} ({})", signer.holder, signer.key))
+                .collect(),
+            refusal: found.verdict.as_ref().err().map(|refusal| refusal.code.code()),
+        };
+        output.print(&checked, |checked| {
+            let mut lines = vec![format!(
+                "note    {}",
+                checked.identity.as_deref().unwrap_or("none: this is not a note")
+            )];
+            lines.extend(checked.subject.iter().map(|subject| format!("about   {}", harmless(subject))));
+            lines.extend(checked.signers.iter().map(|signer| format!("signer  {}", harmless(signer))));
+            lines.push(
+                checked
+                    .refusal
+                    .map_or_else(|| "verdict accepted".to_owned(), |code| format!("verdict {code}")),
+            );
+            lines.join("\n")
+        });
+        found.verdict.map_err(|refusal| refused(&refusal))
+    }
+}
+
+/// Reads a trust policy; every mistake is listed.
+pub(crate) fn trust(file: &std::path::Path) -> Result<TrustPolicy> {
+    let text = files::read_text(file)?;
+    TrustPolicy::from_toml(&text).map_err(|faults| {
+        let faults = faults.into_iter().map(|fault| remit_protocol::endpoint::Fault {
+            line: u32::try_from(fault.line).ok(),
+            column: u32::try_from(fault.column).ok(),
+            place: String::new(),
+            message: fault.what,
+            remedy: fault.remedy,
+        });
+        Failure::input(format_args!("{}: the trust policy is not acceptable", file.display()))
+            .with_faults(faults.collect())
+    })
+}
+
+/// A refusal as a failure of the command.
+pub(crate) fn refused(refusal: &remit_signing::Refusal) -> Failure {
+    Failure::new(
+        Code::Refused,
+        format!("{}: {} {}", refusal.code, refusal.code.meaning(), crate::output::harmless(&refusal.detail)),
+        refusal.code.remedy(),
+    )
+}
+
+/// The clock, read where the program begins to need it.
+#[expect(clippy::disallowed_methods, reason = "the command line's one look at the clock")]
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_system(std::time::SystemTime::now())
+}

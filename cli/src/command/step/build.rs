@@ -1,0 +1,189 @@
+//! `remit step build` and `remit step test`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use remit_protocol::{
+    capability::imports::check_imports,
+    endpoint::Fault,
+    manifest::{Kind, Manifest, StepFile},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    failure::{Code, Failure, Result},
+    files,
+    output::{self, Output},
+    package::Package,
+    programs,
+};
+
+#[derive(Args)]
+pub(crate) struct Build {
+    /// The crate of the step.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// A component that was built already, by any toolchain; absent: cargo builds it.
+    #[arg(long, value_name = "FILE")]
+    wasm: Option<PathBuf>,
+    /// Where the package goes; default: `dist` in the crate.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Built {
+    component: String,
+    version: String,
+    digest: String,
+    bytes: usize,
+    imports: Vec<String>,
+    package: PathBuf,
+}
+
+/// What `remit-runner step describe` prints.
+#[derive(Deserialize)]
+struct Description {
+    input: serde_json::Value,
+    output: serde_json::Value,
+}
+
+impl Build {
+    pub(crate) fn run(self, output: Output) -> Result<()> {
+        let step_file = read_step_file(&self.folder.join("step.toml"))?;
+        let wasm_path = match &self.wasm {
+            Some(path) => path.clone(),
+            None => cargo_build(&self.folder)?,
+        };
+        let wasm = files::read(&wasm_path, remit_protocol::limits::MAX_COMPONENT)?;
+        let interfaces = remit_signing::wasm::interfaces(&wasm).map_err(|error| {
+            Failure::input(format_args!("{}: {error}", wasm_path.display()))
+                .with_remedy("build for the target wasm32-wasip2")
+        })?;
+        let imports = interfaces.import_names();
+        let package = Package::at(self.out.unwrap_or_else(|| self.folder.join("dist")));
+        let manifest = describe(step_file, imports, &wasm_path)?;
+        check_imports(manifest.imports.iter().map(String::as_str), &manifest.requests)
+            .map_err(|error| Failure::new(Code::Refused, error.to_string(), ""))?;
+        files::write(&package.wasm_path(), &wasm, false)?;
+        files::write(&package.manifest_path(), &manifest.to_vec(), false)?;
+        let built = Built {
+            component: manifest.name.to_string(),
+            version: manifest.version.to_string(),
+            digest: remit_protocol::Digest::of(&wasm).to_string(),
+            bytes: wasm.len(),
+            imports: manifest.imports,
+            package: package.folder().to_owned(),
+        };
+        output.print(&built, |built| {
+            format!(
+                "{}@{}  {}\n{} bytes in {}\nnext: remit step run {} --input '{{…}}', then remit step sign",
+                built.component,
+                built.version,
+                built.digest,
+                built.bytes,
+                built.package.display(),
+                self.folder.display(),
+            )
+        });
+        Ok(())
+    }
+}
+
+/// Reads `step.toml`; a mistake names its line.
+pub(crate) fn read_step_file(path: &Path) -> Result<StepFile> {
+    let text = files::read_text(path)?;
+    toml::from_str(&text).map_err(|error| {
+        let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or_default());
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Failure::input(format_args!("{}: the step file is not acceptable", path.display())).with_faults(vec![
+            Fault {
+                line: u32::try_from(line).ok(),
+                column: u32::try_from(column).ok(),
+                place: String::new(),
+                message: error.message().to_owned(),
+                remedy: String::new(),
+            },
+        ])
+    })
+}
+
+/// The manifest of `step_file`, completed by what the component says of itself in the runner's sandbox.
+fn describe(step_file: StepFile, imports: Vec<String>, wasm: &Path) -> Result<Manifest> {
+    let kind = match step_file.kind {
+        Kind::Step => "step",
+        Kind::NodeSource => "node-source",
+    };
+    let mut command = programs::sister("remit-runner")?;
+    command.args(["step", "describe", "--kind", kind, "--component"]).arg(wasm);
+    let printed = command.output().map_err(|error| Failure::new(Code::Unreachable, error.to_string(), ""))?;
+    if !printed.status.success() {
+        let said = String::from_utf8_lossy(&printed.stderr);
+        return Err(Failure::input(format_args!("the component does not describe itself: {}", said.trim())));
+    }
+    let description: Description = serde_json::from_slice(&printed.stdout).map_err(|error| {
+        Failure::input(format_args!("the component's description is not acceptable: {error}"))
+    })?;
+    Ok(step_file.into_manifest(imports, description.input, description.output))
+}
+
+#[derive(Deserialize)]
+struct CargoMessage {
+    reason: String,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
+    #[serde(default)]
+    manifest_path: PathBuf,
+}
+
+/// Builds the crate for the components' target and finds its one component.
+fn cargo_build(folder: &Path) -> Result<PathBuf> {
+    let manifest = folder.join("Cargo.toml");
+    let manifest = manifest.canonicalize().map_err(|error| Failure::file(&manifest, &error))?;
+    output::note("building for wasm32-wasip2 …");
+    let mut cargo = programs::tool("cargo");
+    cargo
+        .args(["build", "--release", "--target", "wasm32-wasip2", "--message-format=json-render-diagnostics"])
+        .arg("--manifest-path")
+        .arg(&manifest)
+        .stderr(std::process::Stdio::inherit());
+    let missing =
+        "install Rust from your distribution or rustup, and the target: rustup target add wasm32-wasip2";
+    let built = cargo.output().map_err(|error| {
+        Failure::new(Code::Unreachable, format!("cargo cannot be started: {error}"), missing)
+    })?;
+    if !built.status.success() {
+        return Err(Failure::new(Code::Failed, "the step does not build", missing));
+    }
+    let messages = String::from_utf8_lossy(&built.stdout);
+    let artifact = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<CargoMessage>(line).ok())
+        .filter(|message| message.reason == "compiler-artifact" && message.manifest_path == manifest)
+        .flat_map(|message| message.filenames)
+        .find(|file| file.extension().is_some_and(|extension| extension == "wasm"));
+    artifact.ok_or_else(|| {
+        Failure::input("cargo built no component")
+            .with_remedy("in Cargo.toml, add:\n[lib]\ncrate-type = [\"cdylib\", \"rlib\"]")
+    })
+}
+
+#[derive(Args)]
+pub(crate) struct Test {
+    /// The crate of the step.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+}
+
+impl Test {
+    /// Runs the step's native unit tests against the SDK's fake host.
+    pub(crate) fn run(self) -> Result<()> {
+        let mut cargo = programs::tool("cargo");
+        cargo.arg("test").arg("--manifest-path").arg(self.folder.join("Cargo.toml"));
+        let status = cargo.status().map_err(|error| {
+            Failure::new(Code::Unreachable, format!("cargo cannot be started: {error}"), "")
+        })?;
+        if status.success() { Ok(()) } else { Err(Failure::new(Code::Failed, "the step's tests fail", "")) }
+    }
+}

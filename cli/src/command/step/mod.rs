@@ -1,0 +1,50 @@
+//! `remit step`: the author's way from an empty folder to a published component.
+
+mod build;
+mod inspect;
+mod new;
+mod publish;
+mod run;
+mod sign;
+
+use clap::Subcommand;
+
+pub(crate) use self::publish::publish as publish_package;
+
+use crate::{
+    connection::{Connection, Target},
+    failure::Result,
+    output::Output,
+};
+
+#[derive(Subcommand)]
+pub(crate) enum Step {
+    /// Write a new step: a crate with the SDK and the WIT beside it, which builds anywhere.
+    New(new::New),
+    /// Build the component and its manifest.
+    Build(build::Build),
+    /// Run the step's native unit tests.
+    Test(build::Test),
+    /// Run the component here, in the runner's own sandbox, within the remit that is given.
+    Run(run::Run),
+    /// Sign the built component.
+    Sign(sign::Sign),
+    /// Publish the signed component to the registry.
+    Publish(publish::Publish),
+    /// Show what a component is, asks for and imports, and who stands for it.
+    Inspect(inspect::Inspect),
+}
+
+impl Step {
+    pub(crate) async fn run(self, target: &Target, output: Output) -> Result<()> {
+        match self {
+            Self::New(new) => new.run(output),
+            Self::Build(build) => build.run(output),
+            Self::Test(test) => test.run(),
+            Self::Run(run) => run.run(),
+            Self::Sign(sign) => sign.run(output),
+            Self::Publish(publish) => publish.run(&Connection::open(target)?, output).await,
+            Self::Inspect(inspect) => inspect.run(output),
+        }
+    }
+}

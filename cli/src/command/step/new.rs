@@ -1,0 +1,83 @@
+//! `remit step new`: a crate that builds anywhere, with the SDK and the WIT beside it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use include_dir::{Dir, include_dir};
+use remit_protocol::ComponentName;
+
+use crate::{
+    failure::{Failure, Result},
+    files,
+    output::Output,
+};
+
+static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk");
+static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
+
+#[derive(Args)]
+pub(crate) struct New {
+    /// The step's name; `namespace/name`, or a name alone for the namespace `my`.
+    name: String,
+    /// Where the crate goes; default: a folder of that name.
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+}
+
+impl New {
+    pub(crate) fn run(self, output: Output) -> Result<()> {
+        let full = if self.name.contains('/') { self.name.clone() } else { format!("my/{}", self.name) };
+        let name = ComponentName::new(full).map_err(Failure::input)?;
+        let folder = self.path.unwrap_or_else(|| PathBuf::from(name.name()));
+        if folder.exists() {
+            return Err(Failure::input(format_args!("{}: exists already", folder.display())));
+        }
+        write_all(&WIT, &folder.join("wit"), &|_| true, &|bytes| bytes.to_vec())?;
+        let sdk = |path: &Path| {
+            !path.starts_with("template") && !path.starts_with("examples") && !path.starts_with("tests")
+        };
+        write_all(&SDK, &folder.join("sdk"), &sdk, &|bytes| bytes.to_vec())?;
+        let template =
+            SDK.get_dir("template").ok_or_else(|| Failure::input("this program holds no template"))?;
+        let filled = |bytes: &[u8]| {
+            String::from_utf8_lossy(bytes)
+                .replace("{{component}}", name.as_str())
+                .replace("{{name}}", name.name())
+                .replace("{{ident}}", &name.name().replace('-', "_"))
+                .into_bytes()
+        };
+        write_all(template, &folder, &|_| true, &filled)?;
+        output.print(&serde_json::json!({ "component": name, "folder": folder }), |_| {
+            format!(
+                "{name} is in {0}\nnext:\n  cd {0}\n  remit step test\n  remit step build\n  remit step run --input '{{\"name\": \"world\"}}'",
+                folder.display()
+            )
+        });
+        Ok(())
+    }
+}
+
+/// Writes a folder of this program; template files end in `.in`, so that no tool takes them for the real thing.
+fn write_all(
+    folder: &Dir<'_>,
+    to: &Path,
+    wanted: &dyn Fn(&Path) -> bool,
+    filled: &dyn Fn(&[u8]) -> Vec<u8>,
+) -> Result<()> {
+    let base = folder.path().to_owned();
+    let mut folders = vec![folder];
+    while let Some(folder) = folders.pop() {
+        folders.extend(folder.dirs());
+        for file in folder.files() {
+            let inside = file.path().strip_prefix(&base).unwrap_or(file.path());
+            if wanted(inside) {
+                let mut path = to.join(inside);
+                if path.extension().is_some_and(|end| end == "in") {
+                    path.set_extension("");
+                }
+                files::write(&path, &filled(file.contents()), false)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! `remit step publish`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use remit_protocol::{
+    Digest, digest,
+    operator::{ComponentView, path},
+};
+
+use crate::{
+    connection::Connection,
+    failure::{Failure, Result},
+    output::Output,
+    package::Package,
+};
+
+#[derive(Args)]
+pub(crate) struct Publish {
+    /// The package, or the crate that it was built in.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+}
+
+impl Publish {
+    pub(crate) async fn run(self, connection: &Connection, output: Output) -> Result<()> {
+        let view = publish(connection, &Package::find(&self.folder)?).await?;
+        output.print(&view, |view| {
+            format!("{}@{} is published  {}", view.summary.name, view.summary.version, view.summary.digest)
+        });
+        Ok(())
+    }
+}
+
+/// Uploads the wasm by its digest, then publishes note and manifest.
+pub(crate) async fn publish(connection: &Connection, package: &Package) -> Result<ComponentView> {
+    let text = |bytes: Vec<u8>| {
+        String::from_utf8(bytes).map_err(|_| Failure::input("note or manifest is not UTF-8"))
+    };
+    let Some(note) = package.note()? else {
+        return Err(Failure::input(format_args!("{}: not signed", package.folder().display()))
+            .with_remedy("sign it first: remit step sign --key FILE"));
+    };
+    let wasm = package.wasm()?;
+    let component = Digest::of(&wasm);
+    let publish = remit_protocol::operator::Publish {
+        note: text(note)?,
+        manifest: text(package.manifest_bytes()?)?,
+        component,
+    };
+    let _: digest::Sized = connection.upload(&path::fill(path::BLOB, &[&component]), wasm).await?;
+    connection.post(path::COMPONENTS, &publish).await
+}

@@ -1,0 +1,37 @@
+//! Files that people give and get.
+
+use std::{io::Write as _, path::Path};
+
+use crate::failure::{Failure, Result};
+
+/// Reads at most `limit` bytes.
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    use std::io::Read as _;
+    let file = std::fs::File::open(path).map_err(|error| Failure::file(path, &error))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Failure::file(path, &error))?;
+    if bytes.len() as u64 > limit {
+        return Err(Failure::input(format_args!("{}: larger than {limit} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// Reads text of at most 1 MiB.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    let bytes = read(path, 1 << 20)?;
+    String::from_utf8(bytes).map_err(|_| Failure::input(format_args!("{}: not UTF-8 text", path.display())))
+}
+
+/// Writes through a temporary file and a rename; `private` files are for their owner only.
+pub(crate) fn write(path: &Path, bytes: &[u8], private: bool) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let failed = |error: std::io::Error| Failure::file(path, &error);
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    let mode = if private { 0o600 } else { 0o644 };
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+    file.persist(path).map_err(|error| Failure::file(path, &error.error))?;
+    Ok(())
+}

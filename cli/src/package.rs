@@ -1,0 +1,70 @@
+//! A built component on disk: `component.wasm`, `manifest.json` and, once signed, `component.note`.
+
+use std::path::{Path, PathBuf};
+
+use remit_protocol::{limits, manifest::Manifest};
+
+use crate::{
+    failure::{Failure, Result},
+    files,
+};
+
+/// The folder of a built component.
+pub(crate) struct Package {
+    folder: PathBuf,
+}
+
+impl Package {
+    pub(crate) fn at(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// The folder that the author means: a package, or a crate whose package was built into `dist`.
+    pub(crate) fn find(folder: &Path) -> Result<Self> {
+        for candidate in [folder.to_owned(), folder.join("dist")] {
+            if candidate.join("component.wasm").is_file() {
+                return Ok(Self::at(candidate));
+            }
+        }
+        Err(Failure::input(format_args!("{}: no built component is here", folder.display()))
+            .with_remedy("build it first: remit step build"))
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn wasm_path(&self) -> PathBuf {
+        self.folder.join("component.wasm")
+    }
+
+    pub(crate) fn manifest_path(&self) -> PathBuf {
+        self.folder.join("manifest.json")
+    }
+
+    pub(crate) fn note_path(&self) -> PathBuf {
+        self.folder.join("component.note")
+    }
+
+    pub(crate) fn wasm(&self) -> Result<Vec<u8>> {
+        files::read(&self.wasm_path(), limits::MAX_COMPONENT)
+    }
+
+    pub(crate) fn manifest_bytes(&self) -> Result<Vec<u8>> {
+        files::read(&self.manifest_path(), limits::MAX_MANIFEST as u64)
+    }
+
+    pub(crate) fn manifest(&self) -> Result<Manifest> {
+        Manifest::from_slice(&self.manifest_bytes()?)
+            .map_err(|error| Failure::input(format_args!("{}: {error}", self.manifest_path().display())))
+    }
+
+    /// The note, if it was signed.
+    pub(crate) fn note(&self) -> Result<Option<Vec<u8>>> {
+        if self.note_path().is_file() {
+            files::read(&self.note_path(), limits::MAX_NOTE as u64).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+}
