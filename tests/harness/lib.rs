@@ -1,1 +1,20 @@
-//! Harness.
+//! What stories and the demo stand on: the real programs, and real services for them to talk to.
+
+mod service;
+mod stack;
+
+pub use service::{Authority, Seen, Service};
+pub use stack::{Ended, Runner, Stack, components, programs, wait_for};
+
+/// A trust policy that believes the builder of the built-in components, for the namespace `remit`.
+pub fn builder_trust() -> anyhow::Result<String> {
+    let file = components().join("builder.vkey");
+    let vkey = std::fs::read_to_string(&file)
+        .map_err(|error| anyhow::anyhow!("{}: {error}: run `cargo xtask build`", file.display()))?;
+    Ok(format!("version = 1\n\n{}", trust_lines("remit", vkey.trim(), "builder")?))
+}
+
+/// The lines that make a key the publisher of a namespace.
+pub fn trust_lines(namespace: &str, vkey: &str, holder: &str) -> anyhow::Result<String> {
+    Ok(remit_signing::policy::publisher_lines(&namespace.parse()?, &vkey.parse()?, &holder.parse()?))
+}

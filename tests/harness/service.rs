@@ -1,0 +1,151 @@
+//! A real HTTPS service on loopback that remembers who connected and what was asked.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, Response, body::Bytes, service::service_fn};
+use hyper_util::rt::TokioIo;
+
+/// A request that arrived.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Method and path.
+    pub line: String,
+    /// The `authorization` header.
+    pub authorization: Option<String>,
+    /// The body.
+    pub body: String,
+}
+
+#[derive(Default)]
+struct Record {
+    connections: AtomicU32,
+    seen: Mutex<Vec<Seen>>,
+}
+
+/// The service; it stops when this is dropped.
+pub struct Service {
+    address: SocketAddr,
+    record: Arc<Record>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+/// A certificate authority that tests trust.
+pub struct Authority {
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    /// Makes one.
+    pub fn new() -> anyhow::Result<Self> {
+        let mut parameters = rcgen::CertificateParams::new(Vec::new())?;
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, "Remit tests");
+        let key = rcgen::KeyPair::generate()?;
+        let pem = parameters.self_signed(&key)?.pem();
+        Ok(Self { issuer: rcgen::Issuer::new(parameters, key), pem })
+    }
+
+    /// Writes the authority's certificate where a policy can name it.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        Ok(std::fs::write(path, &self.pem)?)
+    }
+
+    fn server(&self, name: &str) -> anyhow::Result<rustls::ServerConfig> {
+        let key = rcgen::KeyPair::generate()?;
+        let certificate =
+            rcgen::CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &self.issuer)?;
+        let private =
+            rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        Ok(rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], private)?)
+    }
+}
+
+impl Service {
+    /// Starts the service under `name`, which the authority vouches for. It answers every request with what it saw:
+    /// method, path, and whether there was a credential (never the credential, unless the path begins with `/echo`).
+    #[expect(clippy::disallowed_methods, reason = "a test's own listener")]
+    pub fn start(authority: &Authority, name: &str) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
+        let address = listener.local_addr()?;
+        let record = Arc::new(Record::default());
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(authority.server(name)?));
+        let kept = record.clone();
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                kept.connections.fetch_add(1, Ordering::SeqCst);
+                let (acceptor, kept) = (acceptor.clone(), kept.clone());
+                tokio::task::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = service_fn(move |request| answer(request, kept.clone()));
+                    // A client that goes away is none of the service's business.
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Ok(Self { address, record, runtime: Some(runtime) })
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// How many connections were made.
+    pub fn connections(&self) -> u32 {
+        self.record.connections.load(Ordering::SeqCst)
+    }
+
+    /// The requests so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.record.seen.lock().map(|seen| seen.clone()).unwrap_or_default()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn answer(
+    request: Request<hyper::body::Incoming>,
+    record: Arc<Record>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let line = format!("{} {}", request.method(), request.uri().path());
+    let echo = request.uri().path().starts_with("/echo");
+    let header =
+        request.headers().get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let seen = Seen { line, authorization: header, body: String::from_utf8_lossy(&body).into_owned() };
+    let answer = serde_json::json!({
+        "request": seen.line,
+        "credential": seen.authorization.is_some(),
+        "echo": echo.then_some(&seen.authorization),
+    });
+    if let Ok(mut list) = record.seen.lock() {
+        list.push(seen);
+    }
+    Ok(Response::builder()
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(answer.to_string())))
+        .unwrap_or_default())
+}
