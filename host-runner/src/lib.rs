@@ -6,6 +6,7 @@
 //! *Never here:* a listening socket, the orchestrator's code, a component that `remit_signing` did not verify.
 
 pub mod capability;
+pub mod dial;
 pub mod report;
 pub mod sandbox;
 pub mod secrets;
