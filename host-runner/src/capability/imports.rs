@@ -1,0 +1,64 @@
+//! From what a component imports to what it may be linked with, and what has to be granted before it runs.
+
+use std::collections::BTreeSet;
+
+use remit_protocol::capability::{
+    Denial, Remit, Requests, Side,
+    imports::{ImportClass, check_imports, classify},
+};
+
+/// A capability that a component can import; the base is not among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    Http,
+    Exec,
+    Ssh,
+    Scratch,
+    NamedFiles,
+    Reveal,
+}
+
+/// The capabilities behind `imports`; refuses one that `requests` does not account for.
+pub(crate) fn check(imports: &[String], requests: &Requests) -> Result<BTreeSet<Class>, String> {
+    check_imports(imports.iter().map(String::as_str), requests).map_err(|error| error.to_string())?;
+    Ok(imports.iter().filter_map(|import| Class::of(import)).collect())
+}
+
+impl Class {
+    fn of(import: &str) -> Option<Self> {
+        match classify(import) {
+            ImportClass::Http => Some(Self::Http),
+            ImportClass::Exec => Some(Self::Exec),
+            ImportClass::Ssh => Some(Self::Ssh),
+            ImportClass::Scratch => Some(Self::Scratch),
+            ImportClass::NamedFiles => Some(Self::NamedFiles),
+            ImportClass::Reveal => Some(Self::Reveal),
+            ImportClass::Baseline | ImportClass::Unknown => None,
+        }
+    }
+
+    /// What a job has to grant for this, if `remit` holds nothing of it.
+    pub(crate) fn lacking(self, remit: &Remit) -> Option<Denial> {
+        let (given, permission, lines) = match self {
+            Self::Http => (
+                !remit.http().is_empty(),
+                "http",
+                "grant:\n  http: [{ host: api.example.com, methods: [GET], paths: [/] }]",
+            ),
+            Self::Exec => (!remit.exec().is_empty(), "exec", "grant:\n  exec: [{ program: NAME }]"),
+            Self::Ssh => (remit.ssh().is_some(), "ssh to the node", "grant:\n  ssh: [{ target: node }]"),
+            Self::Scratch => {
+                (remit.files().scratch, "a scratch directory", "grant:\n  files: [{ scratch: true }]")
+            }
+            Self::NamedFiles => {
+                (!remit.files().named.is_empty(), "files", "grant:\n  files: [{ name: NAME }]")
+            }
+            Self::Reveal => (!remit.reveal().is_empty(), "reveal", "grant:\n  reveal: [{ name: NAME }]"),
+        };
+        (!given).then(|| Denial {
+            permission: permission.to_owned(),
+            side: Side::Grant,
+            remedy: lines.to_owned(),
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! Runs a guest's call to its end, or to the first of its bounds.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use remit_protocol::report::Limit;
+use tokio::time::{Sleep, sleep, sleep_until};
+use wasmtime::Store;
+
+use super::{
+    prepare::{Answer, Export, Prepared},
+    state::State,
+};
+
+/// Which bound ended a call from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Its time ran out.
+    Wall,
+    /// It computed for too long.
+    Cpu,
+    /// It was cancelled and did not end by itself.
+    Cancelled,
+}
+
+/// What came of a call: what the guest answered or how it broke off, or what stopped it.
+pub(super) type Driven = Result<wasmtime::Result<Answer>, Stop>;
+
+/// Calls `run` or `discover`.
+pub(super) async fn drive(store: &mut Store<State>, prepared: &Prepared, grace: Duration) -> Driven {
+    let input = std::mem::take(&mut store.data_mut().input);
+    bounded(store, prepared, Export::Main(input), grace).await
+}
+
+/// Calls `describe`.
+pub(super) async fn describe(store: &mut Store<State>, prepared: &Prepared, grace: Duration) -> Driven {
+    bounded(store, prepared, Export::Describe, grace).await
+}
+
+/// Every poll of the call is timed. A guest that computes gives way at each tick of the engine, so that the bounds are
+/// looked at even if nothing else ever wakes it.
+async fn bounded(store: &mut Store<State>, prepared: &Prepared, export: Export, grace: Duration) -> Driven {
+    let (account, cancel, deadline) = {
+        let state = store.data();
+        (state.account.clone(), state.cancel.clone(), state.deadline)
+    };
+    let budget = account.allowed().cpu.duration();
+    let mut spent = Duration::ZERO;
+    let mut call = pin!(prepared.call(store, export));
+    let mut wall = pin!(sleep_until(deadline));
+    let mut cancelled = pin!(cancel.cancelled());
+    let mut last: Option<Pin<Box<Sleep>>> = None;
+    let driven = poll_fn(|context| {
+        let begun = now();
+        let polled = call.as_mut().poll(context);
+        spent += begun.elapsed();
+        if let Poll::Ready(answer) = polled {
+            return Poll::Ready(Ok(answer));
+        }
+        if spent > budget {
+            return Poll::Ready(Err(Stop::Cpu));
+        }
+        if wall.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(Stop::Wall));
+        }
+        if last.is_none() && cancelled.as_mut().poll(context).is_ready() {
+            last = Some(Box::pin(sleep(grace)));
+        }
+        let late = last.as_mut().is_some_and(|last| last.as_mut().poll(context).is_ready());
+        if late { Poll::Ready(Err(Stop::Cancelled)) } else { Poll::Pending }
+    })
+    .await;
+    if matches!(driven, Err(Stop::Cpu)) {
+        account.over(Limit::Cpu);
+    }
+    account.set(Limit::Cpu, u64::try_from(spent.as_millis()).unwrap_or(u64::MAX));
+    driven
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures how long a poll takes, which no caller can know")]
+fn now() -> Instant {
+    Instant::now()
+}

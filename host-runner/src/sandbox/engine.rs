@@ -1,0 +1,117 @@
+//! The engine: one configuration for compiling and for running, and the thread whose ticks interrupt guests.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use remit_protocol::Limits;
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
+};
+
+use super::limits::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES};
+
+/// How often a guest that computes is interrupted: its limits are looked at, and others get their turn.
+const TICK: Duration = Duration::from_millis(10);
+/// Stack of a guest; recursion beyond it is a trap.
+const GUEST_STACK: usize = 512 << 10;
+/// Stack of guest and host calls together.
+const FIBER_STACK: usize = 1 << 20;
+/// Memory of a slot that stays mapped between two runs: what a small component touches.
+const KEEP_MEMORY: usize = 512 << 10;
+/// Stack of a slot that stays mapped between two runs.
+const KEEP_STACK: usize = 16 << 10;
+/// Most elements of a table; interpreters have some ten thousand functions.
+const TABLE_ELEMENTS: usize = 40_000;
+/// Core instances and tables that a slot counts on: components of Rust have three or four.
+const USUAL_INSTANCES: u32 = 16;
+
+/// The engine could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the WebAssembly engine could not be started: {0}")]
+pub struct EngineError(String);
+
+/// What decides over generated code: equal for compiling and running, or native code does not load.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .cranelift_opt_level(OptLevel::Speed)
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .shared_memory(false)
+        .wasm_threads(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_gc(false)
+        .wasm_function_references(false)
+        .wasm_exceptions(false)
+        .wasm_tail_call(true)
+        .memory_init_cow(true)
+        .guard_before_linear_memory(true)
+        .signals_based_traps(true)
+        .generate_address_map(true)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(20))
+        .max_wasm_stack(GUEST_STACK)
+        .async_stack_size(FIBER_STACK)
+        .async_stack_zeroing(true);
+    config
+}
+
+/// The engine that compiles; it lives in the short-lived `remit-runner compile` process and never runs a guest.
+pub(super) fn compiling() -> Result<Engine, EngineError> {
+    Engine::new(&config()).map_err(|error| EngineError(format!("{error:#}")))
+}
+
+/// The engine that runs: without a compiler, with `slots` sandboxes pooled. Where the address space is too short for
+/// the pool it allocates each sandbox anew, and says so.
+pub(super) fn running(slots: u32) -> Result<Engine, EngineError> {
+    let mut pooled = config();
+    pooled.enable_compiler(false).allocation_strategy(pool(slots));
+    let reason = match Engine::new(&pooled) {
+        Ok(engine) => return Ok(engine),
+        Err(error) => format!("{error:#}"),
+    };
+    tracing::warn!(
+        slots,
+        reason,
+        "sandboxes are not pooled, each step starts more slowly: lift LimitAS, or lower `slots`"
+    );
+    let mut on_demand = config();
+    on_demand.enable_compiler(false).allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    Engine::new(&on_demand).map_err(|error| EngineError(format!("{error:#}")))
+}
+
+fn pool(slots: u32) -> InstanceAllocationStrategy {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_stacks(slots)
+        .total_core_instances(slots.saturating_mul(USUAL_INSTANCES))
+        .total_tables(slots.saturating_mul(USUAL_INSTANCES))
+        .total_memories(slots.saturating_mul(2))
+        .max_core_instances_per_component(u32::try_from(MAX_INSTANCES).unwrap_or(u32::MAX))
+        .max_tables_per_component(u32::try_from(MAX_TABLES).unwrap_or(u32::MAX))
+        .max_memories_per_component(u32::try_from(MAX_MEMORIES).unwrap_or(u32::MAX))
+        .max_memory_size(usize::try_from(Limits::MOST.memory.bytes()).unwrap_or(usize::MAX))
+        .table_elements(TABLE_ELEMENTS)
+        .max_unused_warm_slots(slots.min(64))
+        .linear_memory_keep_resident(KEEP_MEMORY)
+        .table_keep_resident(64 << 10)
+        .async_stack_keep_resident(KEEP_STACK)
+        .pagemap_scan(Enabled::Auto);
+    InstanceAllocationStrategy::Pooling(pool)
+}
+
+/// Starts the thread that ticks; it ends with the engine.
+pub(super) fn tick(engine: &Engine) -> Result<(), EngineError> {
+    let weak = engine.weak();
+    std::thread::Builder::new()
+        .name("epoch".to_owned())
+        .spawn(move || {
+            while let Some(engine) = weak.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(TICK);
+            }
+        })
+        .map(|_| ())
+        .map_err(|error| EngineError(format!("no thread for the ticks: {error}")))
+}

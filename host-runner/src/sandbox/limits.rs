@@ -1,0 +1,227 @@
+//! What one run has used of its limits: counted in one place, for every capability, and reported with the result.
+
+use std::sync::{
+    Mutex, OnceLock, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use remit_protocol::{
+    Limits, SecretName, Size, Span,
+    capability::Denial,
+    report::{Limit, Usage},
+};
+use wasmtime::ResourceLimiter;
+
+/// Most denials that one run records: a component that asks in a loop does not fill the record.
+const MAX_DENIALS: usize = 32;
+/// What one element of a table is charged against the limit of memory.
+const TABLE_ELEMENT: usize = 16;
+/// Instances, memories and tables of one component; components with a whole interpreter stay far below.
+pub(super) const MAX_INSTANCES: usize = 64;
+/// Linear memories of one component: its own, and one of an adapter.
+pub(super) const MAX_MEMORIES: usize = 4;
+/// Tables of one component.
+pub(super) const MAX_TABLES: usize = 64;
+
+/// A limit of the remit is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the limit `{}` of the remit is used up", .0.as_str())]
+pub struct OverLimit(pub Limit);
+
+/// What one run has used, what was refused to it, and which secrets it has seen. Shared by all capabilities of the run.
+#[derive(Debug)]
+pub struct Account {
+    allowed: Limits,
+    counters: [AtomicU64; Limit::ALL.len()],
+    first_over: OnceLock<Limit>,
+    denials: Mutex<Vec<Denial>>,
+    revealed: Mutex<Vec<SecretName>>,
+}
+
+impl Account {
+    /// An account on which nothing has been used.
+    pub fn new(allowed: Limits) -> Self {
+        Self {
+            allowed,
+            counters: [const { AtomicU64::new(0) }; Limit::ALL.len()],
+            first_over: OnceLock::new(),
+            denials: Mutex::default(),
+            revealed: Mutex::default(),
+        }
+    }
+
+    /// The limits of the remit.
+    pub fn allowed(&self) -> &Limits {
+        &self.allowed
+    }
+
+    /// Uses `amount` of a limit (bytes, milliseconds or a number), or says that it is used up and takes nothing.
+    pub fn charge(&self, limit: Limit, amount: u64) -> Result<(), OverLimit> {
+        let most = self.most(limit);
+        let counter = &self.counters[limit as usize];
+        let taken = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(amount).filter(|sum| *sum <= most)
+        });
+        taken.map(|_| ()).map_err(|_| self.over(limit))
+    }
+
+    /// How much of a limit is left.
+    pub fn left(&self, limit: Limit) -> u64 {
+        self.most(limit).saturating_sub(self.used(limit))
+    }
+
+    /// How much of a limit is used.
+    pub fn used(&self, limit: Limit) -> u64 {
+        self.counters[limit as usize].load(Ordering::Relaxed)
+    }
+
+    /// Says how much is used, where it was measured instead of counted.
+    pub(crate) fn set(&self, limit: Limit, used: u64) {
+        self.counters[limit as usize].store(used, Ordering::Relaxed);
+    }
+
+    /// Remembers that `limit` refused something.
+    pub(crate) fn over(&self, limit: Limit) -> OverLimit {
+        self.first_over.get_or_init(|| limit);
+        OverLimit(limit)
+    }
+
+    /// The first limit that refused something.
+    pub fn first_over(&self) -> Option<Limit> {
+        self.first_over.get().copied()
+    }
+
+    /// Records something that the remit did not allow; beyond a bound, later ones are left out.
+    pub fn deny(&self, denial: Denial) {
+        let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
+        if denials.len() < MAX_DENIALS && !denials.contains(&denial) {
+            denials.push(denial);
+        }
+    }
+
+    /// Records that the component has seen the value of a secret: the run is tainted.
+    pub fn reveal(&self, name: &SecretName) {
+        let mut revealed = self.revealed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !revealed.contains(name) {
+            revealed.push(name.clone());
+        }
+    }
+
+    pub(super) fn take_denials(&self) -> Vec<Denial> {
+        std::mem::take(&mut self.denials.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn take_revealed(&self) -> Vec<SecretName> {
+        std::mem::take(&mut self.revealed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The account as it is reported, after `wall` from beginning to end.
+    pub(super) fn usage(&self, wall: Span) -> Usage {
+        let size = |limit| Size::from_bytes(self.used(limit));
+        let number = |limit| u32::try_from(self.used(limit)).unwrap_or(u32::MAX);
+        let used = Limits {
+            memory: size(Limit::Memory),
+            wall,
+            cpu: Span::from_millis(self.used(Limit::Cpu)),
+            log: size(Limit::Log),
+            output: size(Limit::Output),
+            requests: number(Limit::Requests),
+            egress: size(Limit::Egress),
+            ingress: size(Limit::Ingress),
+            processes: number(Limit::Processes),
+            scratch: size(Limit::Scratch),
+            handles: number(Limit::Handles),
+        };
+        Usage { used, allowed: self.allowed }
+    }
+
+    fn most(&self, limit: Limit) -> u64 {
+        let allowed = &self.allowed;
+        match limit {
+            Limit::Memory => allowed.memory.bytes(),
+            Limit::Cpu => allowed.cpu.as_millis(),
+            Limit::Log => allowed.log.bytes(),
+            Limit::Output => allowed.output.bytes(),
+            Limit::Requests => allowed.requests.into(),
+            Limit::Egress => allowed.egress.bytes(),
+            Limit::Ingress => allowed.ingress.bytes(),
+            Limit::Processes => allowed.processes.into(),
+            Limit::Scratch => allowed.scratch.bytes(),
+            Limit::Handles => allowed.handles.into(),
+        }
+    }
+}
+
+/// Sums what all memories and tables of a component hold. Growth beyond the limit ends the run: a component that was told
+/// "no" would break off with a message that does not name the limit.
+pub(super) struct MemoryLimiter(pub(super) std::sync::Arc<Account>);
+
+impl MemoryLimiter {
+    fn grow(&self, current: usize, desired: usize, unit: usize) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current).saturating_mul(unit);
+        self.0.charge(Limit::Memory, u64::try_from(more).unwrap_or(u64::MAX))?;
+        Ok(true)
+    }
+}
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        self.grow(current, desired, 1)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        self.grow(current, desired, TABLE_ELEMENT)
+    }
+
+    fn instances(&self) -> usize {
+        MAX_INSTANCES
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_used_up_exactly() {
+        let account = Account::new(Limits { log: Size::from_bytes(10), ..Limits::default() });
+        assert_eq!(account.charge(Limit::Log, 7), Ok(()));
+        assert_eq!(account.charge(Limit::Log, 4), Err(OverLimit(Limit::Log)));
+        assert_eq!(account.charge(Limit::Log, 3), Ok(()));
+        assert_eq!(account.charge(Limit::Log, u64::MAX), Err(OverLimit(Limit::Log)));
+        assert_eq!((account.used(Limit::Log), account.left(Limit::Log)), (10, 0));
+        assert_eq!(account.first_over(), Some(Limit::Log));
+    }
+
+    #[test]
+    fn every_limit_is_counted_apart_and_reported() {
+        let account = Account::new(Limits::MOST);
+        for (at, limit) in Limit::ALL.into_iter().enumerate() {
+            account.charge(limit, at as u64 + 1).unwrap();
+        }
+        for (at, limit) in Limit::ALL.into_iter().enumerate() {
+            assert_eq!(account.used(limit), at as u64 + 1, "{}", limit.as_str());
+        }
+        let used = account.usage(Span::from_secs(1)).used;
+        assert_eq!((used.memory.bytes(), used.handles, used.wall), (1, 10, Span::from_secs(1)));
+    }
+
+    #[test]
+    fn memories_and_tables_are_summed() {
+        let account =
+            std::sync::Arc::new(Account::new(Limits { memory: Size::from_mib(1), ..Limits::default() }));
+        let mut limiter = MemoryLimiter(account.clone());
+        assert!(limiter.memory_growing(0, 512 << 10, None).unwrap());
+        assert!(limiter.table_growing(0, 16 << 10, None).unwrap());
+        assert!(limiter.memory_growing(512 << 10, 900 << 10, None).is_err());
+        assert_eq!(account.first_over(), Some(Limit::Memory));
+    }
+}

@@ -1,0 +1,154 @@
+//! A component that is loaded and linked, ready to be run many times.
+
+use std::collections::BTreeSet;
+
+use remit_protocol::{
+    ComponentName, RefusalCode,
+    capability::{Denial, Remit},
+    manifest::{Kind, Manifest},
+};
+use wasmtime::{
+    Engine, Store,
+    component::{Component, ComponentExportIndex, InstancePre},
+};
+
+use super::{LoadError, NativeCode, state::State};
+use crate::capability::{self, Class, types::End};
+
+/// A component, loaded and linked with the capabilities that its manifest asks for.
+pub struct Prepared {
+    pre: InstancePre<State>,
+    main: ComponentExportIndex,
+    describe: ComponentExportIndex,
+    classes: BTreeSet<Class>,
+    kind: Kind,
+    name: ComponentName,
+}
+
+/// Which function is called.
+pub(super) enum Export {
+    /// `run` or `discover`, with its input.
+    Main(String),
+    /// `describe`.
+    Describe,
+}
+
+/// What a call gave back.
+#[derive(Debug, PartialEq)]
+pub(super) enum Answer {
+    /// `run`: the output document.
+    Output(String),
+    /// `discover`.
+    Discovered,
+    /// `describe`: the schemas.
+    Described(String),
+    /// The component says that it did not succeed.
+    Ended(Ending),
+}
+
+/// How a component says that it did not succeed.
+#[derive(Debug, PartialEq)]
+pub(super) enum Ending {
+    Failed { message: String, fields: Vec<(String, String)> },
+    Cancelled,
+}
+
+impl From<End> for Answer {
+    fn from(end: End) -> Self {
+        Self::Ended(match end {
+            End::Failed(failure) => Ending::Failed { message: failure.message, fields: failure.fields },
+            End::Cancelled => Ending::Cancelled,
+        })
+    }
+}
+
+/// Loads native code and links it; nothing of the component runs.
+pub(super) fn load(engine: &Engine, native: &NativeCode, manifest: &Manifest) -> Result<Prepared, LoadError> {
+    let refuse = |code, detail: String| LoadError { code, detail };
+    let component = deserialize(engine, native)
+        .map_err(|error| refuse(RefusalCode::Compile, format!("its native code does not load: {error:#}")))?;
+    let classes = classes(engine, &component, manifest)?;
+    let pre = capability::linker(engine, &classes)
+        .and_then(|linker| linker.instantiate_pre(&component))
+        .map_err(|error| refuse(RefusalCode::Unsupported, format!("it cannot be linked: {error:#}")))?;
+    let (interface, main) = match manifest.kind {
+        Kind::Step => ("remit:step/main@0.1.0", "run"),
+        Kind::NodeSource => ("remit:step/source@0.1.0", "discover"),
+    };
+    let exports = component.get_export_index(None, interface);
+    let export = |name: &str| {
+        exports
+            .and_then(|exports| component.get_export_index(Some(&exports), name))
+            .ok_or_else(|| refuse(RefusalCode::World, format!("it does not export `{name}` of {interface}")))
+    };
+    let (main, describe) = (export(main)?, export("describe")?);
+    component
+        .initialize_copy_on_write_image()
+        .map_err(|error| refuse(RefusalCode::Compile, format!("no memory for it: {error:#}")))?;
+    Ok(Prepared { pre, main, describe, classes, kind: manifest.kind, name: manifest.name.clone() })
+}
+
+#[expect(unsafe_code, clippy::disallowed_methods, reason = "the one place where native code is loaded")]
+fn deserialize(engine: &Engine, native: &NativeCode) -> wasmtime::Result<Component> {
+    // SAFETY: a `NativeCode` holds what this engine's compiler wrote, unchanged: it comes straight from `compile` or from
+    // the cache, which has checked a MAC over it with a key that only this runner has.
+    unsafe { Component::deserialize(engine, native.as_bytes()) }
+}
+
+/// What the loaded code imports, checked once more against the manifest: the last look before anything is linked.
+fn classes(
+    engine: &Engine,
+    component: &Component,
+    manifest: &Manifest,
+) -> Result<BTreeSet<Class>, LoadError> {
+    let refuse = |detail| LoadError { code: RefusalCode::Imports, detail };
+    let ty = component.component_type();
+    let imports: Vec<String> = ty.imports(engine).map(|(name, _)| name.to_owned()).collect();
+    if let Some(extra) = imports.iter().find(|import| !manifest.imports.contains(import)) {
+        return Err(refuse(format!("it imports {extra}, which its manifest does not list")));
+    }
+    capability::imports::check(&imports, &manifest.requests).map_err(refuse)
+}
+
+impl Prepared {
+    /// Step or node source.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The component's name.
+    pub fn name(&self) -> &ComponentName {
+        &self.name
+    }
+
+    /// True if the component can ask for the capability.
+    pub(super) fn uses(&self, class: Class) -> bool {
+        self.classes.contains(&class)
+    }
+
+    /// What the component imports and `remit` gives no permission for.
+    pub(super) fn lacking(&self, remit: &Remit) -> Vec<Denial> {
+        self.classes.iter().filter_map(|class| class.lacking(remit)).collect()
+    }
+
+    /// Instantiates the component and calls one of its functions.
+    pub(super) async fn call(&self, store: &mut Store<State>, export: Export) -> wasmtime::Result<Answer> {
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        match (export, self.kind) {
+            (Export::Describe, _) => {
+                let call = instance.get_typed_func::<(), (String,)>(&mut *store, &self.describe)?;
+                Ok(Answer::Described(call.call_async(store, ()).await?.0))
+            }
+            (Export::Main(input), Kind::Step) => {
+                let call =
+                    instance.get_typed_func::<(&str,), (Result<String, End>,)>(&mut *store, &self.main)?;
+                Ok(call.call_async(store, (&input,)).await?.0.map_or_else(Answer::from, Answer::Output))
+            }
+            (Export::Main(input), Kind::NodeSource) => {
+                let call = instance.get_typed_func::<(&str,), (Result<(), End>,)>(&mut *store, &self.main)?;
+                let found = call.call_async(store, (&input,)).await?.0;
+                Ok(found.map_or_else(Answer::from, |()| Answer::Discovered))
+            }
+        }
+    }
+}
