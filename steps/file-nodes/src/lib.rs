@@ -92,7 +92,7 @@ fn read_file(
 ) -> Result<(), Fail> {
     let place = if path.is_empty() { name.to_owned() } else { format!("{name}/{path}") };
     let inside = |fail: Fail| fail.while_doing(&place);
-    let text = files::read_to_string(name, path, MAX_FILE).map_err(|refusal| Fail::from(refusal))?;
+    let text = files::read_to_string(name, path, MAX_FILE)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     // A path of the ceiling shows its name, not its ending: what the text starts with decides then.
     let format = format.unwrap_or_else(|| guessed(text));
