@@ -3,7 +3,8 @@
 //! A *note* is a text of typed lines with the signatures of people under it ([`note`]); its lines hold digests of exact
 //! payload bytes ([`component`], [`job`], [`enrol`]). The owner of a runner says in a [`policy`] whose signatures count
 //! for what, and [`verify`] brings the two together. [`http`] signs and verifies requests between runner and
-//! orchestrator, [`ticket`] is how a runner first gets there, [`check`] is for people.
+//! orchestrator, [`ticket`] is how a runner first gets there, [`check`] is for people, [`log`] shows that
+//! a note is public.
 //!
 //! *Never here:* IO, a clock, randomness, async; time, seeds and nonces are arguments. *Invariant:* nothing is believed
 //! before it is verified, nothing is re-serialised in between, and what was verified is a value that only the check makes.
@@ -14,6 +15,7 @@ pub mod enrol;
 pub mod http;
 pub mod job;
 pub mod key;
+pub mod log;
 pub mod note;
 pub mod policy;
 pub mod refusal;

@@ -49,8 +49,7 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The lines below the first.
     pub fn of(note: &'a UnverifiedNote) -> Self {
-        let text = note.text().strip_suffix('\n').unwrap_or(note.text());
-        let mut lines = text.split('\n').peekable();
+        let mut lines = note.lines().peekable();
         lines.next();
         Self { lines }
     }
@@ -119,7 +118,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn number(text: &str) -> Option<u64> {
+/// A decimal number of at most 18 digits in its one spelling.
+pub(crate) fn number(text: &str) -> Option<u64> {
     let canonical = !text.is_empty()
         && text.len() <= 18
         && text.bytes().all(|b| b.is_ascii_digit())

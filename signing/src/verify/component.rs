@@ -13,9 +13,31 @@ use super::{Signer, check_bytes, check_note_revoked, check_window, signers};
 use crate::{
     KeyKind, Refusal, TrustPolicy,
     component::ComponentNote,
+    log::{self, ProvenLeaf},
     note::{NoteKind, UnverifiedNote},
     wasm::{self, Interfaces, ItemKind},
 };
+
+/// A component note as it is published: with the proof that a transparency log lists it, where there is one.
+#[derive(Debug, Clone, Copy)]
+pub struct Published<'a> {
+    /// The bytes of the note.
+    pub note: &'a [u8],
+    /// The bytes of the `.tlog-proof`.
+    pub proof: Option<&'a [u8]>,
+}
+
+impl<'a> From<&'a [u8]> for Published<'a> {
+    fn from(note: &'a [u8]) -> Self {
+        Self { note, proof: None }
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Published<'a> {
+    fn from(note: &'a Vec<u8>) -> Self {
+        Self { note, proof: None }
+    }
+}
 
 /// The versions of `remit:step` that this host runs: compatible ones share what stands before the last number.
 const WORLD_VERSION: &str = "0.1.";
@@ -27,6 +49,7 @@ pub struct VerifiedRelease {
     note: ComponentNote,
     identity: Digest,
     signers: BTreeSet<Signer>,
+    logged: Option<ProvenLeaf>,
 }
 
 impl VerifiedRelease {
@@ -44,9 +67,22 @@ impl VerifiedRelease {
     pub fn signers(&self) -> &BTreeSet<Signer> {
         &self.signers
     }
+
+    /// Where a log lists the note; always known where the policy requires a proof.
+    pub fn logged(&self) -> Option<&ProvenLeaf> {
+        self.logged.as_ref()
+    }
 }
 
 /// A component that may be compiled: the very bytes that were verified, and all that is known of them.
+///
+/// It cannot be made in any other way than by [`component`]:
+///
+/// ```compile_fail,E0451
+/// fn forge(release: remit_signing::verify::VerifiedRelease) -> remit_signing::VerifiedComponent {
+///     remit_signing::VerifiedComponent { release, manifest: todo!(), interfaces: todo!(), bytes: todo!() }
+/// }
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct VerifiedComponent {
@@ -95,27 +131,32 @@ impl std::fmt::Debug for VerifiedComponent {
 /// # Errors
 /// A [`Refusal`] with `E_SYNTAX`, `E_SIG`, `E_THRESHOLD`, `E_SCOPE`, `E_WINDOW`, `E_MINIMUM`, `E_REVOKED_*`, or
 /// `E_LOG_PROOF` where the policy requires a proof.
-pub fn release(note: &[u8], policy: &TrustPolicy, now: Timestamp) -> Result<VerifiedRelease, Refusal> {
-    let (note, parsed) = parse(note)?;
-    believe(&note, parsed, policy, now)
+pub fn release<'a>(
+    published: impl Into<Published<'a>>,
+    policy: &TrustPolicy,
+    now: Timestamp,
+) -> Result<VerifiedRelease, Refusal> {
+    let published = published.into();
+    let (note, parsed) = parse(published.note)?;
+    believe(&published, &note, parsed, policy, now)
 }
 
 /// Verifies a component: note, manifest and wasm together.
 ///
 /// # Errors
 /// A [`Refusal`] as of [`release`], and `E_LENGTH`, `E_DIGEST`, `E_MANIFEST`, `E_KIND`, `E_IMPORTS`, `E_WORLD`.
-pub fn component(
-    note: &[u8],
+pub fn component<'a>(
+    published: impl Into<Published<'a>>,
     manifest: &[u8],
     wasm: impl Into<Arc<[u8]>>,
     policy: &TrustPolicy,
     now: Timestamp,
 ) -> Result<VerifiedComponent, Refusal> {
-    let bytes = wasm.into();
-    let (note, parsed) = parse(note)?;
+    let (published, bytes) = (published.into(), wasm.into());
+    let (note, parsed) = parse(published.note)?;
     check_bytes("manifest", manifest, &parsed.manifest)?;
     check_bytes("component", &bytes, &parsed.component)?;
-    let release = believe(&note, parsed, policy, now)?;
+    let release = believe(&published, &note, parsed, policy, now)?;
     let manifest = check_manifest(manifest, &release.note)?;
     let interfaces = check_wasm(&bytes, &manifest)?;
     Ok(VerifiedComponent { release, manifest, interfaces, bytes })
@@ -134,6 +175,7 @@ fn parse(note: &[u8]) -> Result<(UnverifiedNote, ComponentNote), Refusal> {
 }
 
 fn believe(
+    published: &Published<'_>,
     note: &UnverifiedNote,
     parsed: ComponentNote,
     policy: &TrustPolicy,
@@ -159,10 +201,20 @@ fn believe(
         let detail = format!("Component {}.", parsed.component.digest);
         return Err(Refusal::new(RefusalCode::RevokedComponent, detail));
     }
-    if policy.log().required {
-        return Err(Refusal::new(RefusalCode::LogProof, "No proof came with the note."));
+    let logged = check_logged(published, policy)?;
+    Ok(VerifiedRelease { identity: note.identity(), note: parsed, signers, logged })
+}
+
+/// Verifies the proof where the policy requires one; elsewhere it is not looked at.
+fn check_logged(published: &Published<'_>, policy: &TrustPolicy) -> Result<Option<ProvenLeaf>, Refusal> {
+    if !policy.log().required {
+        return Ok(None);
     }
-    Ok(VerifiedRelease { identity: note.identity(), note: parsed, signers })
+    let refused = |detail: String| Refusal::new(RefusalCode::LogProof, detail);
+    let proof = published.proof.ok_or_else(|| refused("No proof came with the note.".to_owned()))?;
+    log::verify_proof(proof, published.note, &policy.log().keys)
+        .map(Some)
+        .map_err(|e| refused(format!("The proof is not good: {e}.")))
 }
 
 fn check_manifest(bytes: &[u8], note: &ComponentNote) -> Result<Manifest, Refusal> {

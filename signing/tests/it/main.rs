@@ -7,6 +7,8 @@ mod http;
 #[cfg(test)]
 mod job;
 #[cfg(test)]
+mod log;
+#[cfg(test)]
 mod note;
 #[cfg(test)]
 mod policy;
