@@ -1,6 +1,6 @@
 //! The orchestrator's answer, bound to the request that it answers.
 
-use remit_protocol::Timestamp;
+use remit_protocol::{Digest, Timestamp};
 
 use super::{
     Content, HttpFault,
@@ -51,7 +51,7 @@ pub fn sign_answer(
 ) -> Result<SignedAnswer, HttpFault> {
     plain("the content type", content.content_type)?;
     signature_bytes(request).ok_or(HttpFault::Form("the request's signature"))?;
-    let (digest, created) = (content_digest(content.body), now.as_secs());
+    let (digest, created) = (content_digest(&Digest::of(content.body)), now.as_secs());
     let signature = sign(key, &signed_text(status, content, &digest, request, created));
     Ok(SignedAnswer {
         headers: [
@@ -75,7 +75,7 @@ pub fn read_answer<'a>(
 ) -> Result<Timestamp, HttpFault> {
     let names = [header::CONTENT_DIGEST, header::CONTENT_TYPE, header::SIGNATURE_INPUT, header::SIGNATURE];
     let [digest, content_type, input, signature] = pick(headers, names)?;
-    if content_digest(body) != digest {
+    if content_digest(&Digest::of(body)) != digest {
         return Err(HttpFault::BodyDigest);
     }
     let created = || {

@@ -1,7 +1,7 @@
 //! The signature base of RFC 9421 §2.5 and the small scanners of the profile.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use sha2::{Digest as _, Sha256};
+use remit_protocol::Digest;
 
 use super::HttpFault;
 use crate::key::{SigningKey, strict_base64};
@@ -21,9 +21,9 @@ pub(super) fn base(lines: &[(&str, &str)], parameters: &str) -> String {
     base
 }
 
-/// The value of `Content-Digest` for a body.
-pub(super) fn content_digest(body: &[u8]) -> String {
-    format!("sha-256=:{}:", STANDARD.encode(Sha256::digest(body)))
+/// The value of `Content-Digest` for a body with this digest.
+pub(super) fn content_digest(body: &Digest) -> String {
+    format!("sha-256=:{}:", STANDARD.encode(body.as_bytes()))
 }
 
 /// Signs a base; the answer is the member's value, `:base64:`.
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn the_digest_of_a_body_is_the_standards() {
         assert_eq!(
-            content_digest(b"{\"hello\": \"world\"}\n"),
+            content_digest(&Digest::of(b"{\"hello\": \"world\"}\n")),
             "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
         );
     }

@@ -16,7 +16,7 @@ const TAIL: &str = ";alg=\"ed25519\";tag=\"remit-runner-v1\"";
 
 /// The value of `Content-Digest` for `body`.
 pub fn body_digest_header(body: &[u8]) -> String {
-    content_digest(body)
+    content_digest(&Digest::of(body))
 }
 
 /// Signs the requests of one runner.
@@ -127,7 +127,7 @@ impl RequestSigner {
         check_parts(parts)?;
         let created = now.as_secs();
         let parameters = Parameters { created, expires: created + MAX_AGE, nonce, runner: self.runner };
-        let (digest, query) = (content_digest(parts.content.body), query_line(parts));
+        let (digest, query) = (body_digest_header(parts.content.body), query_line(parts));
         let (session, sequence) = (session.to_string(), sequence.to_string());
         let parameters = parameters.to_text();
         let lines = lines(parts, &query, &digest, self.audience.as_str(), &session, &sequence);
@@ -254,7 +254,8 @@ impl<'a> UnverifiedRequest<'a> {
         if headers.audience != audience.as_str() {
             return Err(HttpFault::Audience);
         }
-        let digest = content_digest(parts.content.body);
+        let body = Digest::of(parts.content.body);
+        let digest = content_digest(&body);
         if digest != headers.digest {
             return Err(HttpFault::BodyDigest);
         }
@@ -270,7 +271,7 @@ impl<'a> UnverifiedRequest<'a> {
             session,
             sequence,
             signature: signature.to_owned(),
-            body: Digest::of(parts.content.body),
+            body,
         })
     }
 }

@@ -212,7 +212,9 @@ fn check_logged(published: &Published<'_>, policy: &TrustPolicy) -> Result<Optio
     }
     let refused = |detail: String| Refusal::new(RefusalCode::LogProof, detail);
     let proof = published.proof.ok_or_else(|| refused("No proof came with the note.".to_owned()))?;
-    log::verify_proof(proof, published.note, &policy.log().keys)
+    let logs: Vec<_> =
+        policy.log().keys.iter().filter(|log| !policy.revokes(log.public())).cloned().collect();
+    log::verify_proof(proof, published.note, &logs)
         .map(Some)
         .map_err(|e| refused(format!("The proof is not good: {e}.")))
 }

@@ -49,6 +49,8 @@ fn thresholds_count_holders() {
     let revoked = format!("[revoked]\nkeys = [\"{alice}\"]");
     check_signers(&["acme/alice", "acme/bob"], &revoked, Err("E_REVOKED_KEY"));
     check_signers(&["acme/bob"], &revoked, Err("E_THRESHOLD"));
+    let revoked = format!("[revoked]\nkeys = [\"{}\"]", key("acme/bob").vkey());
+    check_signers(&["acme/alice", "acme/bob", "acme/bob-2"], &revoked, Ok(()));
     let revoked = format!("[revoked]\ncomponents = [\"{digest}\"]");
     check_signers(&["acme/alice", "acme/bob"], &revoked, Err("E_REVOKED_COMPONENT"));
     check_signers(&["acme/alice", "acme/bob"], "[minimum]\n\"acme/hello\" = \"1.4.2\"", Ok(()));

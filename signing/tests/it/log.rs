@@ -43,6 +43,12 @@ fn a_required_proof_is_of_these_very_bytes() {
     let more = note::add_signature(&note, &key("stranger")).unwrap();
     check(&more, Some(&good), Err("E_LOG_PROOF"));
     check(&more, Some(&proof(&more, "log.example")), Ok(3));
+    let revoked = format!(
+        "[log]\nrequire = \"required\"\nkeys = [\"{log}\"]\n[revoked]\nkeys = [\"{log}\"]",
+        log = key("log.example").vkey()
+    );
+    let found = verify::release(Published { note: &note, proof: Some(&good) }, &policy_and(&revoked), now());
+    assert_eq!(found.unwrap_err().code.code(), "E_LOG_PROOF");
     // A witness's line on the checkpoint is passed over; a log's key signs no components.
     let witnessed = [&good[..], "\u{2014} witness.example AAAAAAAA\n".as_bytes()].concat();
     check(&note, Some(&witnessed), Ok(3));

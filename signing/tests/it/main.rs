@@ -11,6 +11,8 @@ mod log;
 #[cfg(test)]
 mod note;
 #[cfg(test)]
+mod panic;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod support;
