@@ -355,6 +355,12 @@ mod tests {
         let good = answer(&first, &ticket, &key("answer"));
         assert_eq!(second.read_answer(&good), Err(EnrolFault::OtherRequest));
         assert!(matches!(first.read_answer(first.note()), Err(EnrolFault::Malformed(_))));
+        // The right orchestrator, the right request, and another key for the runner.
+        let text = UnverifiedNote::parse(&good).unwrap().text().to_owned();
+        let other = text.replace(&key("runner").public().to_base64(), &key("thief").public().to_base64());
+        let other =
+            note::sign(&other, &[&key("answer").renamed(KeyName::fixed(ANSWER_KEY.to_owned()))]).unwrap();
+        assert_eq!(first.read_answer(&other), Err(EnrolFault::OtherRequest));
     }
 
     #[test]

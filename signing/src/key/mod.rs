@@ -356,6 +356,18 @@ mod tests {
         assert_eq!(weak(again), Err(InvalidKey::Weak));
     }
 
+    /// p + y for each y that fits in 255 bits, with both signs: points that have a canonical spelling too, or none.
+    #[test]
+    fn a_key_has_one_spelling() {
+        for y in 0..19_u8 {
+            for sign in [0_u8, 0x80] {
+                let mut bytes = [0xff; 32];
+                (bytes[0], bytes[31]) = (0xed + y, 0x7f | sign);
+                assert_eq!(PublicKey::from_bytes(&bytes), Err(InvalidKey::Weak), "{y}");
+            }
+        }
+    }
+
     #[test]
     fn a_private_key_reads_back() {
         let key = SigningKey::from_seed(name("acme.example/release-1"), &[7; 32]);

@@ -11,7 +11,7 @@ use remit_protocol::{
 
 use super::{Signer, check_bytes, check_note_revoked, check_window, signers};
 use crate::{
-    KeyKind, Refusal, TrustPolicy,
+    Refusal, TrustPolicy,
     component::ComponentNote,
     log::{self, ProvenLeaf},
     note::{NoteKind, UnverifiedNote},
@@ -188,7 +188,7 @@ fn believe(
             format_args!("The namespace {:?} has no publisher.", parsed.name.namespace()),
         ));
     };
-    let signers = signers::enough(&signed, quorum, KeyKind::Component, policy, now)?;
+    let signers = signers::enough(&signed, quorum, policy, now)?;
     check_window(parsed.not_before, parsed.expires, now)?;
     if let Some(least) = policy.minimum(&parsed.name)
         && parsed.version < *least

@@ -6,7 +6,7 @@ use remit_protocol::{Digest, RefusalCode, Timestamp, limits::MAX_JOB};
 
 use super::{Signer, check_bytes, check_note_revoked, check_window, signers};
 use crate::{
-    KeyKind, Refusal, TrustPolicy,
+    Refusal, TrustPolicy,
     job::JobNote,
     note::{NoteKind, UnverifiedNote},
 };
@@ -114,7 +114,7 @@ fn believe(
         let project = parsed.name.project.as_str();
         return Err(Refusal::new(RefusalCode::Scope, format_args!("The project {project:?} has no author.")));
     };
-    let signers = signers::enough(&signed, quorum, KeyKind::Job, policy, now)?;
+    let signers = signers::enough(&signed, quorum, policy, now)?;
     check_window(parsed.not_before, parsed.expires, now)?;
     check_note_revoked(note, policy)?;
     Ok(VerifiedJobNote { identity: note.identity(), note: parsed, signers })

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use remit_protocol::{RefusalCode, Timestamp};
 
 use crate::{
-    KeyKind, KeyName, Refusal, TrustPolicy,
+    KeyName, Refusal, TrustPolicy,
     note::UnverifiedNote,
     policy::{Holder, Quorum, TrustedKey},
 };
@@ -48,18 +48,17 @@ fn holders<'p>(keys: impl Iterator<Item = &'p TrustedKey>) -> BTreeSet<&'p Holde
     keys.map(|key| &key.holder).collect()
 }
 
-/// The signers of `note` that count toward `quorum`, if their distinct holders reach its threshold.
+/// The signers of a note that count toward `quorum`, if their distinct holders reach its threshold.
 ///
-/// A revoked key, a key out of its time and a key of another kind or publisher count for nothing; where one of them is
+/// The keys of a quorum are of its kind: the policy's reader saw to that. A revoked key, a key out of its time and a key of another publisher or author count for nothing; where one of them is
 /// what is missing, the refusal says so.
 pub(super) fn enough(
     signed: &[&TrustedKey],
     quorum: &Quorum,
-    kind: KeyKind,
     policy: &TrustPolicy,
     now: Timestamp,
 ) -> Result<BTreeSet<Signer>, Refusal> {
-    let in_scope = |key: &TrustedKey| quorum.keys.contains(key.vkey.name()) && key.kinds.contains(&kind);
+    let in_scope = |key: &TrustedKey| quorum.keys.contains(key.vkey.name());
     let revoked = |key: &TrustedKey| policy.revokes(key.vkey.public());
     let own: Vec<&TrustedKey> = signed.iter().copied().filter(|key| in_scope(key)).collect();
     let counted = |key: &&TrustedKey| !revoked(key) && key.valid_at(now);

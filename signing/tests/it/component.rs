@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{
     HEADER, LOG, MAIN, Release, SOURCE, at, key, manifest, now, policy, policy_and, policy_text, wasm,
-    wasm_importing_function,
+    wasm_importing_function, wasm_with_attribute,
 };
 
 #[test]
@@ -166,6 +166,10 @@ fn only_components_are_components() {
     ] {
         check_payload(manifest(&[LOG]), bytes, Err("E_KIND"));
     }
+    let attribute = wasm_with_attribute(LOG, "wasi:sockets/tcp@0.2.6");
+    let said = remit_signing::wasm::interfaces(&attribute).unwrap_err();
+    assert_eq!(said, remit_signing::wasm::InvalidWasm::Attribute(LOG.to_owned()));
+    check_payload(manifest(&[LOG]), attribute, Err("E_KIND"));
     // A component that holds a component that holds … twenty deep.
     let mut nested = HEADER.to_vec();
     for _ in 0..20 {

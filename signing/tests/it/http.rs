@@ -134,6 +134,23 @@ fn every_covered_item_counts() {
 }
 
 #[test]
+fn what_the_caller_says_of_a_request_is_what_its_headers_say() {
+    let sent = Sent::new(1);
+    let mut headers: Vec<_> = sent.headers.iter().map(|(name, v)| (name.as_str(), v.as_bytes())).collect();
+    let at = headers.iter().position(|(name, _)| *name == "Content-Type").unwrap();
+    headers[at].1 = b"text/plain";
+    let request = UnverifiedRequest::read(SignedHeaders::collect(headers).unwrap()).unwrap();
+    let parts = RequestParts {
+        method: &sent.method,
+        path: &sent.path,
+        query: sent.query.as_deref(),
+        content: Content { content_type: JSON, body: &sent.body },
+    };
+    let found = request.verify(&parts, &key("runner").public(), &audience(), now());
+    assert_eq!(found, Err(HttpFault::Header("content-type")));
+}
+
+#[test]
 fn a_request_lives_for_a_minute() {
     let sent = Sent::new(1);
     let shifted = |seconds: i64| {

@@ -79,10 +79,16 @@ fn jobs_do_not_go_back() {
 fn revocations_outlive_the_file() {
     let mut memory = TrustMemory::default();
     let alice = key("acme/alice");
-    let before = policy_and(&format!("[revoked]\nkeys = [\"{}\"]", alice.vkey()));
+    let (one, two) = (Sized::of(b"1").digest, Sized::of(b"2").digest);
+    let before = policy_and(&format!(
+        "[revoked]\nkeys = [\"{}\"]\ncomponents = [\"{one}\"]\nnotes = [\"{two}\"]",
+        alice.vkey()
+    ));
     assert!(memory.admit(before).unwrap().revokes(&alice.public()));
     // The next version has forgotten it; the runner has not.
-    assert!(memory.admit(policy()).unwrap().revokes(&alice.public()));
+    let after = memory.admit(policy()).unwrap();
+    assert!(after.revokes(&alice.public()));
+    assert!(after.revoked().components.contains(&one) && after.revoked().notes.contains(&two));
     let older = crate::support::policy_text().replace("version = 7", "version = 6");
     let older = remit_signing::TrustPolicy::from_toml(&older).unwrap();
     assert_eq!(memory.admit(older).unwrap_err().code.code(), "E_ROLLBACK");

@@ -81,6 +81,18 @@ fn the_text_has_one_form() {
 }
 
 #[test]
+fn spaces_separate_once() {
+    let parse = |line: &str| {
+        let note = format!("remit/enrol/v1\n{line}\n\n\u{2014} x AAAAAAA=\n");
+        UnverifiedNote::parse(note.as_bytes()).is_ok()
+    };
+    assert!(parse("key a b"));
+    assert!(!parse("key a  b"));
+    assert!(!parse("key a b "));
+    assert!(!parse(" key a b"));
+}
+
+#[test]
 fn the_envelope_has_one_form() {
     let good = good();
     let (text, lines) = good.split_once("\n\n").unwrap();

@@ -84,6 +84,15 @@ pub(crate) fn wasm(imports: &[&str], exports: &[&str]) -> Vec<u8> {
     bytes
 }
 
+/// A wasm whose import `name` carries the attribute that it implements another interface.
+pub(crate) fn wasm_with_attribute(name: &str, implements: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let section = [&[1, 2][..], &text(name), &[1, 0], &text(implements), INSTANCE].concat();
+    let mut bytes = [HEADER, &[10, u8::try_from(section.len()).unwrap()], &section].concat();
+    bytes.extend(named(11, &[(MAIN, EXPORTED_INSTANCE)]));
+    bytes
+}
+
 /// A wasm that imports functions instead of interfaces.
 pub(crate) fn wasm_importing_function(name: &str) -> Vec<u8> {
     let mut bytes = HEADER.to_vec();
