@@ -6,12 +6,20 @@
 //! *Never here:* IO, a clock, randomness. *Invariant:* a document that [`document::Document::from_slice`] gave has passed
 //! every check that needs no component.
 
+pub mod condition;
 pub mod document;
 pub mod expression;
 pub mod filter;
 pub mod options;
 pub mod pattern;
+pub mod retry;
+pub mod rollup;
+pub mod sections;
 pub mod template;
+pub mod trigger;
+pub mod widened;
 
 mod check;
 mod nearest;
+#[cfg(test)]
+mod yaml;

@@ -1,0 +1,124 @@
+//! What a new revision of a job allows that the old one did not: said in words, so that nobody accepts it unseen.
+
+use std::collections::BTreeSet;
+
+use remit_protocol::{
+    SecretName, SecretPath,
+    capability::{
+        Grant,
+        exec::{ArgPattern, ExecGrant, covers_all},
+        files::FilesGrant,
+        http::HttpGrant,
+    },
+};
+
+use crate::document::{Action, ComponentAction, Document, Step};
+
+/// One sentence for each thing that a step of `new` may do and the step of the same name in `old` may not.
+///
+/// A step that is new, or that now runs another component, is compared with nothing.
+pub fn widened(new: &Document, old: &Document) -> Vec<String> {
+    let mut found = Vec::new();
+    for step in &new.steps {
+        let Action::Component(component) = &step.action;
+        let before = old.step(&step.name).and_then(|(_, step)| same_component(step, component));
+        for permission in grown(component, before) {
+            found.push(format!("step {} may now {permission}", step.name));
+        }
+    }
+    found
+}
+
+fn same_component<'a>(old: &'a Step, new: &ComponentAction) -> Option<&'a ComponentAction> {
+    let Action::Component(old) = &old.action;
+    (old.name == new.name).then_some(old.as_ref())
+}
+
+fn grown(new: &ComponentAction, old: Option<&ComponentAction>) -> Vec<String> {
+    let nothing = Grant::default();
+    let before = old.map_or(&nothing, |old| &old.grant);
+    let mut found = Vec::new();
+    for rule in &new.grant.http {
+        if !before.http.iter().any(|other| http_covers(other, rule)) {
+            let private = if rule.private { ", at private addresses," } else { "" };
+            let secret = rule.secret.as_ref().map(|secret| format!(" with the secret {}", secret.name));
+            found.push(format!("send {}{private}{}", rule.scope, secret.unwrap_or_default()));
+        }
+    }
+    for rule in &new.grant.exec {
+        if !before.exec.iter().any(|other| exec_covers(other, rule)) {
+            let args = match &rule.args {
+                None => " with any arguments that the runner's owner permits".to_owned(),
+                Some(args) => args.iter().map(|arg| format!(" {arg}")).collect(),
+            };
+            let secret = rule.secret.as_ref().map(|secret| format!(", with the secret {}", secret.name));
+            found.push(format!("start {}{args}{}", rule.program, secret.unwrap_or_default()));
+        }
+    }
+    for rule in &new.grant.ssh {
+        if !before.ssh.iter().any(|other| other.covers(rule)) {
+            let secret = rule.secret.as_ref().map(|secret| format!(" with the secret {}", secret.name));
+            found.push(format!("run commands on its node over ssh{}", secret.unwrap_or_default()));
+        }
+    }
+    for rule in new.grant.files.iter().filter(|rule| !before.files.contains(rule)) {
+        found.push(match rule {
+            FilesGrant::Scratch => "use a scratch directory".to_owned(),
+            FilesGrant::Named(name) => format!("read the files {name}"),
+        });
+    }
+    for rule in new.grant.reveal.iter().filter(|rule| !before.reveal.contains(rule)) {
+        found.push(format!("see the value of the secret {}", rule.name));
+    }
+    found.extend(secrets(new, old));
+    found.extend(limits(new, old));
+    found
+}
+
+fn http_covers(outer: &HttpGrant, inner: &HttpGrant) -> bool {
+    outer.scope.covers(&inner.scope)
+        && (outer.private || !inner.private)
+        && (inner.secret.is_none() || inner.secret == outer.secret)
+}
+
+fn exec_covers(outer: &ExecGrant, inner: &ExecGrant) -> bool {
+    let args = |outer: &Option<Vec<ArgPattern>>, inner: &Option<Vec<ArgPattern>>| match (outer, inner) {
+        (None, _) => true,
+        (Some(outer), Some(inner)) => covers_all(outer, inner),
+        (Some(_), None) => false,
+    };
+    outer.program == inner.program
+        && args(&outer.args, &inner.args)
+        && (inner.secret.is_none() || inner.secret == outer.secret)
+}
+
+fn secrets(new: &ComponentAction, old: Option<&ComponentAction>) -> Vec<String> {
+    let pairs = |component: &ComponentAction| -> BTreeSet<(SecretName, SecretPath)> {
+        let each = component.secrets.iter();
+        each.flat_map(|(name, paths)| paths.iter().map(|path| (name.clone(), path.clone()))).collect()
+    };
+    let before = old.map(pairs).unwrap_or_default();
+    pairs(new).difference(&before).map(|(name, path)| format!("use {path} as its secret {name}")).collect()
+}
+
+fn limits(new: &ComponentAction, old: Option<&ComponentAction>) -> Vec<String> {
+    // The limits of a step that is new are those of its component: nothing that the job gave.
+    let Some(old) = old else { return Vec::new() };
+    let values = |component: &ComponentAction| match serde_json::to_value(component.limits) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let before = values(old);
+    let most = serde_json::to_value(new.limits.least(old.limits)).unwrap_or_default();
+    let grown = values(new).into_iter().filter(|(name, value)| most.get(name) != Some(value));
+    let text = |value: Option<&serde_json::Value>| match value {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    grown
+        .map(|(name, value)| {
+            format!("use {name} up to {}, before {}", text(Some(&value)), text(before.get(&name)))
+        })
+        .collect()
+}
