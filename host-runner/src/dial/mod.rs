@@ -84,6 +84,12 @@ pub struct Dialer {
     barred: Barred,
 }
 
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialer").field("barred", &self.barred).finish_non_exhaustive()
+    }
+}
+
 impl Dialer {
     /// A dialer that resolves with `lookup`, reaches outside through `proxy` where a rule says so, and trusts `trust`.
     pub fn new(lookup: Arc<dyn Lookup>, proxy: Option<Proxy>, trust: Trust, barred: Barred) -> Self {

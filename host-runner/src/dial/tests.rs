@@ -77,10 +77,6 @@ pub(crate) fn dialer(lookup: Arc<dyn Lookup>, trust: Trust) -> Dialer {
     Dialer::new(lookup, None, trust, Barred::default())
 }
 
-pub(crate) fn nothing() -> Trust {
-    Trust { default: Err(TlsError::NoRoots("a test trusts nothing".to_owned())) }
-}
-
 fn loopback() -> Vec<IpNet> {
     vec!["127.0.0.0/8".parse().unwrap()]
 }
@@ -89,7 +85,7 @@ fn loopback() -> Vec<IpNet> {
 async fn what_was_judged_is_dialled_and_nothing_is_asked_twice() {
     let (listener, port) = listener().await;
     let lookup = Scripted::new(&[("flips.example", &[&["127.0.0.1"], &["169.254.169.254"]])]);
-    let dialer = dialer(lookup.clone(), nothing());
+    let dialer = dialer(lookup.clone(), Trust::untrusting());
     let stream = dialer.guarded("flips.example", port, &loopback()).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap().ip(), IpAddr::from([127, 0, 0, 1]));
     assert_eq!(lookup.asked.load(Ordering::Relaxed), 1);
@@ -105,7 +101,7 @@ async fn the_next_address_is_tried() {
         "two.example".to_owned(),
         vec![IpAddr::from([127, 0, 0, 2]), IpAddr::from([127, 0, 0, 1])],
     )]);
-    let dialer = dialer(Arc::new(Fixed(names)), nothing());
+    let dialer = dialer(Arc::new(Fixed(names)), Trust::untrusting());
     // Nothing listens at the first address: the listener is bound to the second one only.
     dialer.guarded("two.example", port, &loopback()).await.unwrap();
 }
@@ -115,7 +111,7 @@ async fn the_system_resolver_knows_this_host() {
     let (_listener, port) = listener().await;
     let found = resolve::System.addresses("localhost").await.unwrap();
     assert!(found.contains(&IpAddr::from([127, 0, 0, 1])), "{found:?}");
-    let dialer = dialer(Arc::new(resolve::System), nothing());
+    let dialer = dialer(Arc::new(resolve::System), Trust::untrusting());
     let error = dialer.guarded("localhost", port, &[]).await.unwrap_err();
     assert!(matches!(error, DialError::Prohibited(Prohibited::Unlisted { .. })), "{error}");
     let error = dialer.guarded("no-such-name.invalid", port, &[]).await.unwrap_err();
@@ -160,7 +156,7 @@ async fn literals_and_the_orchestrator_do_not_go_through_the_proxy() {
     let dialer = Dialer::new(
         Arc::new(Fixed(HashMap::new())),
         proxy,
-        nothing(),
+        Trust::untrusting(),
         Barred::new("remit.corp.example", 443),
     );
     for (host, expect) in
@@ -171,7 +167,7 @@ async fn literals_and_the_orchestrator_do_not_go_through_the_proxy() {
     }
     let mut accept = Box::pin(listener.accept());
     assert!(futures_util::poll!(&mut accept).is_pending(), "nobody connected");
-    let without = super::tests::dialer(Arc::new(Fixed(HashMap::new())), nothing());
+    let without = super::tests::dialer(Arc::new(Fixed(HashMap::new())), Trust::untrusting());
     let error = without.through_proxy("a.example", 443).await.unwrap_err().to_string();
     assert!(error.contains("names none"), "{error}");
 }

@@ -55,7 +55,7 @@ pub enum TlsError {
 
 /// The certificates that the runner trusts.
 pub struct Trust {
-    pub(super) default: Result<Arc<ClientConfig>, TlsError>,
+    default: Result<Arc<ClientConfig>, TlsError>,
 }
 
 impl Trust {
@@ -87,6 +87,11 @@ impl Trust {
             certificates.extend(read(path)?);
         }
         Ok(Self { default: Ok(from_roots(Path::new("the trusted certificates"), certificates)?) })
+    }
+
+    /// Nothing: only rules with a `ca_file` of their own can call anybody.
+    pub fn untrusting() -> Self {
+        Self { default: Err(TlsError::NoRoots("nothing was configured".to_owned())) }
     }
 
     /// What the runner trusts, or only what stands in `ca_file`, read anew.

@@ -107,7 +107,7 @@ impl Account {
         }
     }
 
-    pub(super) fn take_denials(&self) -> Vec<Denial> {
+    pub(crate) fn take_denials(&self) -> Vec<Denial> {
         std::mem::take(&mut self.denials.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -40,6 +40,7 @@ pub use self::{
 };
 use crate::{
     capability::{context::StepContext, log::LogSink},
+    dial::Dialer,
     report::redact::Redactor,
     secrets::Resolve,
 };
@@ -53,6 +54,8 @@ pub struct SandboxConfig {
     pub scratch: PathBuf,
     /// How long a cancelled step may take to end by itself.
     pub grace: Duration,
+    /// Makes the connections of `http` and `ssh`.
+    pub dialer: Arc<Dialer>,
 }
 
 /// Engine, ticks and slots. Cheap to clone: clones share all of it.

@@ -1,0 +1,357 @@
+//! The decision: from a request as the guest made it to the one rule that permits it, or a denial. Pure.
+
+use std::cmp::Ordering;
+
+use http::{HeaderMap, HeaderName, Method as HttpMethod, Uri, header};
+use remit_protocol::capability::{
+    Denial, Side,
+    http::{HttpPermit, HttpScope, HttpTarget, Method, Scheme, check_host_name, check_path},
+};
+
+/// Longest path with query.
+const MAX_URI: usize = 8192;
+/// Most header fields of one request.
+const MAX_HEADERS: usize = 100;
+/// Most bytes of all header fields, names and values.
+const MAX_HEADER_BYTES: usize = 32 << 10;
+
+/// Why a request is not even one that could be judged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Not a method that can be granted.
+    #[error("the method {0} cannot be granted")]
+    Method(String),
+    /// Not an address that everybody reads in the same way.
+    #[error("the address is not acceptable: {0}")]
+    Uri(String),
+    /// Too long.
+    #[error("path and query are longer than {MAX_URI} bytes")]
+    Long,
+    /// Too many or too long header fields.
+    #[error("more than {MAX_HEADERS} header fields, or more than {MAX_HEADER_BYTES} bytes of them")]
+    Headers,
+    /// A header field that is the host's affair.
+    #[error("the header {0} is not a component's to set")]
+    Forbidden(HeaderName),
+}
+
+/// Reads method and address. There is exactly one reading: whatever two parsers could take for two things is refused.
+pub fn target(method: &HttpMethod, uri: &Uri) -> Result<HttpTarget, Malformed> {
+    let bad = |why: String| Malformed::Uri(why);
+    let method = Method::parse(method.as_str())
+        .ok_or_else(|| Malformed::Method(method.as_str().chars().take(32).collect()))?;
+    let scheme = match uri.scheme_str() {
+        Some("https") => Scheme::Https,
+        Some("http") => Scheme::Http,
+        _ => return Err(bad("its scheme is neither https nor http".to_owned())),
+    };
+    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    if authority.contains('@') {
+        return Err(bad("it names a user before the host".to_owned()));
+    }
+    let (host, port) = match authority.split_once(':') {
+        None => (authority, scheme.default_port()),
+        Some((host, digits)) => {
+            // `parse` would take "+80" and "080" as well.
+            let port = digits.parse().ok().filter(|port: &u16| *port != 0 && port.to_string() == digits);
+            (host, port.ok_or_else(|| bad("its port is not a number from 1 to 65535".to_owned()))?)
+        }
+    };
+    check_host_name(host).map_err(|error| bad(error.to_string()))?;
+    if uri.path_and_query().is_some_and(|both| both.as_str().len() > MAX_URI) {
+        return Err(Malformed::Long);
+    }
+    check_path(uri.path()).map_err(|error| bad(error.to_string()))?;
+    Ok(HttpTarget { scheme, host: host.to_owned(), port, method, path: uri.path().to_owned() })
+}
+
+/// Header fields that are never a component's: the connection and the name of the host belong to the runner.
+pub fn is_forbidden(name: &HeaderName) -> bool {
+    wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS.contains(name)
+        || [header::TE, header::TRAILER, header::EXPECT].contains(name)
+        || name.as_str().starts_with("proxy-")
+}
+
+/// Checks number, size and names of header fields.
+pub fn headers(headers: &HeaderMap) -> Result<(), Malformed> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
+        return Err(Malformed::Headers);
+    }
+    match headers.keys().find(|name| is_forbidden(name)) {
+        Some(name) => Err(Malformed::Forbidden(name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// The rule that permits `target`, with its index, or what is lacking.
+///
+/// Of several rules that match, the most specific one holds: by host, then by path. If they carry different credentials, no
+/// one can say which was meant, and the request is refused.
+pub fn decide<'a>(permits: &'a [HttpPermit], target: &HttpTarget) -> Result<(usize, &'a HttpPermit), Denial> {
+    let matching: Vec<_> =
+        permits.iter().enumerate().filter(|(_, permit)| permit.scope.matches(target)).collect();
+    let Some(first) = matching.first() else { return Err(not_granted(target)) };
+    let mut credentials = matching.iter().filter_map(|(_, permit)| permit.secret.as_ref());
+    if let Some(one) = credentials.next()
+        && let Some(other) = credentials.find(|other| *other != one)
+    {
+        return Err(ambiguous(target, &format!("{} and {}", one.path, other.path)));
+    }
+    let best = matching.iter().fold(*first, |best, next| {
+        if specific(&next.1.scope, &best.1.scope, &target.path) == Ordering::Greater { *next } else { best }
+    });
+    let equal = |permit: &HttpPermit| specific(&permit.scope, &best.1.scope, &target.path) == Ordering::Equal;
+    if matching.iter().any(|(_, permit)| equal(permit) && permit.secret != best.1.secret) {
+        return Err(ambiguous(target, "a secret and none"));
+    }
+    Ok(best)
+}
+
+/// `Greater` if `a` is more specific than `b`; both match the same target, so one host pattern covers the other.
+fn specific(a: &HttpScope, b: &HttpScope, path: &str) -> Ordering {
+    let host = match (a.host.covers(&b.host), b.host.covers(&a.host)) {
+        (false, true) => Ordering::Greater,
+        (true, false) => Ordering::Less,
+        _ => Ordering::Equal,
+    };
+    let longest = |scope: &HttpScope| {
+        let matching = scope.paths.iter().filter(|prefix| prefix.matches(path));
+        matching.map(|prefix| prefix.as_str().len()).max()
+    };
+    host.then_with(|| longest(a).cmp(&longest(b)))
+}
+
+fn not_granted(target: &HttpTarget) -> Denial {
+    let scheme = if target.scheme == Scheme::Http { "scheme: http, " } else { "" };
+    Denial {
+        permission: format!("http {target}"),
+        side: Side::Grant,
+        remedy: format!(
+            "grant:\n  http: [{{ {scheme}host: {}, port: {}, methods: [{}], paths: [{:?}] }}]",
+            target.host,
+            target.port,
+            target.method.as_str(),
+            target.path
+        ),
+    }
+}
+
+fn ambiguous(target: &HttpTarget, credentials: &str) -> Denial {
+    Denial {
+        permission: format!("http {target} by rules with different credentials ({credentials})"),
+        side: Side::Grant,
+        remedy: "# one `http` rule for this host and path, or several with the same secret".to_owned(),
+    }
+}
+
+/// Refuses credentials that the component itself sets where the rule carries one: to overwrite them would hide a fault, and
+/// two would hide an attack.
+pub fn own_credentials(permit: &HttpPermit, headers: &HeaderMap) -> Result<(), Denial> {
+    let Some(placement) = permit.secret.as_ref().and_then(|secret| secret.placement.as_ref()) else {
+        return Ok(());
+    };
+    let credential = |name: &&HeaderName| {
+        **name == header::AUTHORIZATION
+            || **name == header::COOKIE
+            || name.as_str() == "x-api-key"
+            || name.as_str().starts_with("x-amz-")
+            || name.as_str() == placement.header()
+    };
+    match headers.keys().find(credential) {
+        None => Ok(()),
+        Some(name) => Err(Denial {
+            permission: format!("the header {name} set by the component on {}", permit.scope),
+            side: Side::Request,
+            remedy: format!(
+                "# remove {name} from the component's request: the runner adds the credential itself"
+            ),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use remit_protocol::{
+        SecretName, SecretPath,
+        capability::{
+            http::{HttpGrant, Via},
+            secrets::{BoundSecret, HttpPlacement},
+        },
+    };
+
+    use super::*;
+
+    #[test]
+    fn an_address_has_one_reading() {
+        fn check(method: &str, uri: &str, expect: Option<&str>) {
+            let found = uri
+                .parse::<Uri>()
+                .ok()
+                .and_then(|uri| target(&HttpMethod::from_bytes(method.as_bytes()).unwrap(), &uri).ok());
+            assert_eq!(found.map(|target| target.to_string()).as_deref(), expect, "{method} {uri}");
+        }
+        check("GET", "https://a.example/v1?q=1", Some("GET https://a.example:443/v1"));
+        check("GET", "http://a.example", Some("GET http://a.example:80/"));
+        check("POST", "https://a.example:8443/x", Some("POST https://a.example:8443/x"));
+        for uri in [
+            "https://user@a.example/",
+            "https://user:pw@a.example/",
+            "https://a.example./",
+            "https://A.example/",
+            "https://a.example:/",
+            "https://a.example:0/",
+            "https://a.example:080/",
+            "https://a.example:+80/",
+            "https://a.example:99999/",
+            "https://a.example:65536/",
+            "https://10.0.0.1/",
+            "https://127.1/",
+            "https://0x7f000001/",
+            "https://2130706433/",
+            "https://0177.0.0.1/",
+            "https://[::1]/",
+            "https://[::ffff:a9fe:a9fe]/",
+            "https://xn--80ak6aa92e.com%00.a.example/",
+            "https://münchen.example/",
+            "https://a.example/v1/../admin",
+            "https://a.example/v1/%2e%2e/admin",
+            "https://a.example//v1",
+            "https://a.example/v1/%2Fx",
+            "https://a.example/v1;x/..;/y",
+            "https://a.example/\\x",
+            "ftp://a.example/",
+            "/v1",
+            "a.example:443",
+            "https://a_.example:443:443/",
+            "https:///v1",
+            "*",
+        ] {
+            check("GET", uri, None);
+        }
+        for method in ["CONNECT", "TRACE", "get", "PROPFIND", "PRI"] {
+            check(method, "https://a.example/", None);
+        }
+        check("GET", &format!("https://a.example/{}", "x".repeat(MAX_URI)), None);
+        check("GET", &format!("https://a.example/?{}", "x".repeat(MAX_URI)), None);
+    }
+
+    #[test]
+    fn the_connection_is_not_the_components() {
+        fn check(name: &'static str, expect: bool) {
+            let map =
+                HeaderMap::from_iter([(HeaderName::from_static(name), http::HeaderValue::from_static("x"))]);
+            assert_eq!(headers(&map).is_ok(), expect, "{name}");
+        }
+        for name in [
+            "host",
+            "connection",
+            "keep-alive",
+            "proxy-authorization",
+            "proxy-connection",
+            "proxy-x",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "expect",
+            "http2-settings",
+        ] {
+            check(name, false);
+        }
+        for name in ["accept", "authorization", "content-type", "content-length", "x-anything"] {
+            check(name, true);
+        }
+        let mut many = HeaderMap::new();
+        for _ in 0..=MAX_HEADERS {
+            many.append("x-a", http::HeaderValue::from_static("x"));
+        }
+        assert_eq!(headers(&many), Err(Malformed::Headers));
+        let large = http::HeaderValue::from_bytes(&vec![b'x'; MAX_HEADER_BYTES]).unwrap();
+        assert_eq!(headers(&HeaderMap::from_iter([(header::ACCEPT, large)])), Err(Malformed::Headers));
+    }
+
+    fn permit(json: serde_json::Value, secret: Option<&str>) -> HttpPermit {
+        let grant: HttpGrant = serde_json::from_value(json).unwrap();
+        let secret = secret.map(|path| BoundSecret {
+            name: SecretName::new("token").unwrap(),
+            path: SecretPath::new(path).unwrap(),
+            placement: Some(HttpPlacement::Bearer),
+        });
+        HttpPermit { scope: grant.scope, private: vec![], via: Via::Direct, ca_file: None, secret }
+    }
+
+    fn rule(host: &str, path: &str, secret: Option<&str>) -> HttpPermit {
+        permit(serde_json::json!({"host": host, "methods": ["GET", "POST"], "paths": [path]}), secret)
+    }
+
+    #[test]
+    fn the_most_specific_rule_decides_and_credentials_are_never_guessed() {
+        fn check(permits: &[HttpPermit], uri: &str, expect: Result<usize, &str>) {
+            let target = target(&HttpMethod::GET, &uri.parse().unwrap()).unwrap();
+            match (decide(permits, &target), expect) {
+                (Ok((found, _)), Ok(index)) => assert_eq!(found, index, "{uri}"),
+                (Err(denial), Err(part)) => assert!(denial.permission.contains(part), "{denial}"),
+                (found, _) => panic!("{uri}: {found:?}, expected {expect:?}"),
+            }
+        }
+        let (a, b) = (Some("keys/a"), Some("keys/b"));
+        check(&[], "https://a.example/", Err("http GET https://a.example:443/"));
+        let wild =
+            [rule("**.c.example", "/", None), rule("*.c.example", "/", None), rule("a.c.example", "/", a)];
+        check(&wild, "https://a.c.example/", Ok(2));
+        check(&wild, "https://b.c.example/", Ok(1));
+        check(&wild, "https://x.b.c.example/", Ok(0));
+        check(&wild, "https://evil-c.example/", Err("http GET"));
+        check(&wild, "https://c.example/", Err("http GET"));
+        check(&wild, "https://a.c.example.evil/", Err("http GET"));
+        let paths =
+            [rule("a.example", "/", None), rule("a.example", "/v1/x", a), rule("a.example", "/v1", None)];
+        check(&paths, "https://a.example/v1/x/y", Ok(1));
+        check(&paths, "https://a.example/v1/xy", Ok(2));
+        check(&paths, "https://a.example/v2", Ok(0));
+        check(&[rule("a.example", "/v1", None)], "https://a.example/v1evil", Err("http GET"));
+        let two = [rule("a.example", "/v1", a), rule("a.example", "/v1/x", b)];
+        check(&two, "https://a.example/v1/x", Err("keys/a and keys/b"));
+        check(&two, "https://a.example/v1/y", Ok(0));
+        check(&[rule("a.example", "/", a), rule("a.example", "/", a)], "https://a.example/", Ok(0));
+        check(
+            &[rule("a.example", "/", None), rule("a.example", "/", a)],
+            "https://a.example/",
+            Err("a secret and none"),
+        );
+        check(&[rule("a.example", "/", None)], "http://a.example/", Err("http GET http://a.example:80/"));
+        check(&[rule("a.example", "/", None)], "https://a.example:8443/", Err(":8443"));
+    }
+
+    #[test]
+    fn a_denial_prints_what_would_allow_it() {
+        let target =
+            target(&HttpMethod::POST, &"http://a.example:8080/v1/x?secret=1".parse().unwrap()).unwrap();
+        let denial = decide(&[], &target).unwrap_err();
+        assert_eq!(denial.permission, "http POST http://a.example:8080/v1/x");
+        assert_eq!(
+            denial.remedy,
+            "grant:\n  http: [{ scheme: http, host: a.example, port: 8080, methods: [POST], paths: [\"/v1/x\"] }]"
+        );
+    }
+
+    #[test]
+    fn a_component_brings_no_credentials_where_the_rule_has_one() {
+        fn check(secret: Option<&str>, name: &'static str, expect: bool) {
+            let map =
+                HeaderMap::from_iter([(HeaderName::from_static(name), http::HeaderValue::from_static("x"))]);
+            assert_eq!(own_credentials(&rule("a.example", "/", secret), &map).is_ok(), expect, "{name}");
+        }
+        for name in ["authorization", "cookie", "x-api-key", "x-amz-date"] {
+            check(Some("keys/a"), name, false);
+            check(None, name, true);
+        }
+        check(Some("keys/a"), "accept", true);
+        let mut own = rule("a.example", "/", Some("keys/a"));
+        own.secret.as_mut().unwrap().placement = Some(HttpPlacement::Header { name: "x-token".to_owned() });
+        let map =
+            HeaderMap::from_iter([(HeaderName::from_static("x-token"), http::HeaderValue::from_static("x"))]);
+        assert!(own_credentials(&own, &map).is_err());
+    }
+}
