@@ -326,3 +326,47 @@ impl VerifiedRequest {
         self.body
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{http::Content, key::KeyName};
+
+    /// A runner that gives its own requests a longer life signs them well, and is refused all the same.
+    #[test]
+    fn a_request_has_no_longer_life_than_a_minute() {
+        fn check(life: u64, expect: Result<(), HttpFault>) {
+            let key = SigningKey::from_seed(KeyName::new("runner").unwrap(), &[1; 32]);
+            let now = Timestamp::from_millis(1_795_000_000_000);
+            let (created, runner) = (now.as_secs(), RunnerId::from_parts(now, 1));
+            let parameters = Parameters { created, expires: created + life, nonce: [0; 16], runner };
+            let parts = RequestParts {
+                method: "GET",
+                path: "/",
+                query: None,
+                content: Content { content_type: "text/plain", body: b"" },
+            };
+            let digest = body_digest_header(b"");
+            let text = parameters.to_text();
+            let signature = sign(&key, &base(&lines(&parts, "?", &digest, "orchestrator", "1", "1"), &text));
+            let (input, signature) = (format!("remit={text}"), format!("remit={signature}"));
+            let headers = [
+                (header::CONTENT_DIGEST, &digest[..]),
+                (header::CONTENT_TYPE, "text/plain"),
+                (header::AUDIENCE, "orchestrator"),
+                (header::SESSION, "1"),
+                (header::SEQUENCE, "1"),
+                (header::SIGNATURE_INPUT, &input),
+                (header::SIGNATURE, &signature),
+            ];
+            let headers = headers.map(|(name, value)| (name, value.as_bytes()));
+            let request = UnverifiedRequest::read(SignedHeaders::collect(headers).unwrap()).unwrap();
+            let audience = "orchestrator".parse().unwrap();
+            let found = request.verify(&parts, &key.public(), &audience, now).map(|_| ());
+            assert_eq!(found, expect, "{life}");
+        }
+        check(60, Ok(()));
+        check(61, Err(HttpFault::Form("the request's life")));
+        check(0, Err(HttpFault::Form("the request's life")));
+    }
+}

@@ -176,6 +176,11 @@ fn one_key_has_one_name() {
     };
     assert_eq!(twice(more(&alias)), ["the same key is there already under the name \"acme/alice\""]);
     assert_eq!(twice(more(&alice.vkey())), ["a key named \"acme/alice\" is there already"]);
+    let log = |vkey: &dyn std::fmt::Display| {
+        format!("{}[log]\nrequire = \"off\"\nkeys = [\"{vkey}\"]\n", policy_text())
+    };
+    assert_eq!(twice(log(&alice.vkey())), ["this key or its name is used already"]);
+    assert_eq!(twice(log(&alias)), ["this key or its name is used already"]);
     // The identity point: one fixed signature of it fits every message.
     let weak = "weak+00000000+AQEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     assert_eq!(
