@@ -1,9 +1,11 @@
 //! What stories and the demo stand on: the real programs, and real services for them to talk to.
 
 mod service;
+mod sshd;
 mod stack;
 
 pub use service::{Authority, Seen, Service};
+pub use sshd::Sshd;
 pub use stack::{Ended, Runner, Stack, components, programs, wait_for};
 
 /// A trust policy that believes the builder of the built-in components, for the namespace `remit`.

@@ -139,6 +139,11 @@ impl Stack {
         &self.ready.ca
     }
 
+    /// The orchestrator's process, while it runs.
+    pub fn orchestrator_pid(&self) -> Option<u32> {
+        self.orchestrator.as_ref().map(Child::id)
+    }
+
     /// What the orchestrator itself logs.
     pub fn log_file(&self) -> PathBuf {
         self.folder.join("orchestrator.log")

@@ -1,5 +1,6 @@
 //! Builds, signs, demonstrates, tests and measures Remit: `cargo xtask <task>`.
 
+mod bench;
 mod build;
 mod demo;
 mod shell;
@@ -34,6 +35,11 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Measure, each number beside a baseline of the same run.
+    Bench(bench::Bench),
+    /// The fleet simulator that `bench` starts.
+    #[command(hide = true)]
+    Fleet(bench::Fleet),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
         Task::Guests => build::guests(),
         Task::Test => test::all(),
         Task::Demo { check } => demo::run(check),
+        Task::Bench(bench) => bench.run(),
+        Task::Fleet(fleet) => bench::simulate(&fleet),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

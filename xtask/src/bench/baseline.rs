@@ -1,0 +1,97 @@
+//! What everything is compared with: one fsync, one program started, one round trip over TLS.
+
+use std::{
+    io::Write as _,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use harness::{Authority, Service};
+
+use super::{Row, median};
+use crate::shell::program;
+
+/// Time that `work` takes.
+#[expect(clippy::disallowed_methods, reason = "measuring is what this program is for")]
+pub(crate) fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+    let begun = Instant::now();
+    let made = work()?;
+    Ok((made, begun.elapsed()))
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// Milliseconds of one append and fsync, at the median.
+pub(crate) fn fsync() -> Result<f64> {
+    let mut file = tempfile::tempfile()?;
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        let ((), time) = timed(|| {
+            file.write_all(&[7; 512])?;
+            Ok(file.sync_data()?)
+        })?;
+        times.push(millis(time));
+    }
+    Ok(median(times))
+}
+
+pub(crate) fn fsync_row() -> Result<Row> {
+    let value = fsync()?;
+    Ok(Row {
+        id: "fsync",
+        value,
+        unit: "ms",
+        baseline: value,
+        ratio: 1.0,
+        note: "append 512 B and fsync, p50".into(),
+    })
+}
+
+/// Microseconds to start `true` and wait for it, at the median.
+pub(crate) fn fork_exec() -> Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..300 {
+        let (_, time) = timed(|| Ok(program("/bin/true").status()?))?;
+        times.push(millis(time) * 1000.0);
+    }
+    Ok(median(times))
+}
+
+/// Milliseconds of one request and answer on an open TLS connection to loopback, at the median.
+pub(crate) fn tls_round_trip() -> Result<f64> {
+    let authority = Authority::new()?;
+    let service = Service::start(&authority, "localhost")?;
+    let folder = tempfile::tempdir()?;
+    let ca = folder.path().join("ca.pem");
+    authority.write(&ca)?;
+    // Installed already if another measurement came first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let certificates = reqwest::Certificate::from_pem_bundle(&std::fs::read(&ca)?)?;
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], service.port()));
+        let client =
+            reqwest::Client::builder().tls_certs_only(certificates).resolve("localhost", address).build()?;
+        let url = format!("https://localhost:{}/", service.port());
+        let mut times = Vec::new();
+        for _ in 0..300 {
+            let ((), time) = timed_async(async {
+                client.get(&url).send().await?.bytes().await?;
+                Ok(())
+            })
+            .await?;
+            times.push(millis(time));
+        }
+        Ok(median(times))
+    })
+}
+
+/// Time that a future takes.
+#[expect(clippy::disallowed_methods, reason = "measuring is what this program is for")]
+pub(crate) async fn timed_async<T>(work: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
+    let begun = Instant::now();
+    let made = work.await?;
+    Ok((made, begun.elapsed()))
+}

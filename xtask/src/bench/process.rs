@@ -1,0 +1,63 @@
+//! The runner's program: how large it is, how fast a warm step is in it, how much memory a process holds.
+
+use anyhow::{Context as _, Result};
+use harness::{components, programs};
+
+use super::{Row, baseline};
+use crate::shell::{program, read};
+
+/// Size of the stripped program.
+pub(crate) fn binary() -> Result<Row> {
+    #[expect(clippy::cast_precision_loss, reason = "megabytes")]
+    let value = std::fs::metadata(programs().join("remit-runner"))?.len() as f64 / 1e6;
+    Ok(Row {
+        id: "runner-binary",
+        value,
+        unit: "MB",
+        baseline: 30.0,
+        ratio: value / 30.0,
+        note: "stripped; goal ≤ 30 MB".into(),
+    })
+}
+
+/// Instantiate, run and drop a pure step, warm, against starting `true`.
+pub(crate) fn warm_step() -> Result<Row> {
+    let folder = components().join("transform");
+    let mut runner = program(programs().join("remit-runner"));
+    runner.args(["bench", "warm-step", "--component"]).arg(folder.join("component.wasm"));
+    runner.arg("--manifest").arg(folder.join("manifest.json")).args(["--input", r#"{"value":1}"#]);
+    let printed = read(&mut runner)?;
+    let printed: serde_json::Value = serde_json::from_str(printed.lines().last().unwrap_or_default())?;
+    let value = printed["p50_us"].as_f64().context("remit-runner bench printed no p50_us")?;
+    let baseline = baseline::fork_exec()?;
+    Ok(Row {
+        id: "warm-step",
+        value,
+        unit: "us",
+        baseline,
+        ratio: baseline / value,
+        note: "baseline fork+exec of true; goal ≤ 20 us and ≥ 25 times faster".into(),
+    })
+}
+
+fn status(pid: u32, field: &str) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line =
+        text.lines().find(|line| line.starts_with(field)).with_context(|| format!("no {field} of {pid}"))?;
+    line.split_whitespace().nth(1).context("no number")?.parse::<f64>().context("no number")
+}
+
+/// Resident memory of a process in KiB.
+pub(crate) fn rss(pid: u32) -> Result<f64> {
+    status(pid, "VmRSS:")
+}
+
+/// CPU time of a process so far, user and system, in milliseconds.
+pub(crate) fn cpu(pid: u32) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after = text.rsplit(')').next().unwrap_or_default();
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+    // Linux counts in hundredths of a second for user space; children that were waited for included.
+    Ok((ticks(11) + ticks(12) + ticks(13) + ticks(14)) * 10.0)
+}
