@@ -77,9 +77,8 @@ impl Token {
                     Role::Publisher => Access::Instance { role: InstanceRole::Publisher },
                     Role::Metrics => Access::Instance { role: InstanceRole::Metrics },
                 };
-                let made: TokenCreated = connection
-                    .post(path::TOKENS, &NewToken { name, access: vec![access], expires_in })
-                    .await?;
+                let made: TokenCreated =
+                    connection.post(path::TOKENS, &NewToken { name, access, expires_in }).await?;
                 output.print(&made, |made| {
                     format!(
                         "{}\n\nThis is shown once. Its id, to revoke it: {}",
@@ -96,8 +95,8 @@ impl Token {
                             .expires
                             .map_or_else(|| "for ever".to_owned(), |time| time.to_seconds_text());
                         let state = token.revoked.map_or(until, |_| "revoked".to_owned());
-                        let access: Vec<_> = token.access.iter().map(access_text).collect();
-                        vec![token.id.to_string(), token.name.to_string(), access.join(", "), state]
+                        let access = access_text(&token.access);
+                        vec![token.id.to_string(), token.name.to_string(), access, state]
                     };
                     table(&["ID", "NAME", "MAY", "UNTIL"], &page.items.iter().map(row).collect::<Vec<_>>())
                 });

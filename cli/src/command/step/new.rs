@@ -32,16 +32,15 @@ impl New {
         if folder.exists() {
             return Err(Failure::input(format_args!("{}: exists already", folder.display())));
         }
-        write_all(&WIT, &folder.join("wit"), &|_| true, &|bytes| bytes.to_vec())?;
-        let sdk = |path: &Path| {
-            !path.starts_with("template") && !path.starts_with("examples") && !path.starts_with("tests")
-        };
-        write_all(&SDK, &folder.join("sdk"), &sdk, &|bytes| bytes.to_vec())?;
+        let sdk = folder.join("sdk");
+        write_all(&WIT, &sdk.join("wit"), &|_| true, &<[u8]>::to_vec)?;
+        let theirs = |path: &Path| !["template", "examples", "tests"].iter().any(|own| path.starts_with(own));
+        write_all(&SDK, &sdk.join("guest-sdk"), &theirs, &<[u8]>::to_vec)?;
         let template =
             SDK.get_dir("template").ok_or_else(|| Failure::input("this program holds no template"))?;
         let filled = |bytes: &[u8]| {
             String::from_utf8_lossy(bytes)
-                .replace("{{component}}", name.as_str())
+                .replace("{{namespace}}", name.namespace())
                 .replace("{{name}}", name.name())
                 .replace("{{ident}}", &name.name().replace('-', "_"))
                 .into_bytes()
@@ -57,7 +56,10 @@ impl New {
     }
 }
 
-/// Writes a folder of this program; template files end in `.in`, so that no tool takes them for the real thing.
+/// Where a file of the template goes, if not to its own name: there it would be taken for the real thing.
+const RENAMED: [(&str, &str); 2] = [("sdk.toml", "sdk/Cargo.toml"), ("gitignore", ".gitignore")];
+
+/// Writes a folder that this program holds.
 fn write_all(
     folder: &Dir<'_>,
     to: &Path,
@@ -71,11 +73,9 @@ fn write_all(
         for file in folder.files() {
             let inside = file.path().strip_prefix(&base).unwrap_or(file.path());
             if wanted(inside) {
-                let mut path = to.join(inside);
-                if path.extension().is_some_and(|end| end == "in") {
-                    path.set_extension("");
-                }
-                files::write(&path, &filled(file.contents()), false)?;
+                let renamed = RENAMED.iter().find(|(from, _)| inside == Path::new(from));
+                let path = renamed.map_or(inside, |(_, target)| Path::new(target));
+                files::write(&to.join(path), &filled(file.contents()), false)?;
             }
         }
     }
