@@ -156,7 +156,9 @@ impl Runner {
                 let page: Page<RunnerView> = connection.all(path::RUNNERS).await?;
                 output.print(&page, |page| table(&COLUMNS, &page.items.iter().map(row).collect::<Vec<_>>()));
             }
-            Self::Show { name } => show(output, &connection.get(&at(path::RUNNER, &name)).await?),
+            Self::Show { name } => {
+                show(output, &connection.get(&at(path::RUNNER, &name)).await?);
+            }
             Self::Edit { name, assignment, description, local } => {
                 let named = assignment.all_projects || !assignment.projects.is_empty();
                 let edit = EditRunner {

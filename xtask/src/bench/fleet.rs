@@ -190,6 +190,7 @@ impl Site {
         })
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the connection ends with its sender")]
     async fn connect(&self) -> Result<Sender> {
         let stream = TcpStream::connect(&self.address).await?;
         stream.set_nodelay(true)?;
@@ -197,7 +198,6 @@ impl Site {
         let name = rustls::pki_types::ServerName::try_from(host.to_owned())?;
         let stream = self.connector.connect(name, stream).await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        // The connection ends with its sender.
         tokio::task::spawn(connection);
         Ok(sender)
     }

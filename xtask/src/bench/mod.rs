@@ -33,6 +33,9 @@ pub(crate) struct Row {
     pub(crate) note: String,
 }
 
+/// The ids of some rows, and how they are measured together.
+type Measure<'a> = (&'a [&'a str], &'a dyn Fn() -> Result<Vec<Row>>);
+
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
@@ -86,7 +89,7 @@ impl Bench {
 
     fn measure(&self) -> Result<()> {
         let mut rows = Vec::new();
-        let measures: &[(&[&str], &dyn Fn() -> Result<Vec<Row>>)] = &[
+        let measures: &[Measure<'_>] = &[
             (&["fsync"], &|| Ok(vec![baseline::fsync_row()?])),
             (&["runner-binary"], &|| Ok(vec![process::binary()?])),
             (&["warm-step"], &|| Ok(vec![process::warm_step()?])),
