@@ -25,13 +25,13 @@ fn parameters(created: u64) -> String {
     format!("{COVERED};created={created}{TAIL}")
 }
 
-fn signed_text(status: u16, content: &Content<'_>, digest: &str, request: &str, created: u64) -> String {
+fn signed_text(status: u16, content_type: &str, digest: &str, request: &str, created: u64) -> String {
     let status = status.to_string();
     base(
         &[
             ("\"@status\"", &status),
             ("\"content-digest\"", digest),
-            ("\"content-type\"", content.content_type),
+            ("\"content-type\"", content_type),
             ("\"signature\";req;key=\"remit\"", request),
         ],
         &parameters(created),
@@ -49,10 +49,25 @@ pub fn sign_answer(
     request: &str,
     now: Timestamp,
 ) -> Result<SignedAnswer, HttpFault> {
-    plain("the content type", content.content_type)?;
+    sign_answer_of(key, status, content.content_type, Digest::of(content.body), request, now)
+}
+
+/// Signs an answer whose body is not at hand but known by its digest: a blob that is streamed.
+///
+/// # Errors
+/// As [`sign_answer`].
+pub fn sign_answer_of(
+    key: &SigningKey,
+    status: u16,
+    content_type: &str,
+    body: Digest,
+    request: &str,
+    now: Timestamp,
+) -> Result<SignedAnswer, HttpFault> {
+    plain("the content type", content_type)?;
     signature_bytes(request).ok_or(HttpFault::Form("the request's signature"))?;
-    let (digest, created) = (content_digest(&Digest::of(content.body)), now.as_secs());
-    let signature = sign(key, &signed_text(status, content, &digest, request, created));
+    let (digest, created) = (content_digest(&body), now.as_secs());
+    let signature = sign(key, &signed_text(status, content_type, &digest, request, created));
     Ok(SignedAnswer {
         headers: [
             (header::CONTENT_DIGEST, digest),
@@ -85,7 +100,7 @@ pub fn read_answer<'a>(
     let created = created().ok_or(HttpFault::Form("Signature-Input"))?;
     let bytes = signature.strip_prefix("remit=").and_then(signature_bytes);
     let bytes = bytes.ok_or(HttpFault::Form("Signature"))?;
-    let text = signed_text(status, &Content { content_type, body }, digest, request, created);
+    let text = signed_text(status, content_type, digest, request, created);
     if !key.verifies(text.as_bytes(), &bytes) {
         return Err(HttpFault::Signature);
     }

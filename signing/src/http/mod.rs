@@ -14,7 +14,7 @@ mod window;
 
 use std::fmt;
 
-pub use answer::{SignedAnswer, read_answer, sign_answer};
+pub use answer::{SignedAnswer, read_answer, sign_answer, sign_answer_of};
 pub use request::{
     RequestSigner, SignedHeaders, SignedRequest, UnverifiedRequest, VerifiedRequest, body_digest_header,
 };
