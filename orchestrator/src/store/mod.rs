@@ -24,7 +24,7 @@ mod tokens;
 #[cfg(test)]
 mod conformance;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use audit::{AuditEntry, AuditFilter, NewAudit};
 pub use blobs::{BlobError, Blobs};
@@ -49,18 +49,40 @@ pub struct Store {
     logs: Logs,
 }
 
+/// Where everything is kept.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// The database, a file.
+    pub database: PathBuf,
+    /// Blobs, a directory.
+    pub blobs: PathBuf,
+    /// Logs, a directory.
+    pub logs: PathBuf,
+}
+
 impl Store {
-    /// Opens the store in `directory`, which is made if it is absent, and brings its tables up to date.
+    /// Opens the store in `directory`, as [`Self::open_at`] does.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        Self::open_at(&Paths {
+            database: directory.join("remit.db"),
+            blobs: directory.join("blobs"),
+            logs: directory.join("logs"),
+        })
+    }
+
+    /// Opens the store, makes the directories that are absent, and brings its tables up to date.
     ///
     /// Takes a few files and threads; call it before the service begins, not from within it.
-    pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(directory)
-            .map_err(|error| StoreError::unavailable("making the data directory", &error))?;
-        let logs = Logs::open(&directory.join("logs"))
-            .map_err(|error| StoreError::unavailable("opening the logs", &error))?;
-        let blobs = Blobs::open(&directory.join("blobs"))
+    pub fn open_at(paths: &Paths) -> Result<Self, StoreError> {
+        if let Some(directory) = paths.database.parent() {
+            std::fs::create_dir_all(directory)
+                .map_err(|error| StoreError::unavailable("making the data directory", &error))?;
+        }
+        let logs =
+            Logs::open(&paths.logs).map_err(|error| StoreError::unavailable("opening the logs", &error))?;
+        let blobs = Blobs::open(&paths.blobs)
             .map_err(|error| StoreError::unavailable("opening the blobs", &error))?;
-        Ok(Self { db: Database::open(&directory.join("remit.db"))?, blobs, logs })
+        Ok(Self { db: Database::open(&paths.database)?, blobs, logs })
     }
 
     /// Bytes by digest: documents, node sets, components.

@@ -92,8 +92,11 @@ pub struct ComponentView {
     pub note_id: Digest,
     /// Verified: who signed, by distinct holder.
     pub signers: Vec<Signer>,
-    /// Verified: how many holders had to sign.
+    /// Verified: how many holders have to sign; 0 if the registry's policy knows no publisher of the namespace any more.
     pub threshold: u32,
+    /// Why the registry's policy would not take it in any more, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// Verified: what the bytes really import.
     pub imports: Vec<String>,
     /// Claimed by the author, enforced at run time: what it asks for.

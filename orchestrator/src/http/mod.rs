@@ -1,0 +1,244 @@
+//! The only axum: the operator API for people and programs, the runner API, live events. Pages come to `web/` later.
+//!
+//! [`routes`] is the list of what the service offers, each route with what it takes to call it. Handlers parse, ask the
+//! rooms that know, and answer; they hold no state and decide nothing about work. *Invariants:* a route without a need
+//! cannot be written down; only `error` words failures; nothing is read before its size is bounded.
+
+mod auth;
+mod error;
+mod extract;
+mod metrics;
+mod operator;
+mod runner;
+mod server;
+mod upload;
+
+use std::sync::{Arc, OnceLock};
+
+use axum::{
+    Router, middleware,
+    routing::{MethodRouter, get, post},
+};
+use remit_protocol::{
+    Timestamp, endpoint,
+    operator::{InstanceRole, ProjectRole},
+};
+use remit_signing::{SigningKey, http::Audience};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouter},
+    routes,
+};
+
+use crate::{
+    nodes::Nodes,
+    registry::Registry,
+    store::{NewAudit, Store},
+};
+pub(crate) use auth::issue;
+use auth::{Need, Tokens, authorize};
+use error::Failure;
+pub(crate) use metrics::Metrics;
+pub use server::Server;
+
+/// Calls that are worked on at once; polls that wait and readers of events do not count.
+const AT_ONCE: usize = 1024;
+/// Large bodies of runners that are held in memory at once.
+const UPLOADS: usize = 2;
+
+/// What the clock says. An argument of the whole service, so that tests move it.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How the orchestrator is called and proves that it answers.
+pub struct Identity {
+    /// Its address as runners and people reach it, without a slash at the end.
+    pub url: String,
+    /// What it calls itself towards runners.
+    pub audience: Audience,
+    /// Signs its answers to runners.
+    pub answer_key: SigningKey,
+    /// The digest of its own authority's certificate, if it has one.
+    pub authority: Option<remit_protocol::Digest>,
+}
+
+/// What handlers work with.
+pub struct Services {
+    pub(crate) store: Arc<Store>,
+    pub(crate) registry: Registry,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) identity: Identity,
+    pub(crate) tokens: Tokens,
+    pub(crate) links: runner::Links,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) work: Arc<Semaphore>,
+    pub(crate) uploads: Semaphore,
+    pub(crate) openapi: OnceLock<String>,
+    pub(crate) stop: CancellationToken,
+    clock: Clock,
+}
+
+/// What every handler is given.
+pub(crate) type App = Arc<Services>;
+
+impl Services {
+    /// Puts together what handlers work with.
+    pub(crate) fn new(
+        store: Arc<Store>,
+        registry: Registry,
+        identity: Identity,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            nodes: Arc::new(Nodes::new(Arc::clone(&store))),
+            store,
+            registry,
+            identity,
+            tokens: Tokens::default(),
+            links: runner::Links::default(),
+            metrics: Arc::default(),
+            work: Arc::new(Semaphore::new(AT_ONCE)),
+            uploads: Semaphore::new(UPLOADS),
+            openapi: OnceLock::new(),
+            stop,
+            clock,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], Failure> {
+        let mut bytes = [0; N];
+        getrandom::fill(&mut bytes).map_err(Failure::internal)?;
+        Ok(bytes)
+    }
+
+    /// The random part of an id.
+    pub(crate) fn random_bits(&self) -> Result<u128, Failure> {
+        Ok(u128::from_be_bytes(self.random()?))
+    }
+
+    /// Records who did what.
+    pub(crate) async fn audit(
+        &self,
+        who: impl std::fmt::Display,
+        action: &str,
+        target: impl std::fmt::Display,
+    ) -> Result<(), Failure> {
+        let entry = NewAudit {
+            at: self.now(),
+            who: who.to_string(),
+            action: action.to_owned(),
+            target: target.to_string(),
+            detail: String::new(),
+        };
+        Ok(self.store.audit(entry).await?)
+    }
+}
+
+/// Routes as they are written down: none without a need.
+struct Table {
+    app: App,
+    router: OpenApiRouter<App>,
+    #[cfg(test)]
+    listed: Vec<(String, String, Need)>,
+}
+
+impl Table {
+    /// Adds routes of the operator API.
+    fn route(mut self, need: Need, (schemas, paths, methods): UtoipaMethodRouter<App>) -> Self {
+        #[cfg(test)]
+        for (path, item) in &paths.paths {
+            self.listed.extend(tests::methods(item).map(|method| (method, path.clone(), need)));
+        }
+        let methods = self.guarded(need, methods);
+        self.router = self.router.routes((schemas, paths, methods));
+        self
+    }
+
+    /// Adds a route of the runner API, which is described by the protocol's `endpoint` and not by OpenAPI.
+    fn runner(mut self, method: &str, path: &str, methods: MethodRouter<App>) -> Self {
+        #[cfg(test)]
+        self.listed.push((method.to_owned(), path.to_owned(), Need::Runner));
+        let _ = method;
+        self.router = self.router.route(path, methods);
+        self
+    }
+
+    fn guarded(&self, need: Need, methods: MethodRouter<App>) -> MethodRouter<App> {
+        match need {
+            Need::Nothing | Need::Runner => methods,
+            _ => methods.layer(middleware::from_fn_with_state((Arc::clone(&self.app), need), authorize)),
+        }
+    }
+}
+
+/// What the service offers.
+#[rustfmt::skip]
+fn routes(app: App) -> Table {
+    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, component, instance, project}};
+    use operator::runner as runners;
+    let router = OpenApiRouter::with_openapi(describe());
+    Table { app, router, #[cfg(test)] listed: Vec::new() }
+        .route(N::Nothing,                 routes!(instance::version))
+        .route(N::Nothing,                 routes!(instance::health))
+        .route(N::Nothing,                 routes!(instance::openapi))
+        .route(N::Instance(I::Metrics),    routes!(instance::metrics))
+        .route(N::Token,                   routes!(instance::whoami))
+
+        .route(N::Instance(I::Admin),      routes!(access::list))
+        .route(N::Instance(I::Admin),      routes!(access::create))
+        .route(N::Instance(I::Admin),      routes!(access::revoke))
+
+        .route(N::Token,                   routes!(project::list))
+        .route(N::Instance(I::Admin),      routes!(project::create))
+        .route(N::Project(P::Viewer),      routes!(project::show))
+
+        .route(N::Instance(I::Admin),      routes!(runners::list))
+        .route(N::Instance(I::Admin),      routes!(runners::create))
+        .route(N::Instance(I::Admin),      routes!(runners::show))
+        .route(N::Instance(I::Admin),      routes!(runners::edit))
+        .route(N::Instance(I::Admin),      routes!(runners::enable))
+        .route(N::Instance(I::Admin),      routes!(runners::disable))
+        .route(N::Instance(I::Admin),      routes!(runners::delete))
+        .route(N::Instance(I::Admin),      routes!(runners::ticket))
+
+        .route(N::Instance(I::Publisher),  routes!(component::upload))
+        .route(N::Instance(I::Publisher),  routes!(component::publish))
+        .route(N::Token,                   routes!(component::list))
+        .route(N::Token,                   routes!(component::show))
+
+        .runner("GET",  endpoint::HELLO,                      get(runner::hello))
+        .runner("POST", endpoint::ENROL,                      post(runner::enrol))
+        .runner("POST", endpoint::BLOBS,                      post(runner::upload))
+        .runner("GET",  &by_digest(endpoint::BLOBS),              get(runner::blob))
+        .runner("GET",  &by_digest(endpoint::COMPONENTS),         get(runner::component))
+}
+
+/// The address of one of the things below `path`.
+fn by_digest(path: &str) -> String {
+    format!("{path}/{{digest}}")
+}
+
+/// The head of the OpenAPI document.
+fn describe() -> utoipa::openapi::OpenApi {
+    let info = utoipa::openapi::InfoBuilder::new()
+        .title("Remit orchestrator")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("The operator API. Send a token as `Authorization: Bearer remit_…`."))
+        .build();
+    utoipa::openapi::OpenApiBuilder::new().info(info).build()
+}
+
+/// The router of the whole service, and the OpenAPI document in place.
+pub(crate) fn router(app: &App) -> Router {
+    let (router, document) = routes(Arc::clone(app)).router.split_for_parts();
+    let _ = app.openapi.set(document.to_json().unwrap_or_default());
+    router
+        .fallback(|| async { Failure::no_route() })
+        .method_not_allowed_fallback(|| async { Failure::no_method() })
+        .with_state(Arc::clone(app))
+}

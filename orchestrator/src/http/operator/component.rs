@@ -1,0 +1,90 @@
+//! Components: bytes put by digest, then published; listed; shown to auditors.
+
+use axum::{
+    Extension,
+    extract::{Request, State},
+    http::StatusCode,
+};
+use remit_protocol::{
+    ComponentName, ComponentSelector, ComponentVersion, Digest, digest,
+    limits::MAX_COMPONENT,
+    manifest::Manifest,
+    operator::{ComponentQuery, ComponentSummary, ComponentView, Page, Part, Publish, path},
+};
+
+use super::part;
+use crate::{
+    http::{
+        App,
+        auth::Caller,
+        error::Failure,
+        extract::{Asked, Json, Place},
+        upload,
+    },
+    registry,
+    store::Component,
+};
+
+/// Stores bytes under their digest. Nothing serves them before a component that names them is published.
+#[utoipa::path(put, path = path::BLOB, tag = "components", params(("digest" = Digest, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 200, body = digest::Sized)))]
+pub(crate) async fn upload(
+    State(app): State<App>,
+    Place(expected): Place<Digest>,
+    request: Request,
+) -> Result<Json<digest::Sized>, Failure> {
+    Ok(Json(upload::store(&app, request, expected, MAX_COMPONENT).await?))
+}
+
+/// The published components, by name, the newest version first.
+#[utoipa::path(get, path = path::COMPONENTS, tag = "components", params(ComponentQuery), responses((status = 200, body = Page<ComponentSummary>)))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Asked(asked): Asked<ComponentQuery>,
+) -> Result<Json<Page<ComponentSummary>>, Failure> {
+    let mut all = app.store.components().await?;
+    all.retain(|component| {
+        asked.name.as_ref().is_none_or(|name| *name == component.name)
+            && asked.kind.is_none_or(|kind| kind == component.kind)
+    });
+    let wanted = Part { after: asked.after, limit: asked.limit };
+    let key = |component: &Component| format!("{}@{}", component.name, component.version);
+    let view = |component: &Component| {
+        let manifest = Manifest::from_slice(component.manifest.as_bytes()).map_err(Failure::internal)?;
+        Ok(registry::summary(component, &manifest.description))
+    };
+    Ok(Json(part(&all, &wanted, key, view)?))
+}
+
+/// Publishes a component whose bytes were put before. A version never moves to other bytes.
+#[utoipa::path(post, path = path::COMPONENTS, tag = "components", request_body = Publish, responses((status = 201, body = ComponentView)))]
+pub(crate) async fn publish(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Json(publish): Json<Publish>,
+) -> Result<(StatusCode, Json<ComponentView>), Failure> {
+    let digest = publish.component;
+    let published = app.registry.publish(publish, caller.name().as_str(), app.now()).await?;
+    let summary = &published.summary;
+    let target = format!("{}@{} {digest}", summary.name, summary.version);
+    app.audit(caller.name(), "component.publish", target).await?;
+    Ok((StatusCode::CREATED, Json(published)))
+}
+
+/// A component with its audit view.
+#[utoipa::path(get, path = path::COMPONENT, tag = "components",
+    params(("namespace" = String, Path), ("name" = String, Path), ("version" = ComponentVersion, Path)),
+    responses((status = 200, body = ComponentView)))]
+pub(crate) async fn show(
+    State(app): State<App>,
+    Place((namespace, name, version)): Place<(String, String, ComponentVersion)>,
+) -> Result<Json<ComponentView>, Failure> {
+    let unusable = |error: remit_protocol::InvalidId| {
+        Failure::invalid(format!("The address is not usable: {error}."), "")
+    };
+    let name = ComponentName::new(format!("{namespace}/{name}")).map_err(unusable)?;
+    let selector: ComponentSelector = format!("{name}@{version}").parse().map_err(unusable)?;
+    let found = app.store.select_component(&selector).await?;
+    let found = found.ok_or_else(|| Failure::not_found("component", &selector))?;
+    Ok(Json(app.registry.view(&found, app.now()).await?))
+}

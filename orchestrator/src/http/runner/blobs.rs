@@ -1,0 +1,72 @@
+//! Bytes by digest for runners, and what belongs to a component.
+
+use axum::{
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+};
+use remit_protocol::{
+    Digest, digest,
+    endpoint::ComponentBundle,
+    limits::{MAX_BODY, MAX_NODE_SET},
+};
+
+use super::signed::{Answer, Call, Counting, signed};
+use crate::http::{App, error::Failure, extract::Place};
+
+/// The bytes of a blob: of a published component, or of work that the runner was handed.
+pub(in crate::http) async fn blob(
+    State(app): State<App>,
+    Place(digest): Place<Digest>,
+    request: Request,
+) -> Response {
+    signed(app, request, MAX_BODY, Counting::InSession, move |app, _call| give(app, digest)).await
+}
+
+async fn give(app: App, digest: Digest) -> Result<Answer, Failure> {
+    let published = app.store.component_by_digest(digest).await?.is_some();
+    if !published {
+        return Err(Failure::not_found("blob", digest));
+    }
+    let found = app.store.blobs().open_file(digest).await.map_err(Failure::blob)?;
+    let (file, length) = found.ok_or_else(|| Failure::not_found("blob", digest))?;
+    Ok(Answer::Blob { file, length, digest })
+}
+
+/// What belongs to a published component beside its bytes.
+pub(in crate::http) async fn component(
+    State(app): State<App>,
+    Place(digest): Place<Digest>,
+    request: Request,
+) -> Response {
+    signed(app, request, MAX_BODY, Counting::InSession, move |app, _call| bundle(app, digest)).await
+}
+
+async fn bundle(app: App, digest: Digest) -> Result<Answer, Failure> {
+    let found = app.store.component_by_digest(digest).await?;
+    let found = found.ok_or_else(|| Failure::not_found("component", digest))?;
+    Answer::message(&ComponentBundle {
+        digest,
+        length: found.length,
+        manifest: found.manifest,
+        note: found.note,
+        proof: found.proof,
+    })
+}
+
+/// Keeps a node set that a node source found.
+pub(in crate::http) async fn upload(State(app): State<App>, request: Request) -> Response {
+    let limit = usize::try_from(MAX_NODE_SET).unwrap_or(usize::MAX);
+    // The signature covers the whole body, so all of it is in memory before it is believed.
+    let Ok(_place) = app.uploads.try_acquire() else {
+        app.metrics.shed.add(1);
+        return Failure::overloaded().into_response();
+    };
+    let app = App::clone(&app);
+    signed(app, request, limit, Counting::InSession, keep).await
+}
+
+async fn keep(app: App, call: Call) -> Result<Answer, Failure> {
+    let (_, body, _permit) = call.into_body();
+    let stored: digest::Sized = app.store.blobs().put(body.to_vec()).await.map_err(Failure::blob)?;
+    Answer::message(&stored)
+}
