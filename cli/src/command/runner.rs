@@ -170,10 +170,10 @@ impl Runner {
                 show(output, &connection.patch(&at(path::RUNNER, &name), &edit).await?);
             }
             Self::Enable { name } => {
-                show(output, &connection.post(&at(path::RUNNER_ENABLE, &name), &()).await?)
+                show(output, &connection.post(&at(path::RUNNER_ENABLE, &name), &()).await?);
             }
             Self::Disable { name } => {
-                show(output, &connection.post(&at(path::RUNNER_DISABLE, &name), &()).await?)
+                show(output, &connection.post(&at(path::RUNNER_DISABLE, &name), &()).await?);
             }
             Self::Ticket { name } => {
                 let issued: TicketIssued = connection.post(&at(path::RUNNER_TICKET, &name), &()).await?;
