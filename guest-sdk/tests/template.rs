@@ -53,7 +53,7 @@ fn every_inherited_dependency_is_in_the_workspace_of_the_sdk() {
 
 #[test]
 fn every_place_of_the_scaffold_is_one_that_the_command_fills() {
-    let places = ["{{name}}", "{{ident}}", "{{namespace}}"];
+    let places = ["{{name}}", "{{namespace}}"];
     for file in ["Cargo.toml", "step.toml", "src/lib.rs", "README.md", "gitignore"] {
         let mut text = read(&format!("template/{file}"));
         for place in places {

@@ -17,7 +17,7 @@ pub struct Output {
 }
 
 #[step]
-pub fn {{ident}}(input: Input, _context: &Context) -> Result<Output, Fail> {
+pub fn greet(input: Input, _context: &Context) -> Result<Output, Fail> {
     if input.name.is_empty() {
         return Err(Fail::new("there is nobody to greet: `name` is empty"));
     }
@@ -34,14 +34,14 @@ mod tests {
 
     #[test]
     fn it_greets() {
-        let run = Fake::new().call({{ident}}, &json!({ "name": "Ada" }));
+        let run = Fake::new().call(greet, &json!({ "name": "Ada" }));
         assert_eq!(run.result, Ok(json!({ "greeting": "Hello, Ada!" })));
         assert_eq!(run.messages(), ["greeting"]);
     }
 
     #[test]
     fn nobody_is_a_failure() {
-        let run = Fake::new().call({{ident}}, &json!({ "name": "" }));
+        let run = Fake::new().call(greet, &json!({ "name": "" }));
         assert!(run.result.is_err());
     }
 }
