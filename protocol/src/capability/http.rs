@@ -523,6 +523,9 @@ impl TryFrom<RawHttp> for HttpGrant {
         if raw.id.is_some() {
             return Err(InvalidRule("a compiled grant names no rule by `id`".to_owned()));
         }
+        if raw.host == "granted" {
+            return Err(InvalidRule("a grant names its host".to_owned()));
+        }
         let scope = scope(raw.scheme, &raw.host, raw.port, raw.methods, raw.paths)?;
         check_secret(&scope, raw.secret.as_ref())?;
         Ok(Self { scope, private: raw.private, secret: raw.secret })
