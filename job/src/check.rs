@@ -416,7 +416,8 @@ impl Check<'_> {
                     (format!("there is no step `{field}` before this one"), "name an earlier step".to_owned())
                 }
             };
-            return Err((message, remedy));
+            // A part of it is named, too, and the step as such has been reported.
+            return if reference.second.is_some() { Ok(()) } else { Err((message, remedy)) };
         };
         let Some(part) = reference.second.as_deref() else { return Ok(()) };
         let same_section = steps[seen..=at].iter().all(|step| step.per == Per::Node);

@@ -1,11 +1,13 @@
 //! The job: what people write, what it is compiled to, and every pure decision about it.
 //!
-//! Read [`document`] (what is signed and run), then what is evaluated when: [`options`], [`filter`], [`template`] over
-//! [`expression`]. The same functions serve orchestrator, runner and command line, so that what was signed is what runs.
+//! Read [`source`] (the author's YAML), [`compile`], [`document`] (what is signed and run), then what is evaluated when:
+//! [`options`], [`trigger`] with [`filter`], [`sections`], [`condition`], [`template`] over [`expression`], [`retry`] and
+//! [`rollup`]. The same functions serve orchestrator, runner and command line, so that what was signed is what runs.
 //!
-//! *Never here:* IO, a clock, randomness. *Invariant:* a document that [`document::Document::from_slice`] gave has passed
-//! every check that needs no component.
+//! *Never here:* IO, a clock, randomness. *Invariant:* a document that [`compile::compile`] or
+//! [`document::Document::from_slice`] gave has passed every check that needs no component.
 
+pub mod compile;
 pub mod condition;
 pub mod document;
 pub mod expression;
@@ -15,11 +17,11 @@ pub mod pattern;
 pub mod retry;
 pub mod rollup;
 pub mod sections;
+pub mod source;
 pub mod template;
 pub mod trigger;
 pub mod widened;
 
 mod check;
 mod nearest;
-#[cfg(test)]
 mod yaml;

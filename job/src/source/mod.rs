@@ -1,0 +1,268 @@
+//! What people write: a job as YAML, read to the end so that every mistake is reported with line, column and remedy.
+//!
+//! [`JobSource`] holds parsed values only, and remembers where in the file each of them stands, so that a fault that is
+//! found later (by compile) still says where. Unknown and duplicate keys are faults; nothing is guessed.
+
+mod grant;
+mod options;
+mod reader;
+mod steps;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use remit_protocol::{
+    ComponentSelector, JobName, SecretName, SecretPath, Span, StepName,
+    assignment::Strategy,
+    endpoint::Fault,
+    limits::{LimitsPart, MAX_JOB},
+};
+
+pub use grant::{GrantSource, HttpRule};
+
+use crate::{
+    document::{Nodes, Per, Retry, RunnerSelection, Timeout, When},
+    options::OptionDefinition,
+    template::Template,
+    yaml::{self, Mark, Node, Tree},
+};
+use reader::Reader;
+
+/// A job file, read.
+#[derive(Debug, Clone)]
+pub struct JobSource {
+    /// The job's name.
+    pub job: JobName,
+    /// Where lists show it.
+    pub group: String,
+    /// What it is for.
+    pub description: String,
+    /// Which runners may run it.
+    pub runner: RunnerSelection,
+    /// What is asked when it is run.
+    pub options: Vec<OptionDefinition>,
+    /// On which nodes its node steps run.
+    pub nodes: Option<Nodes>,
+    /// In which order node steps are run.
+    pub strategy: Strategy,
+    /// How long an execution may take.
+    pub timeout: Option<Timeout>,
+    /// What is done.
+    pub steps: Vec<StepSource>,
+    locations: Locations,
+}
+
+/// A step, read: still without component and grant.
+#[derive(Debug, Clone)]
+pub struct StepSource {
+    /// Its name.
+    pub name: StepName,
+    /// Which component.
+    pub uses: ComponentSelector,
+    /// Once, or per node.
+    pub per: Per,
+    /// When it is run.
+    pub when: When,
+    /// How long one run may take.
+    pub timeout: Option<Span>,
+    /// Whether it is tried again.
+    pub retry: Option<Retry>,
+    /// Its input.
+    pub with: Template,
+    /// Its secrets.
+    pub secrets: BTreeMap<SecretName, Vec<SecretPath>>,
+    /// What it may do; absent: what the component requests.
+    pub grant: Option<GrantSource>,
+    /// Limits below those of the component.
+    pub limits: LimitsPart,
+}
+
+impl JobSource {
+    /// Reads a job file, or says everything that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Vec<Fault>> {
+        let tree = yaml::parse(text)?;
+        let locations = Locations::of(&tree);
+        let mut reader = Reader::default();
+        let source = job(&mut reader, &tree, &locations);
+        let mut faults = reader.faults;
+        for fault in &mut faults {
+            locations.place(fault);
+        }
+        faults.sort_by_key(|fault| (fault.line, fault.column));
+        match source {
+            Some(source) if faults.is_empty() => Ok(source),
+            _ => Err(faults),
+        }
+    }
+
+    /// Reads the bytes of a job file.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, Vec<Fault>> {
+        let fault =
+            |message: String, remedy: &str| vec![Mark { line: 1, column: 1 }.fault("file", message, remedy)];
+        if bytes.len() > MAX_JOB {
+            let message = format!("{} bytes of YAML, at most {MAX_JOB} are allowed", bytes.len());
+            return Err(fault(message, "split the job into several"));
+        }
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| fault(format!("the file is not UTF-8: {error}"), "save it as UTF-8"))?;
+        Self::parse(text)
+    }
+
+    /// Adds line and column to a fault that has only a place.
+    pub fn locate(&self, fault: &mut Fault) {
+        self.locations.place(fault);
+    }
+}
+
+/// Where each place of a file stands.
+#[derive(Debug, Clone, Default)]
+struct Locations(HashMap<String, Mark>);
+
+impl Locations {
+    fn of(tree: &Node) -> Self {
+        let mut locations = Self::default();
+        locations.add(tree, "");
+        locations
+    }
+
+    fn add(&mut self, node: &Node, place: &str) {
+        match &node.value {
+            Tree::Scalar(_) => {}
+            Tree::List(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    let inner =
+                        if place == "steps" { step_place(items, at) } else { format!("{place}[{at}]") };
+                    self.0.insert(inner.clone(), item.mark);
+                    self.add(item, &inner);
+                }
+            }
+            Tree::Map(members) => {
+                for member in members {
+                    let inner = join(place, &member.key);
+                    self.0.insert(inner.clone(), member.mark);
+                    self.add(&member.node, &inner);
+                }
+            }
+        }
+    }
+
+    /// The nearest place that is known: a fault about something absent points to what should hold it.
+    fn place(&self, fault: &mut Fault) {
+        if fault.line.is_some() {
+            return;
+        }
+        let mut place = fault.place.as_str();
+        loop {
+            if let Some(mark) = self.0.get(place) {
+                (fault.line, fault.column) = (Some(mark.line), Some(mark.column));
+                return;
+            }
+            match place.rfind(['.', '[']) {
+                Some(at) => place = &place[..at],
+                None => break,
+            }
+        }
+        (fault.line, fault.column) = (Some(1), Some(1));
+    }
+}
+
+fn join(place: &str, key: &str) -> String {
+    if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") }
+}
+
+/// What a step is called in faults: by its name, or by its number where the name is missing, wrong or taken.
+fn step_place(items: &[Node], at: usize) -> String {
+    let name = |node: &Node| match &node.value {
+        Tree::Map(members) => {
+            members.iter().find(|member| member.key == "name").and_then(|member| match &member.node.value {
+                Tree::Scalar(serde_json::Value::String(name)) => StepName::new(name.as_str()).ok(),
+                _ => None,
+            })
+        }
+        _ => None,
+    };
+    match items.get(at).and_then(name) {
+        Some(own) if !items[..at].iter().any(|item| name(item).as_ref() == Some(&own)) => {
+            format!("steps.{own}")
+        }
+        _ => format!("steps[{at}]"),
+    }
+}
+
+fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSource> {
+    const KEYS: &[&str] =
+        &["job", "group", "description", "runner", "options", "nodes", "strategy", "timeout", "steps"];
+    let fields = reader.map(tree, "", KEYS)?;
+    let job = reader
+        .required(&fields, "job", "write `job: restart_web`")
+        .and_then(|node| reader.text_as(node, "job"));
+    let group = fields.get("group").and_then(|node| reader.text(node, "group")).unwrap_or_default();
+    let description =
+        fields.get("description").and_then(|node| reader.text(node, "description")).unwrap_or_default();
+    let runner = fields.get("runner").and_then(|node| runner(reader, node)).unwrap_or_default();
+    let options = fields.get("options").map(|node| options::read(reader, node)).unwrap_or_default();
+    let nodes = fields.get("nodes").and_then(|node| nodes(reader, node));
+    let strategy = fields.get("strategy").and_then(|node| {
+        const WORDS: &[(&str, Strategy)] = &[
+            ("node-first", Strategy::NodeFirst),
+            ("step-first", Strategy::StepFirst),
+            ("parallel", Strategy::Parallel),
+        ];
+        reader.word(node, "strategy", WORDS)
+    });
+    let timeout = fields.get("timeout").and_then(|node| reader.text_as::<Timeout>(node, "timeout"));
+    let steps = reader
+        .required(&fields, "steps", "write `steps:` and below it `- name: …` and `  uses: …`")
+        .map(|node| steps::read(reader, node))
+        .unwrap_or_default();
+    Some(JobSource {
+        job: job?,
+        group,
+        description,
+        runner,
+        options,
+        nodes,
+        strategy: strategy.unwrap_or_default(),
+        timeout,
+        steps,
+        locations: locations.clone(),
+    })
+}
+
+fn runner(reader: &mut Reader, node: &Node) -> Option<RunnerSelection> {
+    let fields = reader.map(node, "runner", &["tags", "override"])?;
+    let tags = fields.get("tags").map(|node| reader.list_of(node, "runner.tags")).unwrap_or_default();
+    let may_override = fields.get("override").and_then(|node| reader.boolean(node, "runner.override"));
+    let count = tags.len();
+    let tags: BTreeSet<_> = tags.into_iter().collect();
+    if tags.len() < count {
+        reader.fault("runner.tags", "a tag stands twice", "remove one of them");
+    }
+    Some(RunnerSelection { tags, may_override: may_override.unwrap_or_default() })
+}
+
+fn nodes(reader: &mut Reader, node: &Node) -> Option<Nodes> {
+    let fields = reader.map(node, "nodes", &["filter", "threads", "keep_going", "rank"])?;
+    let filter = reader
+        .required(&fields, "filter", "write `filter: \"tags: web\"`; `.*` means all nodes")
+        .and_then(|node| reader.text_as(node, "nodes.filter"));
+    let threads = fields.get("threads").and_then(|node| reader.threads(node, "nodes.threads"));
+    let keep_going = fields.get("keep_going").and_then(|node| reader.boolean(node, "nodes.keep_going"));
+    let rank = fields.get("rank").and_then(|node| {
+        use crate::filter::{Order, Rank};
+        let fields = reader.map(node, "nodes.rank", &["by", "order"])?;
+        let by = reader
+            .required(&fields, "by", "write `by: rack`")
+            .and_then(|node| reader.text(node, "nodes.rank.by"));
+        let order = fields.get("order").and_then(|node| {
+            let words = &[("ascending", Order::Ascending), ("descending", Order::Descending)];
+            reader.word(node, "nodes.rank.order", words)
+        });
+        Some(Rank { by: by?, order: order.unwrap_or_default() })
+    });
+    Some(Nodes {
+        filter: filter?,
+        threads: threads.unwrap_or(crate::document::Threads::Fixed(1)),
+        keep_going: keep_going.unwrap_or_default(),
+        rank,
+    })
+}
