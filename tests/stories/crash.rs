@@ -1,0 +1,85 @@
+//! What happens when something dies: nothing acknowledged is lost, nothing runs twice in silence.
+
+use super::{apply, begin, ended, in_state, run, site};
+
+const ONE: &str = "job: one\nsteps:\n  - { name: one, uses: remit/transform@1, with: { value: 1 } }\n";
+
+#[test]
+fn a_runner_killed_in_a_pure_step_is_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stack = site(folder.path(), "[ceiling]\n");
+    apply(
+        &stack,
+        folder.path(),
+        "job: nap\nsteps:\n  - { name: nap, uses: remit/wait@1, with: { duration: 2s }, timeout: 1m }\n",
+    );
+    let id = begin(&stack, &["nap"]);
+    in_state(&stack, &id, "running");
+    stack.runner_named("local").unwrap().kill().unwrap();
+    stack.restart_runner("local").unwrap();
+    let shown = ended(&stack, &id);
+    assert_eq!(shown["summary"]["outcome"], "succeeded", "{shown:#}");
+    assert!(shown["sections"][0]["epoch"].as_u64().unwrap() > 1, "{shown:#}");
+}
+
+#[test]
+fn a_runner_killed_in_a_step_with_effects_leaves_the_decision_to_a_person() {
+    let folder = tempfile::tempdir().unwrap();
+    let marks = folder.path().join("marks");
+    std::fs::create_dir_all(&marks).unwrap();
+    let ceiling = format!(
+        "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"mktemp\"\npath = \"/usr/bin/mktemp\"\nargs = [\"-p\", {marks:?}]\n\n\
+         [[ceiling.exec]]\nprogram = \"sleep\"\npath = \"/usr/bin/sleep\"\nargs = [\"{{int}}\"]\n"
+    );
+    let mut stack = site(folder.path(), &ceiling);
+    apply(
+        &stack,
+        folder.path(),
+        &format!(
+            "job: effect\nsteps:\n  - name: mark\n    uses: remit/run-command@1\n    with: {{ program: mktemp, args: [\"-p\", {marks:?}] }}\n    \
+             grant: {{ exec: [{{ program: mktemp }}] }}\n  - name: long\n    uses: remit/run-command@1\n    \
+             with: {{ program: sleep, args: [\"60\"] }}\n    grant: {{ exec: [{{ program: sleep }}] }}\n    timeout: 2m\n"
+        ),
+    );
+    let id = begin(&stack, &["effect"]);
+    harness::wait_for("the second step running", || {
+        let shown = stack.json(&["execution", "show", &id])?;
+        Ok((shown["sections"][1]["state"] == "running").then_some(()))
+    })
+    .unwrap();
+    stack.runner_named("local").unwrap().kill().unwrap();
+    stack.restart_runner("local").unwrap();
+    let shown = in_state(&stack, &id, "held");
+    let why = shown["summary"]["waiting"].as_str().unwrap_or_default().to_owned();
+    assert!(!why.is_empty(), "{shown:#}");
+    stack.json(&["execution", "decide", &id, "--section", "1", "failed"]).unwrap();
+    let shown = ended(&stack, &id);
+    assert_eq!(shown["summary"]["outcome"], "failed", "{shown:#}");
+    assert_eq!(std::fs::read_dir(&marks).unwrap().count(), 1, "the first step ran once");
+}
+
+#[test]
+fn an_orchestrator_killed_loses_nothing_that_it_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stack = site(folder.path(), "[ceiling]\n");
+    apply(&stack, folder.path(), ONE);
+    apply(
+        &stack,
+        folder.path(),
+        "job: nap\nsteps:\n  - { name: nap, uses: remit/wait@1, with: { duration: 3s }, timeout: 1m }\n",
+    );
+    let done: Vec<_> = (0..5).map(|_| run(&stack, &["one"])).collect();
+    let id = begin(&stack, &["nap"]);
+    in_state(&stack, &id, "running");
+    stack.kill_orchestrator().unwrap();
+    stack.restart_orchestrator().unwrap();
+    for before in done {
+        let after = ended(&stack, before["summary"]["id"].as_str().unwrap());
+        assert_eq!(after["summary"], before["summary"]);
+    }
+    let shown = ended(&stack, &id);
+    assert_eq!(shown["summary"]["outcome"], "succeeded", "{shown:#}");
+    assert_eq!(shown["sections"][0]["epoch"], 1, "it was not run again: {shown:#}");
+    let log = stack.remit(&["execution", "log", &id]).unwrap();
+    assert_eq!(log.code, 0, "{log:?}");
+}
