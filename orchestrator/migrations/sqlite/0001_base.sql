@@ -119,7 +119,8 @@ create table execution (
   began      integer,
   ended      integer,
   job_revision integer not null,
-  started_by text not null
+  started_by text not null,
+  stop       text
 ) strict, without rowid;
 create index execution_project on execution (project, id);
 create index execution_job on execution (project, job, id);
@@ -176,7 +177,7 @@ create table result (
   execution blob not null,
   step      integer not null,
   node      integer not null,
-  attempt   blob not null,
+  attempt   blob,
   outcome   text not null,
   tries     integer not null,
   started   integer not null,

@@ -1,17 +1,24 @@
 //! What an execution is and how it moves.
 //!
 //! [`state`] holds the states and the events of executions, sections, attempts and nodes; [`transition`] the one table
-//! that says which event leads where; [`record`] what is kept; `live` an execution that has not ended, with the operations on it; `plan` what
-//! is due next; `recovery` what becomes of work whose runner is gone.
+//! that says which event leads where; [`record`] what is kept; [`live`] an execution that has not ended, with the operations on it; [`plan`] what
+//! is due next; [`recovery`] what becomes of work whose runner is gone.
 //!
 //! *Never here:* IO, a clock, randomness, SQL. *Invariants:* G1 at most one start per epoch, G2 exactly one recorded
 //! outcome, G5 every non-final state leaves by a timer or a person, without the runner's help.
 
+pub mod attempt;
+pub mod live;
+pub mod plan;
 pub mod record;
+pub mod recovery;
 pub mod state;
 pub mod transition;
 
+pub use attempt::{HandOut, Heard};
+pub use live::{Draft, Live, Order, OrderKind, Remembered, Section};
 pub use record::{
     AttemptRecord, Change, Happening, Head, NodeSelection, Place, Purpose, ResultLine, SectionRecord, Work,
 };
+pub use recovery::Undecidable;
 pub use state::{AttemptState, ExecutionState, Hold, NodeState, SectionState};

@@ -192,6 +192,8 @@ pub enum Change {
         began: Option<Timestamp>,
         /// When it ended.
         ended: Option<Timestamp>,
+        /// Why it is being stopped: `cancelled` or `timed-out`.
+        stop: Option<Outcome>,
     },
     /// A section was planned.
     Planned(SectionRecord),
@@ -212,8 +214,8 @@ pub enum Change {
     },
     /// A step ended.
     StepEnded {
-        /// In which attempt.
-        attempt: AttemptId,
+        /// In which attempt; none if it was never handed out.
+        attempt: Option<AttemptId>,
         /// How.
         ended: Box<StepEnded>,
     },

@@ -82,6 +82,8 @@ pub struct ExecutionRecord {
     pub began: Option<Timestamp>,
     /// When it ended.
     pub ended: Option<Timestamp>,
+    /// Why it is being stopped, or was: `cancelled` or `timed-out`.
+    pub stop: Option<Outcome>,
     /// Its sections, by number.
     pub sections: Vec<SectionRecord>,
     /// Its attempts, the oldest first.
@@ -114,8 +116,8 @@ pub struct ExecutionFilter {
 /// How a step ended, on one node if it is a node step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResultRecord {
-    /// In which attempt.
-    pub attempt: AttemptId,
+    /// In which attempt; none if it was never handed out.
+    pub attempt: Option<AttemptId>,
     /// How it ended.
     pub ended: StepEnded,
 }
@@ -166,7 +168,7 @@ fn read_summary(row: &Row<'_>) -> rusqlite::Result<ExecutionSummary> {
 fn read_result(row: &Row<'_>) -> rusqlite::Result<ResultRecord> {
     let node: i64 = row.get("node")?;
     Ok(ResultRecord {
-        attempt: row::id(row, "attempt", AttemptId::from_u128)?,
+        attempt: row::maybe_id(row, "attempt", AttemptId::from_u128)?,
         ended: StepEnded {
             step: StepIndex(row.get("step")?),
             node: u32::try_from(node).ok().map(NodeIndex),
@@ -235,6 +237,7 @@ fn read_execution(db: &Connection, id: ExecutionId) -> Result<Option<ExecutionRe
                 created: row::time(row, "created")?,
                 began: row::maybe_time(row, "began")?,
                 ended: row::maybe_time(row, "ended")?,
+                stop: row::maybe_text(row, "stop")?,
                 sections: Vec::new(),
                 attempts: Vec::new(),
                 steps: BTreeMap::new(),
@@ -284,15 +287,13 @@ impl Store {
     }
 
     /// Every execution that has not ended, the oldest first: what the scheduler begins with.
-    pub async fn open_executions(&self) -> Result<Vec<ExecutionRecord>, StoreError> {
+    pub async fn open_executions(&self) -> Result<Vec<ExecutionId>, StoreError> {
         self.db
             .read(|db| {
                 let mut query =
                     db.prepare_cached("select id from execution where ended is null order by id")?;
-                let ids: Vec<ExecutionId> = query
-                    .query_map([], |row| row::id(row, "id", ExecutionId::from_u128))?
-                    .collect::<Result<_, _>>()?;
-                ids.into_iter().filter_map(|id| read_execution(db, id).transpose()).collect()
+                let ids = query.query_map([], |row| row::id(row, "id", ExecutionId::from_u128))?;
+                Ok(ids.collect::<Result<_, _>>()?)
             })
             .await
     }

@@ -207,6 +207,18 @@ impl Store {
             .await
     }
 
+    /// The sources that are asked at intervals, of all projects.
+    pub async fn sources_with_interval(&self) -> Result<Vec<Source>, StoreError> {
+        self.db
+            .read(|db| {
+                let mut query =
+                    db.prepare_cached("select * from source where every is not null order by project, name")?;
+                let all = query.query_map([], read)?.collect::<Result<_, _>>()?;
+                Ok(all)
+            })
+            .await
+    }
+
     /// The sources of a project in their order.
     pub async fn sources(&self, project: &ProjectName) -> Result<Vec<Source>, StoreError> {
         let project = project.clone();

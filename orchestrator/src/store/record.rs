@@ -1,7 +1,7 @@
 //! Recording what the pure core decided about executions.
 
 use remit_protocol::{
-    AttemptId, Digest, ExecutionId, IdempotencyKey, NodeIndex, Timestamp, report::StepEnded,
+    AttemptId, Digest, ExecutionId, IdempotencyKey, NodeIndex, Outcome, Timestamp, report::StepEnded,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -75,6 +75,22 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Keeps what came too late for an execution that has ended.
+    pub(crate) async fn record_evidence(
+        &self,
+        execution: ExecutionId,
+        version: u64,
+        at: Timestamp,
+        changes: Vec<Change>,
+        happenings: Vec<Happening>,
+    ) -> Result<(), StoreError> {
+        let commit = Commit { execution, version, at, changes, happenings };
+        let results = Self::record(self.turn().await?, vec![commit]).await?;
+        results.into_iter().collect()
+    }
+}
+
 fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
     let id = row::key(new.id.to_u128());
     let project = new.head.project.as_str();
@@ -102,8 +118,9 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
             id
         ])?;
     }
-    let (state, began, ended) = moved(&new.changes).unwrap_or((ExecutionState::Queued, None, None));
-    tx.prepare_cached("insert into execution values (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)")?.execute(
+    let (state, began, ended, stop) =
+        moved(&new.changes).unwrap_or((ExecutionState::Queued, None, None, None));
+    tx.prepare_cached("insert into execution values (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)")?.execute(
         params![
             id,
             project,
@@ -117,6 +134,7 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
             ended.map(Timestamp::as_millis),
             new.head.revision.0,
             new.head.started_by,
+            stop.map(|outcome| outcome.to_string()),
         ],
     )?;
     if let Purpose::Source(name) = &new.head.purpose {
@@ -131,9 +149,11 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
 }
 
 /// The last move of the execution itself.
-fn moved(changes: &[Change]) -> Option<(ExecutionState, Option<Timestamp>, Option<Timestamp>)> {
+type Moved = (ExecutionState, Option<Timestamp>, Option<Timestamp>, Option<Outcome>);
+
+fn moved(changes: &[Change]) -> Option<Moved> {
     changes.iter().rev().find_map(|change| match change {
-        Change::Execution { state, began, ended } => Some((*state, *began, *ended)),
+        Change::Execution { state, began, ended, stop } => Some((*state, *began, *ended, *stop)),
         _ => None,
     })
 }
@@ -151,10 +171,10 @@ fn record(tx: &Connection, commit: &Commit) -> Result<(), StoreError> {
     }
     let told = commit.happenings.len() as u64;
     let last: Option<u64> = match moved(&commit.changes) {
-        Some((state, began, ended)) => tx
+        Some((state, began, ended, stop)) => tx
             .prepare_cached(
                 "update execution set version = version + 1, last_event = last_event + ?3, state = ?4, began = ?5,
-                 ended = ?6 where id = ?1 and version = ?2 returning last_event",
+                 ended = ?6, stop = ?7 where id = ?1 and version = ?2 returning last_event",
             )?
             .query_row(
                 params![
@@ -163,7 +183,8 @@ fn record(tx: &Connection, commit: &Commit) -> Result<(), StoreError> {
                     told,
                     state.to_string(),
                     began.map(Timestamp::as_millis),
-                    ended.map(Timestamp::as_millis)
+                    ended.map(Timestamp::as_millis),
+                    stop.map(|outcome| outcome.to_string())
                 ],
                 |row| row.get(0),
             )
@@ -327,7 +348,7 @@ fn dispatch(tx: &Connection, attempt: AttemptId, number: u64, nodes: &[NodeIndex
 fn step_ended(
     tx: &Connection,
     id: ExecutionId,
-    attempt: AttemptId,
+    attempt: Option<AttemptId>,
     ended: &StepEnded,
 ) -> Result<(), StoreError> {
     tx.prepare_cached("insert or replace into result values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?.execute(
@@ -335,7 +356,7 @@ fn step_ended(
             row::key(id.to_u128()),
             ended.step.0,
             ended.node.map_or(-1, |node| i64::from(node.0)),
-            row::key(attempt.to_u128()),
+            attempt.map(|attempt| row::key(attempt.to_u128())),
             ended.outcome.to_string(),
             ended.tries,
             ended.started.as_millis(),

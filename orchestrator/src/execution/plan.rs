@@ -1,0 +1,228 @@
+//! What an execution consists of, and what of it is due.
+
+use std::sync::Arc;
+
+use remit_job::{
+    condition,
+    document::{Document, Per},
+    rollup, sections,
+};
+use remit_protocol::{
+    ExecutionId, NodeName, Outcome, RefusalCode, SectionNumber, StepIndex, Timestamp, report::StepEnded,
+};
+
+use super::{
+    live::{Draft, Live, Section},
+    record::{AttemptRecord, Change, Head, Place, Purpose, ResultLine, Work},
+    state::{ExecutionEvent, ExecutionState, SectionEvent, SectionState},
+    transition::Illegal,
+};
+
+/// The plan of a job: its sections one after the other.
+pub fn places(document: &Document, node_count: Option<u32>) -> Vec<Place> {
+    let mut places: Vec<Place> = Vec::new();
+    for section in sections::plan(document) {
+        let nodes = match section.per {
+            Per::Node => Some(vec![(0, node_count.unwrap_or_default())]),
+            Per::Once => None,
+        };
+        let after = places.last().map(|place| place.number).into_iter().collect();
+        let work = Work::Steps { first: section.first, count: section.steps, effect: section.effect, nodes };
+        places.push(Place { number: section.number, after, work });
+    }
+    places
+}
+
+/// Makes an execution over these sections. It is queued; [`Live::admit`] lets it go.
+pub fn start(
+    id: ExecutionId,
+    head: Head,
+    document: Arc<Document>,
+    names: Arc<[NodeName]>,
+    places: Vec<Place>,
+) -> (Live, Draft) {
+    let mut draft = Draft::default();
+    let live = Live {
+        id,
+        head: Arc::new(head),
+        document,
+        names,
+        state: ExecutionState::Queued,
+        version: 1,
+        began: None,
+        ended: None,
+        stop: None,
+        sections: places.into_iter().map(Section::planned).collect(),
+        steps: std::collections::BTreeMap::new(),
+    };
+    draft.changes.extend(live.sections.iter().map(|section| Change::Planned(section.record.clone())));
+    (live, draft)
+}
+
+impl Live {
+    /// Lets a queued execution go: its time and its turn have come.
+    pub fn admit(&mut self, now: Timestamp, draft: &mut Draft) -> Result<(), Illegal> {
+        self.move_execution(ExecutionEvent::Admit, now, draft)?;
+        self.advance(now, draft)
+    }
+
+    /// Makes due what is due, skips what is to be skipped, and ends the execution when nothing is left.
+    pub fn advance(&mut self, now: Timestamp, draft: &mut Draft) -> Result<(), Illegal> {
+        if self.state.is_final() || self.state == ExecutionState::Queued {
+            return Ok(());
+        }
+        // Each round ends at least one section, so there are not more rounds than sections.
+        for _ in 0..=self.sections.len() {
+            let due: Vec<usize> = (0..self.sections.len()).filter(|at| self.is_due(*at)).collect();
+            let mut ended = false;
+            for at in due {
+                self.make_due(at, now, draft)?;
+                ended |= self.sections[at].record.state.is_final();
+            }
+            if !ended {
+                break;
+            }
+        }
+        if self.sections.iter().all(|section| section.record.state.is_final()) {
+            return self.conclude(now, draft);
+        }
+        let waits_for_person = |section: &Section| section.record.state.hold().is_some();
+        let stuck = self.sections.iter().all(|section| {
+            waits_for_person(section)
+                || matches!(section.record.state, SectionState::Waiting | SectionState::Ended(_))
+        }) && self.sections.iter().any(waits_for_person);
+        match (self.state, stuck) {
+            (ExecutionState::Running, true) => self.move_execution(ExecutionEvent::Hold, now, draft),
+            (ExecutionState::Held, false) => self.move_execution(ExecutionEvent::Resume, now, draft),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_due(&self, at: usize) -> bool {
+        let record = &self.sections[at].record;
+        record.state == SectionState::Waiting
+            && record
+                .place
+                .after
+                .iter()
+                .all(|number| self.section(*number).is_none_or(|section| section.record.state.is_final()))
+    }
+
+    fn make_due(&mut self, at: usize, now: Timestamp, draft: &mut Draft) -> Result<(), Illegal> {
+        if self.stop.is_some() {
+            return self.end_section(at, Outcome::NotStarted, "", now, draft);
+        }
+        let place = self.sections[at].record.place.clone();
+        let runs = match self.holds(&place) {
+            Ok(runs) => runs,
+            Err(why) => {
+                let refused = Outcome::Refused(RefusalCode::Parameter);
+                return self.end_section(at, refused, &why, now, draft);
+            }
+        };
+        let empty = matches!(&place.work, Work::Steps { nodes: Some(ranges), .. } if ranges.iter().all(|(a, b)| a == b));
+        if !runs || empty {
+            let why = if empty { "no node matches" } else { "" };
+            return self.end_section(at, Outcome::Skipped, why, now, draft);
+        }
+        let event = match place.work {
+            Work::Steps { .. } => SectionEvent::Due,
+            Work::Jobs { .. } => SectionEvent::Delegate,
+            Work::Gate { .. } => SectionEvent::Gate,
+        };
+        self.move_section(at, event, "", draft)
+    }
+
+    /// Whether any step of a place is run, as its conditions say.
+    fn holds(&self, place: &Place) -> Result<bool, String> {
+        let steps = place.steps();
+        let section =
+            sections::plan(&self.document).into_iter().find(|section| section.first.0 == steps.start);
+        let Some(section) = section else { return Ok(true) };
+        let earlier = self.outcomes_before(steps.start);
+        condition::any_holds(&self.document, &section, &earlier, &self.scope())
+            .map_err(|error| error.to_string())
+    }
+
+    /// Ends a section, and says of each of its steps what it came to.
+    pub(super) fn end_section(
+        &mut self,
+        at: usize,
+        outcome: Outcome,
+        message: &str,
+        now: Timestamp,
+        draft: &mut Draft,
+    ) -> Result<(), Illegal> {
+        self.move_section(at, SectionEvent::End(outcome), message, draft)?;
+        self.fill_result(at, outcome, message, now, draft);
+        self.conclude_steps(at, outcome, draft);
+        Ok(())
+    }
+
+    /// A workflow step that was begun or refused and of which no end was reported has ended as its section did.
+    fn fill_result(&mut self, at: usize, outcome: Outcome, message: &str, now: Timestamp, draft: &mut Draft) {
+        let section = &mut self.sections[at];
+        let idle = matches!(outcome, Outcome::Skipped | Outcome::NotStarted);
+        let steps = section.record.place.steps();
+        if section.nodes.is_some() || section.ended.is_some() || (idle && section.attempt.is_none()) {
+            return;
+        }
+        let attempt = section.attempt.as_ref();
+        section.ended = Some((outcome, None));
+        let ended = StepEnded {
+            step: StepIndex(steps.start),
+            node: None,
+            outcome,
+            tries: u32::from(attempt.is_some_and(|attempt| attempt.began.is_some())),
+            started: attempt.and_then(|attempt| attempt.began).unwrap_or(now),
+            ended: now,
+            output: None,
+            message: message.to_owned(),
+            usage: None,
+            remit: None,
+        };
+        draft.result(ResultLine { step: ended.step, node: None, outcome });
+        draft
+            .changes
+            .push(Change::StepEnded { attempt: attempt.map(|attempt| attempt.id), ended: Box::new(ended) });
+    }
+
+    fn conclude(&mut self, now: Timestamp, draft: &mut Draft) -> Result<(), Illegal> {
+        let mut outcomes: Vec<Outcome> = self.steps.values().map(|concluded| concluded.outcome).collect();
+        let cut_short = outcomes.iter().any(|o| matches!(o, Outcome::NotStarted | Outcome::Cancelled));
+        outcomes.extend(self.stop.filter(|_| cut_short));
+        let outcome = rollup::execution(outcomes);
+        if let Purpose::Source(name) = &self.head.purpose
+            && outcome != Outcome::Succeeded
+        {
+            let attempts = self.sections.iter().filter_map(|section| section.attempt.as_ref());
+            let why: Vec<&str> =
+                attempts.map(|attempt| attempt.message.as_str()).filter(|m| !m.is_empty()).collect();
+            let found = Err(format!("{outcome}: {}", why.join("; ")));
+            draft.changes.push(Change::SourceNodes { name: name.clone(), found });
+        }
+        self.move_execution(ExecutionEvent::Conclude(outcome), now, draft)
+    }
+
+    /// The child executions of a section have ended, all together as `outcome`.
+    pub fn children_ended(
+        &mut self,
+        number: SectionNumber,
+        outcome: Outcome,
+        now: Timestamp,
+        draft: &mut Draft,
+    ) -> Result<(), Illegal> {
+        let Some(at) = self.sections.iter().position(|s| s.record.place.number == number) else {
+            return Ok(());
+        };
+        if self.sections[at].record.state == SectionState::Delegated {
+            self.end_section(at, outcome, "", now, draft)?;
+            self.advance(now, draft)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn attempt_mut(&mut self, at: usize) -> Option<&mut AttemptRecord> {
+        self.sections[at].attempt.as_mut()
+    }
+}

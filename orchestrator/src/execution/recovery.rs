@@ -1,0 +1,312 @@
+//! What becomes of work whose runner is gone or that somebody stops, and what people decide about it.
+
+use remit_job::retry;
+use remit_protocol::{
+    AttemptId, NodeIndex, Outcome, SectionNumber, Session, StepIndex, Timestamp,
+    operator::{CancelMode, Decision},
+    report::StepEnded,
+};
+
+use super::{
+    live::{Draft, Live, Order, OrderKind},
+    record::{Change, Happening},
+    state::{
+        AttemptEvent, AttemptState, ExecutionEvent, ExecutionState, Hold, NodeEvent, NodeState, SectionEvent,
+        SectionState,
+    },
+    transition::{self, Illegal},
+};
+
+/// Why a decision cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undecidable {
+    /// There is no such section.
+    #[error("the execution has no section {0}")]
+    Unknown(SectionNumber),
+    /// It waits for nobody.
+    #[error("section {0} is {1}: it does not wait for a decision")]
+    NotHeld(SectionNumber, SectionState),
+    /// A gate cannot be run again.
+    #[error("section {0} is a gate: approve it (`done`) or reject it (`failed`)")]
+    Gate(SectionNumber),
+    /// The table forbids it.
+    #[error(transparent)]
+    Illegal(#[from] Illegal),
+}
+
+impl Live {
+    /// The hand-out was never begun, and its runner is gone or has not got it: the section waits for a runner again.
+    pub fn withdraw(&mut self, at: usize, now: Timestamp, draft: &mut Draft) -> Result<(), Illegal> {
+        self.end_attempt(at, AttemptEvent::Withdraw, "it was never begun", now, draft)?;
+        self.move_section(at, SectionEvent::Withdraw, "", draft)?;
+        self.advance(now, draft)
+    }
+
+    /// The start was recorded, and the runner's journal says that it was never used: nothing was done.
+    pub fn void(&mut self, at: usize, now: Timestamp, draft: &mut Draft) -> Result<(), Illegal> {
+        self.end_attempt(at, AttemptEvent::End(Outcome::NotStarted), "it was never begun", now, draft)?;
+        self.reset_nodes(at);
+        self.move_section(at, SectionEvent::Requeue, "", draft)?;
+        self.settle_if_stopped(at, now, draft)?;
+        self.advance(now, draft)
+    }
+
+    /// The attempt had begun, and its runner is gone (`lost`) or has restarted (`interrupted`).
+    pub fn runner_gone(
+        &mut self,
+        at: usize,
+        outcome: Outcome,
+        message: &str,
+        now: Timestamp,
+        draft: &mut Draft,
+    ) -> Result<(), Illegal> {
+        let losses = self.sections[at].record.losses.saturating_add(1);
+        let next = match (self.stop, self.document_section(at)) {
+            (None, Some(section)) => {
+                let rules = section.of(&self.document).iter().map(|step| step.retry.as_ref());
+                retry::across(outcome, losses, self.effect(at), rules)
+            }
+            _ => retry::Next::Stop,
+        };
+        let nothing_open = |live: &Self| {
+            let nodes = live.sections[at].nodes.as_ref();
+            nodes.is_some_and(|nodes| {
+                nodes.in_state(NodeState::Pending).is_empty()
+                    && nodes.in_state(NodeState::Dispatched).is_empty()
+            })
+        };
+        self.sections[at].record.losses = losses;
+        match next {
+            _ if nothing_open(self) => {
+                self.end_attempt(at, AttemptEvent::End(outcome), message, now, draft)?;
+                let rolled_up = self.rolled_up(at, outcome);
+                self.end_section(at, rolled_up, message, now, draft)?;
+            }
+            retry::Next::Again { after } => {
+                self.end_attempt(at, AttemptEvent::End(outcome), message, now, draft)?;
+                self.reset_nodes(at);
+                self.sections[at].record.not_before = Some(now.plus(after.duration()));
+                self.move_section(at, SectionEvent::Requeue, message, draft)?;
+            }
+            retry::Next::Hold => {
+                // A lost runner may come back with the attempt; one that restarted has it no more.
+                let event = match outcome {
+                    Outcome::Lost => AttemptEvent::Miss,
+                    _ => AttemptEvent::End(outcome),
+                };
+                self.end_attempt(at, event, message, now, draft)?;
+                self.move_section(at, SectionEvent::Doubt, message, draft)?;
+            }
+            retry::Next::Stop => {
+                self.end_attempt(at, AttemptEvent::End(outcome), message, now, draft)?;
+                self.settle(at, outcome, message, now, draft);
+                self.end_section(at, outcome, message, now, draft)?;
+            }
+        }
+        self.advance(now, draft)
+    }
+
+    /// A runner that was missed speaks of its attempt: it has it still.
+    pub(super) fn come_back(&mut self, at: usize, now: Timestamp, draft: &mut Draft) -> Result<(), Illegal> {
+        let missing = self.sections[at].attempt.as_ref().is_some_and(|a| a.state == AttemptState::Missing);
+        if !missing {
+            return Ok(());
+        }
+        let Some(attempt) = self.attempt_mut(at) else { return Ok(()) };
+        attempt.state = transition::attempt(attempt.state, AttemptEvent::Adopt)?;
+        draft.changes.push(Change::Attempt(attempt.clone()));
+        self.move_section(at, SectionEvent::Adopt, "its runner is back", draft)?;
+        self.advance(now, draft)
+    }
+
+    /// The runner opened another session, or came back, and has the attempt still: under `session` from now on.
+    pub fn adopt(
+        &mut self,
+        at: usize,
+        session: Session,
+        now: Timestamp,
+        draft: &mut Draft,
+    ) -> Result<(), Illegal> {
+        self.come_back(at, now, draft)?;
+        let Some(attempt) = self.attempt_mut(at) else { return Ok(()) };
+        if attempt.session != session {
+            attempt.session = session;
+            draft.changes.push(Change::Attempt(attempt.clone()));
+        }
+        Ok(())
+    }
+
+    fn reset_nodes(&mut self, at: usize) {
+        let Some(nodes) = self.sections[at].nodes.as_mut() else { return };
+        for node in nodes.in_state(NodeState::Dispatched) {
+            let _ = nodes.apply(node, NodeEvent::Reset);
+        }
+    }
+
+    /// Records `outcome` for the nodes that were in flight: for all their open steps if it is good, or else for the first.
+    fn settle(&mut self, at: usize, outcome: Outcome, message: &str, now: Timestamp, draft: &mut Draft) {
+        let first = self.sections[at].record.place.steps().start;
+        for NodeIndex(node) in self.in_flight(at) {
+            loop {
+                let open = self.sections[at].nodes.as_ref().and_then(|nodes| nodes.open_step(node));
+                let Some(place) = open.and_then(|place| u32::try_from(place).ok()) else { break };
+                let ended = StepEnded {
+                    step: StepIndex(first.saturating_add(place)),
+                    node: Some(NodeIndex(node)),
+                    outcome,
+                    tries: 1,
+                    started: now,
+                    ended: now,
+                    output: None,
+                    message: message.to_owned(),
+                    usage: None,
+                    remit: None,
+                };
+                self.step_ended(at, Box::new(ended), draft);
+                if !outcome.is_good() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Decides about a section that waits for a person.
+    pub fn decide(
+        &mut self,
+        number: SectionNumber,
+        decision: Decision,
+        by: &str,
+        now: Timestamp,
+        draft: &mut Draft,
+    ) -> Result<(), Undecidable> {
+        let at = self
+            .sections
+            .iter()
+            .position(|section| section.record.place.number == number)
+            .ok_or(Undecidable::Unknown(number))?;
+        let state = self.sections[at].record.state;
+        let hold = state.hold().ok_or(Undecidable::NotHeld(number, state))?;
+        if (hold, decision) == (Hold::Approval, Decision::Rerun) {
+            return Err(Undecidable::Gate(number));
+        }
+        draft.happenings.push(Happening::Decided { section: number, decision, by: by.to_owned() });
+        if self.sections[at].open_attempt().is_some() {
+            self.end_attempt(at, AttemptEvent::End(Outcome::Lost), "decided without it", now, draft)?;
+            self.forget(at, draft);
+        }
+        let outcome = match decision {
+            Decision::Done => Outcome::Succeeded,
+            Decision::Failed => Outcome::Failed,
+            Decision::Rerun => {
+                self.reset_nodes(at);
+                self.move_section(at, SectionEvent::Rerun, "", draft)?;
+                return Ok(self.advance(now, draft)?);
+            }
+        };
+        let message = match (hold, decision) {
+            (Hold::Approval, Decision::Done) => format!("approved by {by}"),
+            (Hold::Approval, _) => format!("rejected by {by}"),
+            (Hold::Doubt, _) => format!("{by} decided that it {outcome}"),
+        };
+        self.settle(at, outcome, &message, now, draft);
+        let keep_going = self.head.nodes.as_ref().is_some_and(|nodes| nodes.keep_going);
+        let open = self.open_nodes(at).is_some_and(|ranges| !ranges.is_empty());
+        if open && (outcome.is_good() || keep_going) {
+            // What was in doubt is settled; the nodes that nobody has begun are still to be run.
+            self.move_section(at, SectionEvent::Rerun, &message, draft)?;
+        } else {
+            let rolled_up = self.rolled_up(at, outcome);
+            self.end_section(at, rolled_up, &message, now, draft)?;
+        }
+        Ok(self.advance(now, draft)?)
+    }
+
+    fn forget(&self, at: usize, draft: &mut Draft) {
+        if let Some(attempt) = &self.sections[at].attempt {
+            draft.orders.push(Order {
+                runner: attempt.runner,
+                attempt: attempt.id,
+                epoch: attempt.epoch,
+                what: OrderKind::Forget,
+            });
+        }
+    }
+
+    /// Stops the execution, because somebody wants it or its time is over (`why`). What has not begun never will; runners
+    /// are told, and by force their word is not waited for.
+    pub fn stop(
+        &mut self,
+        why: Outcome,
+        mode: CancelMode,
+        message: &str,
+        now: Timestamp,
+        draft: &mut Draft,
+    ) -> Result<(), Illegal> {
+        if self.state.is_final() {
+            return Ok(());
+        }
+        if self.state != ExecutionState::Cancelling {
+            self.stop = Some(why);
+            self.move_execution(ExecutionEvent::Cancel, now, draft)?;
+        }
+        for at in 0..self.sections.len() {
+            match self.sections[at].record.state {
+                SectionState::Ready | SectionState::Gated | SectionState::Delegated => {
+                    self.end_section(at, Outcome::NotStarted, message, now, draft)?;
+                }
+                SectionState::Leased => {
+                    self.end_attempt(at, AttemptEvent::Withdraw, message, now, draft)?;
+                    self.forget(at, draft);
+                    self.end_section(at, Outcome::NotStarted, message, now, draft)?;
+                }
+                SectionState::InDoubt => self.give_up(at, message, now, draft)?,
+                SectionState::Started => match mode {
+                    CancelMode::Ask => self.ask_to_cancel(at, draft),
+                    CancelMode::Force => self.give_up(at, message, now, draft)?,
+                },
+                SectionState::Waiting | SectionState::Ended(_) => {}
+            }
+        }
+        self.advance(now, draft)
+    }
+
+    fn ask_to_cancel(&self, at: usize, draft: &mut Draft) {
+        if let Some(attempt) = self.sections[at].open_attempt() {
+            draft.orders.push(Order {
+                runner: attempt.runner,
+                attempt: attempt.id,
+                epoch: attempt.epoch,
+                what: OrderKind::Cancel,
+            });
+        }
+    }
+
+    /// Ends a section whose runner's word is not waited for any more: whether it ran to its end is not known.
+    fn give_up(
+        &mut self,
+        at: usize,
+        message: &str,
+        now: Timestamp,
+        draft: &mut Draft,
+    ) -> Result<(), Illegal> {
+        if self.sections[at].open_attempt().is_some() {
+            self.end_attempt(at, AttemptEvent::End(Outcome::Lost), message, now, draft)?;
+            self.forget(at, draft);
+        }
+        self.settle(at, Outcome::Lost, message, now, draft);
+        self.end_section(at, Outcome::Lost, message, now, draft)
+    }
+
+    fn settle_if_stopped(&mut self, at: usize, now: Timestamp, draft: &mut Draft) -> Result<(), Illegal> {
+        if self.stop.is_some() && self.sections[at].record.state == SectionState::Ready {
+            self.end_section(at, Outcome::NotStarted, "", now, draft)?;
+        }
+        Ok(())
+    }
+
+    /// Attempts that are out, with their sections.
+    pub fn out(&self) -> impl Iterator<Item = (usize, AttemptId)> + '_ {
+        let open = |(at, section): (usize, &super::live::Section)| section.open_attempt().map(|a| (at, a.id));
+        self.sections.iter().enumerate().filter_map(open)
+    }
+}

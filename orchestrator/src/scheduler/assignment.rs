@@ -1,0 +1,67 @@
+//! An assignment, made of what is known when it is sent.
+
+use std::collections::HashSet;
+
+use remit_job::{document::When, expression::Root};
+use remit_protocol::{
+    AttemptId, Span, StepIndex, StepName, Timestamp,
+    assignment::{Assignment, NodeWork},
+};
+
+use crate::execution::{Live, Work};
+
+/// The assignment of an open attempt; none if it does not count any more.
+pub(super) fn assignment(live: &Live, attempt: AttemptId, now: Timestamp) -> Option<Assignment> {
+    let at = live.section_of(attempt)?;
+    let section = &live.sections[at];
+    let record = section.open_attempt()?;
+    let Work::Steps { first, count, effect, nodes } = &section.record.place.work else { return None };
+    let read = steps_read(live, *first, *count);
+    let nodes = nodes.as_ref().and(live.head.nodes.as_ref()).map(|selection| NodeWork {
+        set: selection.set,
+        ranges: record.ranges.clone(),
+        threads: selection.threads,
+        keep_going: selection.keep_going,
+        strategy: selection.strategy,
+    });
+    Some(Assignment {
+        attempt,
+        epoch: record.epoch,
+        execution: live.id,
+        project: live.head.project.clone(),
+        job: live.head.job.clone(),
+        revision: live.head.revision,
+        document: live.head.document,
+        job_note: live.head.note.clone(),
+        section: record.section,
+        first_step: *first,
+        steps: *count,
+        start: live.start_mode(at),
+        effect: *effect,
+        options: live.head.options.clone(),
+        earlier: live.earlier(|name| read.contains(name)),
+        nodes,
+        time_left: live.deadline().map(|deadline| {
+            Span::from_millis(u64::try_from(deadline.since(now).as_millis()).unwrap_or(u64::MAX))
+        }),
+        started_by: live.head.started_by.clone(),
+    })
+}
+
+/// The steps of which the expressions of a section speak: only of these the lists of nodes are sent, which may be long.
+fn steps_read(live: &Live, StepIndex(first): StepIndex, count: u32) -> HashSet<StepName> {
+    let place = |index: u32| usize::try_from(index).unwrap_or(usize::MAX);
+    let steps = live.document.steps.get(place(first)..place(first.saturating_add(count))).unwrap_or_default();
+    let mut read = HashSet::new();
+    for step in steps {
+        let remit_job::document::Action::Component(component) = &step.action;
+        let mut references: Vec<_> =
+            component.with.references().into_iter().map(|(_, reference)| reference).collect();
+        if let When::Expression(expression) = &step.when {
+            references.extend(expression.references().iter().cloned());
+        }
+        let steps = references.into_iter().filter(|reference| reference.root == Root::Steps);
+        read.extend(steps.filter_map(|reference| reference.field.parse().ok()));
+    }
+    read
+}

@@ -1,0 +1,361 @@
+//! Triggers: from a job and what somebody asked for to an execution that is recorded and, if a runner is free, handed out
+//! in the same commit.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use remit_job::{
+    document::Document,
+    expression::{ExecutionView, Scope},
+    filter::NodeFilter,
+    options, trigger,
+};
+use remit_protocol::{
+    ExecutionId, IdempotencyKey, JobName, NodeName, OptionName, ProjectName, Revision, SourceName, Tag,
+    Timestamp,
+    digest::{self, Digest},
+    endpoint::Fault,
+    node::NodeSet,
+};
+use serde_json::{Map, Value};
+
+use super::{Scheduler, State, commit::Drafts, names};
+use crate::{
+    execution::{Change, Draft, ExecutionState, Head, NodeSelection, Place, Purpose, plan},
+    store::{BlobError, Created, NewExecution, Source, Store, StoreError, merge},
+};
+
+/// Largest sum of option values: an assignment has to fit the body of an answer.
+const MAX_OPTIONS: usize = 256 << 10;
+
+/// A job that is to be run.
+#[derive(Debug, Clone)]
+pub struct Trigger {
+    /// The project.
+    pub project: ProjectName,
+    /// The job.
+    pub job: JobName,
+    /// Which revision; none: the newest.
+    pub revision: Option<Revision>,
+    /// Option values; what is left out has its default.
+    pub options: BTreeMap<OptionName, Value>,
+    /// A node filter instead of the job's.
+    pub filter: Option<String>,
+    /// Runner tags instead of the job's, if it allows that.
+    pub runner_tags: Option<BTreeSet<Tag>>,
+    /// The same key in the same job means the same execution.
+    pub idempotency_key: Option<IdempotencyKey>,
+    /// Who or what asks.
+    pub started_by: String,
+    /// Not before this time.
+    pub not_before: Option<Timestamp>,
+}
+
+/// The execution of a trigger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Triggered {
+    /// Its id.
+    pub execution: ExecutionId,
+    /// False if the same request made it before.
+    pub new: bool,
+}
+
+/// Why a job was not run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TriggerError {
+    /// There is no such job or revision.
+    #[error("project {0} has no job {1}, or not this revision of it")]
+    NoJob(ProjectName, JobName),
+    /// There is no such node source, or it is not one that can be asked.
+    #[error("project {0} has no node source {1} that a component feeds")]
+    NoSource(ProjectName, SourceName),
+    /// Values are not acceptable.
+    #[error("{}", first(.0))]
+    Faults(Vec<Fault>),
+    /// Nothing was recorded; ask again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn first(faults: &[Fault]) -> String {
+    faults.first().map(|fault| format!("{}: {}", fault.place, fault.message)).unwrap_or_default()
+}
+
+fn fault(place: &str, message: impl Into<String>, remedy: &str) -> TriggerError {
+    TriggerError::Faults(vec![Fault {
+        line: None,
+        column: None,
+        place: place.to_owned(),
+        message: message.into(),
+        remedy: remedy.to_owned(),
+    }])
+}
+
+impl Scheduler {
+    /// Makes an execution of a job. It is recorded when this returns; if a runner is free it has been handed out as well.
+    pub async fn trigger(&self, trigger: Trigger) -> Result<Triggered, TriggerError> {
+        let job = self.store().job(&trigger.project, &trigger.job, trigger.revision).await?;
+        let job = job.ok_or_else(|| TriggerError::NoJob(trigger.project.clone(), trigger.job.clone()))?;
+        let document = self.document(job.document).await?;
+        let given: Map<String, Value> =
+            trigger.options.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+        let options = options::check(&document.options, &given).map_err(TriggerError::Faults)?;
+        let size = serde_json::to_vec(&options).map_or(usize::MAX, |bytes| bytes.len());
+        if size > MAX_OPTIONS {
+            let message =
+                format!("the values take {size} bytes together, at most {MAX_OPTIONS} travel to a runner");
+            return Err(fault("options", message, "pass large inputs as files or through a step"));
+        }
+        let tags = match &trigger.runner_tags {
+            Some(tags) if *tags != document.runner.tags && !document.runner.may_override => {
+                let remedy = "leave the tags out, or let the job's editor set `runner.override: true`";
+                return Err(fault("runner_tags", "the job does not allow other runner tags", remedy));
+            }
+            Some(tags) => tags.clone(),
+            None => document.runner.tags.clone(),
+        };
+        let id = ExecutionId::from_parts(self.now(), self.inner.surroundings.random());
+        let mut head = Head {
+            project: trigger.project.clone(),
+            job: trigger.job.clone(),
+            revision: job.revision,
+            document: job.document,
+            note: job.note,
+            purpose: Purpose::Job,
+            options,
+            started_by: trigger.started_by.clone(),
+            tags,
+            nodes: None,
+            timeout: None,
+            not_before: trigger.not_before,
+            at_once: None,
+            parent: None,
+            again: None,
+        };
+        let nodes = self.resolve(id, &mut head, &document, trigger.filter.as_deref()).await?;
+        let key = trigger.idempotency_key.clone().map(|key| (key, request_digest(&trigger)));
+        self.begin(id, head, document, nodes, key).await
+    }
+
+    /// Asks a node source anew: an execution like any other, of the source's own document.
+    pub async fn refresh_source(
+        &self,
+        project: &ProjectName,
+        name: &SourceName,
+        by: &str,
+    ) -> Result<ExecutionId, TriggerError> {
+        let sources = self.store().sources(project).await?;
+        let source = sources.into_iter().find(|source| source.name == *name);
+        let document = source.and_then(|source| source.document);
+        let which = document.ok_or_else(|| TriggerError::NoSource(project.clone(), name.clone()))?;
+        let document = self.document(which).await?;
+        let id = ExecutionId::from_parts(self.now(), self.inner.surroundings.random());
+        let head = Head {
+            project: project.clone(),
+            job: document.job.clone(),
+            revision: Revision(0),
+            document: which,
+            note: None,
+            purpose: Purpose::Source(name.clone()),
+            options: Map::new(),
+            started_by: by.to_owned(),
+            tags: document.runner.tags.clone(),
+            nodes: None,
+            timeout: None,
+            not_before: None,
+            at_once: Some(1),
+            parent: None,
+            again: None,
+        };
+        Ok(self.begin(id, head, document, Arc::from([]), None).await?.execution)
+    }
+
+    /// The nodes of a project: its sources, merged in their order.
+    pub async fn project_nodes(&self, project: &ProjectName) -> Result<Arc<NodeSet>, StoreError> {
+        let sources = self.store().sources(project).await?;
+        let sets: Vec<digest::Sized> = sources.iter().filter_map(|source: &Source| source.nodes).collect();
+        let digests: Vec<Digest> = sets.iter().map(|set| set.digest).collect();
+        if let Some((known, nodes)) = &self.state().nodes
+            && *known == digests
+        {
+            return Ok(Arc::clone(nodes));
+        }
+        let mut parts = Vec::with_capacity(sets.len());
+        for set in sets {
+            parts.push(self.node_set(set).await?);
+        }
+        let nodes = Arc::new(merge(parts));
+        self.state().nodes = Some((digests, Arc::clone(&nodes)));
+        Ok(nodes)
+    }
+
+    /// Evaluates the job's own numbers and chooses the nodes; the chosen set becomes a blob.
+    async fn resolve(
+        &self,
+        id: ExecutionId,
+        head: &mut Head,
+        document: &Document,
+        filter: Option<&str>,
+    ) -> Result<Arc<[NodeName]>, TriggerError> {
+        let view = ExecutionView {
+            id,
+            job: head.job.clone(),
+            revision: head.revision,
+            started_by: head.started_by.clone(),
+        };
+        let scope = Scope::new(&head.project, &view, &head.options);
+        let resolved = trigger::resolve(document, &scope).map_err(TriggerError::Faults)?;
+        head.timeout = resolved.timeout;
+        let (Some(chosen), Some(nodes)) = (resolved.nodes, &document.nodes) else {
+            if filter.is_some() {
+                return Err(fault("filter", "the job has no node steps", "leave the filter out"));
+            }
+            return Ok(Arc::from([]));
+        };
+        let chosen = match filter {
+            Some(text) => {
+                let filter =
+                    NodeFilter::parse(text).map_err(|invalid| fault("filter", invalid.to_string(), ""))?;
+                chosen.with_filter(filter)
+            }
+            None => chosen,
+        };
+        let all = self.project_nodes(&head.project).await?;
+        let picked = chosen.select(&all.nodes);
+        let of = |index: &u32| all.nodes.get(usize::try_from(*index).unwrap_or(usize::MAX)).cloned();
+        let set = NodeSet { nodes: picked.iter().filter_map(of).collect() };
+        set.check().map_err(|invalid| fault("nodes", invalid.to_string(), "narrow the filter"))?;
+        let bytes = serde_json::to_vec(&set)
+            .map_err(|error| StoreError::Unavailable(format!("writing the nodes: {error}")))?;
+        let stored = self.store().blobs().put(bytes).await.map_err(unstored)?;
+        head.nodes = Some(NodeSelection {
+            set: stored,
+            count: u32::try_from(set.nodes.len()).unwrap_or(u32::MAX),
+            threads: chosen.threads,
+            keep_going: nodes.keep_going,
+            strategy: document.strategy,
+        });
+        Ok(names(&set))
+    }
+
+    /// Records an execution and everything that can be decided about it at once.
+    async fn begin(
+        &self,
+        id: ExecutionId,
+        head: Head,
+        document: Arc<Document>,
+        nodes: Arc<[NodeName]>,
+        key: Option<(IdempotencyKey, Digest)>,
+    ) -> Result<Triggered, TriggerError> {
+        let places = plan::places(&document, head.nodes.as_ref().map(|nodes| nodes.count));
+        let turn = self.store().turn().await?;
+        let (creating, mut aftermath) = {
+            let mut state = self.state();
+            let now = self.now();
+            let draft = self.plan(&mut state, (id, head.clone(), document, nodes, places))?;
+            let mut drafts = Drafts::default();
+            *drafts.of(id) = draft;
+            let (mut commits, aftermath) = state.commits(drafts, now);
+            let Some(commit) = commits.pop() else {
+                return Err(StoreError::Unavailable("the execution is gone".to_owned()).into());
+            };
+            let new = NewExecution {
+                id,
+                head,
+                at: now,
+                key,
+                changes: commit.changes,
+                happenings: commit.happenings,
+            };
+            // Made is version 1: nothing has moved it on yet.
+            if let Some(live) = state.live.get_mut(&id) {
+                live.version = 1;
+            }
+            (Store::create_execution(turn, new), aftermath)
+        };
+        match creating.await {
+            Ok(Created::New) => {
+                let mut state = self.state();
+                for mut done in aftermath.drain(..) {
+                    done.version = 1;
+                    state.tell(done);
+                }
+                Ok(Triggered { execution: id, new: true })
+            }
+            other => {
+                self.state().drop_live(id);
+                self.rerank_all();
+                self.inner.wake.notify_one();
+                match other? {
+                    Created::Before(execution) => Ok(Triggered { execution, new: false }),
+                    Created::New => Ok(Triggered { execution: id, new: true }),
+                }
+            }
+        }
+    }
+
+    /// Puts a new execution into memory, lets it go if its turn has come, and hands out what can be.
+    fn plan(
+        &self,
+        state: &mut State,
+        (id, head, document, nodes, places): (ExecutionId, Head, Arc<Document>, Arc<[NodeName]>, Vec<Place>),
+    ) -> Result<Draft, StoreError> {
+        let (now, elapsed) = (self.now(), self.elapsed());
+        let (mut live, mut draft) = plan::start(id, head, document, nodes, places);
+        let illegal =
+            |illegal: crate::execution::transition::Illegal| StoreError::Unavailable(illegal.to_string());
+        if state.may_go(&live.head, now) {
+            live.admit(now, &mut draft).map_err(illegal)?;
+        } else {
+            draft.changes.push(Change::Execution {
+                state: ExecutionState::Queued,
+                began: None,
+                ended: None,
+                stop: None,
+            });
+        }
+        state.live.insert(id, live);
+        state.absorb(id, &draft, now, elapsed);
+        let mut drafts = Drafts::default();
+        *drafts.of(id) = draft;
+        state.dispatch(Some(id), &mut drafts, || self.new_attempt(), now, elapsed);
+        Ok(drafts.take(id).unwrap_or_default())
+    }
+}
+
+impl State {
+    /// True if an execution's time has come, and its job's turn.
+    pub(super) fn may_go(&self, head: &Head, now: Timestamp) -> bool {
+        if head.not_before.is_some_and(|time| time > now) {
+            return false;
+        }
+        let Some(most) = head.at_once else { return true };
+        self.running(head) < most
+    }
+
+    /// How many executions of the same job, or of the same source, are going on.
+    pub(super) fn running(&self, head: &Head) -> u32 {
+        let same = |other: &Head| {
+            (&other.project, &other.job, &other.purpose) == (&head.project, &head.job, &head.purpose)
+        };
+        let going =
+            self.live.values().filter(|live| live.state != ExecutionState::Queued && same(&live.head));
+        u32::try_from(going.count()).unwrap_or(u32::MAX)
+    }
+}
+
+fn unstored(error: BlobError) -> TriggerError {
+    match error {
+        BlobError::Full => StoreError::Full.into(),
+        other => StoreError::Unavailable(other.to_string()).into(),
+    }
+}
+
+/// What makes two requests the same: everything but the key and who asks.
+fn request_digest(trigger: &Trigger) -> Digest {
+    let asked =
+        (&trigger.revision, &trigger.options, &trigger.filter, &trigger.runner_tags, &trigger.not_before);
+    Digest::of(&serde_json::to_vec(&asked).unwrap_or_default())
+}
