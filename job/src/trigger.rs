@@ -29,6 +29,12 @@ pub struct ResolvedNodes {
 }
 
 impl ResolvedNodes {
+    /// The same with another filter: whoever triggers may choose other nodes.
+    #[must_use]
+    pub fn with_filter(self, filter: NodeFilter) -> Self {
+        Self { filter, ..self }
+    }
+
     /// The indices of the nodes that are run, in the order in which they are.
     pub fn select(&self, nodes: &[Node]) -> Vec<u32> {
         let mut selected = self.filter.select(nodes);
