@@ -17,7 +17,7 @@ pub mod nodes;
 pub mod secrets;
 pub mod ssh;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use remit_protocol::{capability::Denial, report::Limit};
 use wasmtime::{
@@ -55,12 +55,31 @@ pub(crate) mod bindings {
         trappable_error_type: {
             "remit:step/types.capability-error" => crate::capability::Fault,
         },
+        with: {
+            "remit:exec/run.child": crate::capability::exec::Child,
+            "remit:files/named.file": crate::capability::files::File,
+        },
         require_store_data_send: true,
     });
 }
 
 pub(crate) use bindings::remit::step::types;
 use types::CapabilityError;
+
+/// What capabilities do to the world, one trait each: in this process, or in another one.
+pub struct Effects {
+    /// Starts programs.
+    pub exec: Arc<dyn exec::Launch>,
+    /// Reads named files.
+    pub files: Arc<dyn files::Shelf>,
+}
+
+impl Effects {
+    /// All of them in this process; empty working directories are made below `scratch`.
+    pub fn local(scratch: &Path) -> Self {
+        Self { exec: Arc::new(exec::Local::new(scratch.to_owned())), files: Arc::new(files::Local) }
+    }
+}
 
 /// How a host function does not do what it was asked.
 #[derive(Debug)]

@@ -39,7 +39,7 @@ pub use self::{
     state::State,
 };
 use crate::{
-    capability::{context::StepContext, log::LogSink},
+    capability::{Effects, context::StepContext, log::LogSink},
     dial::Dialer,
     report::redact::Redactor,
     secrets::Resolve,
@@ -64,6 +64,7 @@ pub struct Sandbox {
     engine: Engine,
     slots: Arc<Semaphore>,
     config: Arc<SandboxConfig>,
+    effects: Arc<Effects>,
 }
 
 /// What one run of a component is given.
@@ -153,7 +154,13 @@ impl Sandbox {
         let engine = engine::running(slots)?;
         engine::tick(&engine)?;
         let slots = Arc::new(Semaphore::new(usize::try_from(slots).unwrap_or(Semaphore::MAX_PERMITS)));
-        Ok(Self { engine, slots, config: Arc::new(config) })
+        let effects = Arc::new(Effects::local(&config.scratch));
+        Ok(Self { engine, slots, config: Arc::new(config), effects })
+    }
+
+    /// Waits until nothing that steps have started is running any more: at the runner's end, after the last step.
+    pub async fn idle(&self) {
+        self.effects.exec.idle().await;
     }
 
     /// What native code depends on beside the component: version, settings and processor. Part of the cache's key.
@@ -201,7 +208,7 @@ impl Sandbox {
         let Ok(_slot) = self.slots.acquire().await else {
             return judge::fault("the sandbox is shut down");
         };
-        let mut store = match state::store(&self.engine, &self.config, prepared, invocation) {
+        let mut store = match state::store(self, prepared, invocation) {
             Ok(store) => store,
             Err(fault) => return judge::fault(&fault.0),
         };
@@ -216,8 +223,7 @@ impl Sandbox {
     pub async fn describe(&self, prepared: &Prepared) -> Result<Description, DescribeError> {
         let _slot =
             self.slots.acquire().await.map_err(|_| DescribeError("the sandbox is shut down".into()))?;
-        let mut store = state::describing(&self.engine, &self.config, prepared)
-            .map_err(|fault| DescribeError(fault.0))?;
+        let mut store = state::describing(self, prepared).map_err(|fault| DescribeError(fault.0))?;
         let driven = drive::describe(&mut store, prepared, self.config.grace).await;
         judge::description(store, driven, self.config.grace).await
     }

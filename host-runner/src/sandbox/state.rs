@@ -9,13 +9,13 @@ use remit_protocol::{
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
+use wasmtime::{Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::{Account, HostFault, Invocation, Prepared, SandboxConfig, limits::MemoryLimiter};
+use super::{Account, HostFault, Invocation, Prepared, Sandbox, SandboxConfig, limits::MemoryLimiter};
 use crate::{
     capability::{
-        Class,
+        Class, Effects,
         context::{Progress, StepContext},
         files::Scratch,
         http::Http,
@@ -47,14 +47,13 @@ pub struct State {
     pub(crate) scratch: Option<Scratch>,
     /// Made at the first request.
     pub(crate) http: Option<Http>,
-    pub(crate) config: SandboxConfigRef,
+    pub(crate) config: Arc<SandboxConfig>,
+    pub(crate) effects: Arc<Effects>,
     pub(crate) cancel: CancellationToken,
     pub(crate) begun: Instant,
     pub(crate) deadline: Instant,
     pub(super) input: String,
 }
-
-pub(crate) type SandboxConfigRef = Arc<SandboxConfig>;
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
@@ -64,8 +63,7 @@ impl WasiView for State {
 
 /// A fresh store for one run.
 pub(super) fn store(
-    engine: &Engine,
-    config: &Arc<SandboxConfig>,
+    sandbox: &Sandbox,
     prepared: &Prepared,
     invocation: Invocation,
 ) -> Result<Store<State>, HostFault> {
@@ -80,7 +78,7 @@ pub(super) fn store(
         .stdout(LogStream::new(log.clone(), Stdio::Out))
         .stderr(LogStream::new(log.clone(), Stdio::Error));
     let scratch = if prepared.uses(Class::Scratch) && invocation.remit.files().scratch {
-        Some(Scratch::open(&config.scratch, &mut wasi, account.clone())?)
+        Some(Scratch::open(&sandbox.config.scratch, &mut wasi, account.clone())?)
     } else {
         None
     };
@@ -103,13 +101,14 @@ pub(super) fn store(
         found: (prepared.kind() == remit_protocol::manifest::Kind::NodeSource).then(Found::default),
         scratch,
         http: None,
-        config: config.clone(),
+        config: sandbox.config.clone(),
+        effects: sandbox.effects.clone(),
         cancel: invocation.cancel,
         begun,
         deadline: begun + wall.duration(),
         input: invocation.input,
     };
-    let mut store = Store::new(engine, state);
+    let mut store = Store::new(&sandbox.engine, state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(
         CALL_BYTES.max(usize::try_from(limits.output.bytes()).unwrap_or(CALL_BYTES) + CALL_BYTES),
@@ -122,8 +121,7 @@ pub(super) fn store(
 
 /// A store for `describe`: an empty remit, ten seconds, and a log that nobody reads.
 pub(super) fn describing(
-    engine: &Engine,
-    config: &Arc<SandboxConfig>,
+    sandbox: &Sandbox,
     prepared: &Prepared,
 ) -> Result<Store<State>, HostFault> {
     let fault = |error: remit_protocol::InvalidId| HostFault(error.to_string());
@@ -161,7 +159,7 @@ pub(super) fn describing(
         redactor: Redactor::new(),
         timeout: None,
     };
-    store(engine, config, prepared, invocation)
+    store(sandbox, prepared, invocation)
 }
 
 struct NoSecrets;

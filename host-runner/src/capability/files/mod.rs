@@ -1,0 +1,84 @@
+//! `files`: the scratch directory ([`scratch`]) and the paths that the runner's owner gave a name ([`named`]).
+
+mod named;
+mod scratch;
+
+use remit_protocol::{
+    capability::{Denial, Side},
+    report::Limit,
+};
+use wasmtime::component::{HasSelf, Linker, Resource};
+
+pub(crate) use self::scratch::{Scratch, link as link_scratch};
+use self::named::Entry;
+pub use self::named::{Local, OpenError, Read, Shelf};
+use super::{
+    Fault,
+    bindings::remit::files::named::{self as bindings, Host, HostFile},
+    types::CapabilityError,
+};
+use crate::sandbox::State;
+
+/// Most bytes of one read.
+const MAX_READ: u32 = 64 << 10;
+
+/// A file that a guest has opened.
+pub struct File(Box<dyn Read>);
+
+/// Links `remit:files/named`.
+pub(super) fn link_named(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    bindings::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+impl State {
+    /// The path behind a name of the remit.
+    fn named(&self, name: &str) -> Result<Entry, Fault> {
+        match self.remit.files().named.iter().find(|(known, _)| known == name) {
+            Some((_, path)) => Ok(Entry(path.clone())),
+            None => Err(Fault::denied(
+                self,
+                Denial {
+                    permission: format!("files {name}"),
+                    side: Side::Grant,
+                    remedy: format!("grant:\n  files: [{{ name: {name:?} }}]"),
+                },
+            )),
+        }
+    }
+}
+
+fn refused(name: &str, error: OpenError) -> Fault {
+    match error {
+        OpenError::Outside => {
+            Fault::Answer(CapabilityError::Denied(format!("files {name}: a path that leaves it, or a symbolic link")))
+        }
+        other => Fault::failed(format_args!("files {name}: {other}")),
+    }
+}
+
+impl Host for State {
+    async fn entries(&mut self, name: String) -> Result<Vec<String>, Fault> {
+        let entry = self.named(&name)?;
+        self.effects.files.entries(entry.0).await.map_err(|error| refused(&name, error))
+    }
+
+    async fn open(&mut self, name: String, path: String) -> Result<Resource<File>, Fault> {
+        let entry = self.named(&name)?;
+        let file = self.effects.files.open(entry.0, path).await.map_err(|error| refused(&name, error))?;
+        Ok(self.table.push(File(file))?)
+    }
+}
+
+impl HostFile for State {
+    async fn read(&mut self, file: Resource<File>, max: u32) -> Result<Vec<u8>, Fault> {
+        let file = self.table.get_mut(&file)?;
+        let bytes = file.0.read(max.min(MAX_READ)).await.map_err(Fault::failed)?;
+        self.account.charge(Limit::Ingress, u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
+        Ok(bytes)
+    }
+
+    async fn drop(&mut self, file: Resource<File>) -> wasmtime::Result<()> {
+        self.table.delete(file)?;
+        Ok(())
+    }
+}
