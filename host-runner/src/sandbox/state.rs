@@ -120,10 +120,7 @@ pub(super) fn store(
 }
 
 /// A store for `describe`: an empty remit, ten seconds, and a log that nobody reads.
-pub(super) fn describing(
-    sandbox: &Sandbox,
-    prepared: &Prepared,
-) -> Result<Store<State>, HostFault> {
+pub(super) fn describing(sandbox: &Sandbox, prepared: &Prepared) -> Result<Store<State>, HostFault> {
     let fault = |error: remit_protocol::InvalidId| HostFault(error.to_string());
     let project = ProjectName::new("describe").map_err(fault)?;
     let subject = Subject { component: prepared.name(), project: &project };

@@ -72,20 +72,23 @@ fn permitted<'a>(
     }
     let named = permits.iter().filter(|permit| permit.program == program);
     // The ceiling's patterns stand first: where they fit, it is the grant's that do not.
-    let ceiling_fits = named.clone().any(|permit| {
-        permit.args.first().is_some_and(|patterns| matches_all(patterns, arguments))
-    });
+    let ceiling_fits = named
+        .clone()
+        .any(|permit| permit.args.first().is_some_and(|patterns| matches_all(patterns, arguments)));
     let side = if named.clone().next().is_some() && !ceiling_fits { Side::Ceiling } else { Side::Grant };
     Err(denial(program, arguments, side, None))
 }
 
 fn denial(program: &str, arguments: &[String], side: Side, why: Option<&str>) -> Denial {
-    let quoted = arguments.iter().take(32).map(|argument| format!("{argument:?}")).collect::<Vec<_>>().join(", ");
+    let quoted =
+        arguments.iter().take(32).map(|argument| format!("{argument:?}")).collect::<Vec<_>>().join(", ");
     let quoted: String = quoted.chars().take(1000).collect();
     let remedy = match (why, side) {
         (Some(_), _) => "one rule only for this program and these arguments".to_owned(),
         (None, Side::Ceiling) => {
-            format!("[[ceiling.exec]]\nprogram = {program:?}\npath = \"/usr/bin/{program}\"\nargs = [{quoted}]")
+            format!(
+                "[[ceiling.exec]]\nprogram = {program:?}\npath = \"/usr/bin/{program}\"\nargs = [{quoted}]"
+            )
         }
         (None, _) => format!("grant:\n  exec: [{{ program: {program:?}, args: [{quoted}] }}]"),
     };

@@ -9,9 +9,9 @@ use remit_protocol::{
 };
 use wasmtime::component::{HasSelf, Linker, Resource};
 
-pub(crate) use self::scratch::{Scratch, link as link_scratch};
 use self::named::Entry;
 pub use self::named::{Local, OpenError, Read, Shelf};
+pub(crate) use self::scratch::{Scratch, link as link_scratch};
 use super::{
     Fault,
     bindings::remit::files::named::{self as bindings, Host, HostFile},
@@ -49,9 +49,9 @@ impl State {
 
 fn refused(name: &str, error: OpenError) -> Fault {
     match error {
-        OpenError::Outside => {
-            Fault::Answer(CapabilityError::Denied(format!("files {name}: a path that leaves it, or a symbolic link")))
-        }
+        OpenError::Outside => Fault::Answer(CapabilityError::Denied(format!(
+            "files {name}: a path that leaves it, or a symbolic link"
+        ))),
         other => Fault::failed(format_args!("files {name}: {other}")),
     }
 }

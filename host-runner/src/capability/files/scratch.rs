@@ -22,10 +22,13 @@ use wasmtime_wasi::{
     FsPerms, WasiCtxBuilder,
     filesystem::{WasiFilesystem, WasiFilesystemCtxView, WasiFilesystemView},
     p2::{
-        DynInputStream, DynOutputStream, FsError, FsResult, OutputStream, Pollable, StreamError, StreamResult,
+        DynInputStream, DynOutputStream, FsError, FsResult, OutputStream, Pollable, StreamError,
+        StreamResult,
         bindings::filesystem::{
             preopens,
-            types::{self, Descriptor, DirectoryEntryStream, ErrorCode, HostDescriptor, HostDirectoryEntryStream},
+            types::{
+                self, Descriptor, DirectoryEntryStream, ErrorCode, HostDescriptor, HostDirectoryEntryStream,
+            },
         },
     },
 };
@@ -52,7 +55,8 @@ impl Scratch {
             HostFault(format!("no scratch directory could be made in {}: {error}", base.display()))
         };
         let directory = TempDir::with_prefix_in("scratch-", base).map_err(|error| fault(&error))?;
-        wasi.preopened_dir(directory.path(), "/scratch", FsPerms::ReadWrite).map_err(|error| fault(&error))?;
+        wasi.preopened_dir(directory.path(), "/scratch", FsPerms::ReadWrite)
+            .map_err(|error| fault(&error))?;
         let root = directory.path().to_owned();
         let (removed, streams) = (AtomicBool::new(false), AtomicUsize::new(0));
         Ok(Self { directory, gauge: Arc::new(Gauge { account, root, removed, streams }) })
@@ -301,14 +305,7 @@ impl HostDescriptor for Gauged<'_> {
         self.wasi.open_at(fd, path_flags, path, open_flags, flags).await
     }
 
-    async fn link_at(
-        &mut self,
-        _: Fd,
-        _: types::PathFlags,
-        _: String,
-        _: Fd,
-        _: String,
-    ) -> FsResult<()> {
+    async fn link_at(&mut self, _: Fd, _: types::PathFlags, _: String, _: Fd, _: String) -> FsResult<()> {
         Err(ErrorCode::NotPermitted.into())
     }
 
