@@ -51,3 +51,79 @@ pub fn any_holds(
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{expression::tests::scope, sections::plan};
+
+    fn when(text: &str) -> When {
+        When::try_from(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn conditions_look_at_what_came_before() {
+        fn check(condition: &str, earlier: &[Outcome], expect: bool) {
+            let found = holds(&when(condition), earlier.iter().copied(), &scope(json!({"go": true})));
+            assert_eq!(found, Ok(expect), "{condition} {earlier:?}");
+        }
+        use Outcome::*;
+        check("on-success", &[], true);
+        check("on-success", &[Succeeded, Skipped], true);
+        for bad in [Failed, TimedOut, Cancelled, Lost, NotStarted] {
+            check("on-success", &[Succeeded, bad], false);
+            check("on-failure", &[bad, Succeeded], true);
+            check("always", &[bad], true);
+        }
+        check("on-failure", &[], false);
+        check("on-failure", &[Skipped, Succeeded], false);
+        check("options.go", &[Failed], true);
+        check("steps.fetch.outputs.status == 404", &[], false);
+        check("has(options.nosuch)", &[], false);
+    }
+
+    #[test]
+    fn a_condition_that_is_no_boolean_is_an_error() {
+        for (condition, part) in
+            [("options.go + ''", "boolean"), ("1", "true or false"), ("options.nosuch", "no value")]
+        {
+            let found = holds(&when(condition), [], &scope(json!({"go": true})))
+                .map_err(|invalid| invalid.to_string());
+            assert!(found.as_ref().is_err_and(|why| why.contains(part)), "{condition}: {found:?}");
+        }
+    }
+
+    fn document(conditions: &[(&str, &str)]) -> Document {
+        let steps: Vec<Value> = conditions
+            .iter()
+            .map(|(name, when)| {
+                json!({"name": name, "per": "node", "when": when, "action": {"component": {
+                    "name": "remit/transform", "version": "1.0.0", "digest": remit_protocol::Digest::of(b"x"), "kind": "step",
+                    "with": {}, "grant": {}, "effect": "pure", "limits": remit_protocol::Limits::default()}}})
+            })
+            .collect();
+        let nodes = json!({"filter": ".*", "threads": 1, "keep_going": false});
+        let document = json!({"v": 1, "project": "ops", "job": "j", "nodes": nodes, "steps": steps});
+        Document::from_slice(&serde_json::to_vec(&document).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_section_is_handed_out_if_any_of_its_steps_is_run() {
+        fn check(conditions: &[(&str, &str)], earlier: &[Outcome], expect: bool) {
+            let document = document(conditions);
+            let section = plan(&document)[0];
+            assert_eq!(
+                any_holds(&document, &section, earlier, &scope(json!({}))),
+                Ok(expect),
+                "{conditions:?} {earlier:?}"
+            );
+        }
+        check(&[("a", "on-success"), ("b", "on-success")], &[], true);
+        check(&[("a", "on-success"), ("b", "on-success")], &[Outcome::Failed], false);
+        check(&[("a", "on-success"), ("b", "always")], &[Outcome::Failed], true);
+        check(&[("a", "on-failure"), ("b", "steps.a.outcome == 'skipped'")], &[], true);
+        check(&[("a", "on-failure"), ("b", "steps.a.outcome == 'succeeded'")], &[], false);
+    }
+}

@@ -272,3 +272,95 @@ pub fn check(
     }
     if faults.is_empty() { Ok(values) } else { Err(faults) }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn definitions() -> Vec<OptionDefinition> {
+        serde_json::from_value(json!([
+            {"name": "service", "required": true, "type": {"string": {"values": ["web", "api"]}}},
+            {"name": "batch", "default": 5, "type": {"integer": {"min": 1, "max": 50}}},
+            {"name": "level", "type": {"integer": {"values": [1, 2, 4]}}},
+            {"name": "host", "type": {"string": {"pattern": "[a-z]+[0-9]*"}}},
+            {"name": "force", "type": {"boolean": {}}},
+            {"name": "note", "type": {"string": {}}},
+        ]))
+        .unwrap()
+    }
+
+    #[test]
+    fn values_are_checked_and_typed() {
+        fn ok(given: Value, expect: Value) {
+            let found = check(&definitions(), given.as_object().unwrap()).map(Value::Object);
+            assert_eq!(found, Ok(expect), "{given}");
+        }
+        ok(json!({"service": "web"}), json!({"service": "web", "batch": 5}));
+        ok(
+            json!({"service": "web", "batch": "7", "force": "true"}),
+            json!({"service": "web", "batch": 7, "force": true}),
+        );
+        ok(
+            json!({"service": "web", "batch": 50, "level": 4, "force": false}),
+            json!({"service": "web", "batch": 50, "level": 4, "force": false}),
+        );
+        ok(
+            json!({"service": "web", "host": "web1", "note": ""}),
+            json!({"service": "web", "batch": 5, "host": "web1", "note": ""}),
+        );
+    }
+
+    #[test]
+    fn wrong_values_are_faults_with_a_remedy() {
+        fn bad(given: Value, place: &str, part: &str) {
+            let mut given = given.as_object().unwrap().clone();
+            if place != "options.service" {
+                given.insert("service".to_owned(), json!("web"));
+            }
+            let faults = check(&definitions(), &given).expect_err(place);
+            let found = &faults[0];
+            let text = format!("{} {}", found.message, found.remedy);
+            assert!(
+                faults.len() == 1 && found.place == place && text.contains(part),
+                "{given:?}: {faults:?}"
+            );
+        }
+        bad(json!({}), "options.service", "--option service=");
+        bad(json!({"service": "db"}), "options.service", "give one of web, api");
+        bad(json!({"service": 1}), "options.service", "not a text");
+        bad(json!({"service": null}), "options.service", "not a text");
+        bad(json!({"servce": "web"}), "options.servce", "did you mean `service`?");
+        bad(json!({"colour": "red"}), "options.colour", "service, batch");
+        bad(json!({"batch": 0}), "options.batch", "give 1 or more");
+        bad(json!({"batch": "51"}), "options.batch", "give 50 or less");
+        bad(json!({"batch": 1.5}), "options.batch", "whole number");
+        bad(json!({"batch": "five"}), "options.batch", "whole number");
+        bad(json!({"batch": "9007199254740992"}), "options.batch", "whole number");
+        bad(json!({"level": 3}), "options.level", "give one of 1, 2, 4");
+        bad(json!({"host": "web1; rm"}), "options.host", "fits [a-z]+[0-9]*");
+        bad(json!({"host": "web1\n"}), "options.host", "fits");
+        bad(json!({"force": "yes"}), "options.force", "give true or false");
+        bad(json!({"note": "x".repeat(MAX_VALUE + 1)}), "options.note", "longer than");
+        bad(json!({"note": "x".repeat(MAX_VALUE)}), "options", "together");
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let given = json!({"service": "db", "batch": 0, "nosuch": 1});
+        assert_eq!(check(&definitions(), given.as_object().unwrap()).unwrap_err().len(), 3);
+    }
+
+    proptest! {
+        /// What is accepted is accepted again as it is: a runner that checks once more sees the same values.
+        #[test]
+        fn checking_twice_changes_nothing(service in "web|api|x", batch in -5i64..60, note in "\\PC{0,20}", force in "true|false|no") {
+            let given = json!({"service": service, "batch": batch.to_string(), "note": note, "force": force});
+            if let Ok(once) = check(&definitions(), given.as_object().unwrap()) {
+                prop_assert_eq!(check(&definitions(), &once), Ok(once));
+            }
+        }
+    }
+}

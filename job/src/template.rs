@@ -340,3 +340,82 @@ impl From<Template> for Value {
         template.source
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::expression::tests::scope;
+
+    #[test]
+    fn texts_are_replaced_once() {
+        fn check(source: Value, expect: Value) {
+            let scope = scope(
+                json!({"s": "web", "n": 5, "f": 1.5, "b": true, "l": [1, "x"], "m": {"k": 1}, "t": "a ${options.s} $${b}"}),
+            );
+            assert_eq!(render(&source, &scope), Ok(expect), "{source}");
+        }
+        check(json!("plain"), json!("plain"));
+        check(json!({"a": [1, null, true, "x"]}), json!({"a": [1, null, true, "x"]}));
+        check(json!("${options.s}"), json!("web"));
+        check(json!("${options.n}"), json!(5));
+        check(json!("${options.l}"), json!([1, "x"]));
+        check(json!("${options.m}"), json!({"k": 1}));
+        check(json!(" ${options.n}"), json!(" 5"));
+        check(json!("${options.s}-${options.n}/${options.f}/${options.b}"), json!("web-5/1.5/true"));
+        check(json!("$${options.s}"), json!("${options.s}"));
+        check(json!("$$${options.s}"), json!("$${options.s}"));
+        check(json!("$ $x {y} $"), json!("$ $x {y} $"));
+        check(json!("${options.t}"), json!("a ${options.s} $${b}"));
+        check(json!("<${options.t}>"), json!("<a ${options.s} $${b}>"));
+        check(json!("${'}' + \"}\" + {'a': '}'}['a']}"), json!("}}}"));
+        check(json!("${options.l.map(x, string(x)).join('+')}"), json!("1+x"));
+        check(json!({"${options.s}": ["${options.n}"]}), json!({"${options.s}": [5]}));
+    }
+
+    #[test]
+    fn mistakes_have_their_place() {
+        fn check(source: Value, place: &str, part: &str) {
+            let scope = scope(json!({"l": [1], "m": {}}));
+            let found = render(&source, &scope).unwrap_err();
+            assert!(found.place == place && found.message.contains(part), "{source}: {found:?}");
+        }
+        check(json!("${"), "", "not closed");
+        check(json!({"a": ["x", "y ${1"]}), "a[1]", "`${` at character 3");
+        check(json!({"a": {"b": "${}"}}), "a.b", "is empty");
+        check(json!({"a": {"b": "${1 +}"}}), "a.b", "cannot be read");
+        check(json!(["${null}"]), "[0]", "is null");
+        check(json!(["x${null}"]), "[0]", "is null");
+        check(json!(["x${options.l}"]), "[0]", ".join(");
+        check(json!(["x${options.m}"]), "[0]", "list or a map");
+        check(json!(["${options.nosuch}"]), "[0]", "has no value");
+        check(json!(["${node.name}"]), "[0]", "no node");
+    }
+
+    #[test]
+    fn an_input_cannot_grow_beyond_its_bound() {
+        let large = scope(json!({"large": "x".repeat(900 << 10)}));
+        let two = json!(["${options.large}", "${options.large}"]);
+        assert!(render(&two, &large).unwrap_err().message.contains("larger than"));
+        let text = json!("${options.large}${options.large}");
+        assert!(render(&text, &large).unwrap_err().message.contains("longer than"));
+    }
+
+    proptest! {
+        /// What somebody typed arrives as it was typed, in one place, whatever it looks like.
+        #[test]
+        fn a_value_arrives_as_it_was_typed(value in "(\\PC|[\n\t\"'${}\\\\])*", before in "[a-z ]{0,5}", after in "[a-z ]{0,5}") {
+            let scope = scope(json!({"v": value}));
+            let template = json!({"argv": ["${options.v}", format!("{before}${{options.v}}{after}")]});
+            let rendered = render(&template, &scope);
+            prop_assert_eq!(rendered, Ok(json!({"argv": [value, format!("{before}{value}{after}")]})));
+        }
+
+        #[test]
+        fn no_text_panics(text in "[a-z${}'\"\\\\. ]{0,40}") {
+            let _ = render(&json!({"a": [text]}), &scope(json!({})));
+        }
+    }
+}

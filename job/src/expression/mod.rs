@@ -130,4 +130,4 @@ impl From<Expression> for String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

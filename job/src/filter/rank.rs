@@ -29,24 +29,34 @@ pub enum Order {
 /// Puts `indices` of `nodes` in order: by rank, and where that is equal or absent by name, ascending. Nodes without the
 /// attribute come last in either order.
 pub fn arrange(nodes: &[Node], indices: &mut [u32], rank: Option<&Rank>) {
-    let node = |index: u32| usize::try_from(index).ok().and_then(|at| nodes.get(at));
-    let name = |index: u32| node(index).map_or("", |node| node.name.as_str());
     let by = rank.map_or("name", |rank| rank.by.as_str());
     let descending = rank.is_some_and(|rank| rank.order == Order::Descending);
-    let value = |index: u32| match by {
-        "name" | "nodename" => Some(name(index)),
-        attribute => node(index).and_then(|node| node.attribute(attribute)),
-    };
-    indices.sort_by(|a, b| {
-        let ranked = match (value(*a), value(*b)) {
+    // Looked up once a node, not once a comparison.
+    let mut keys: Vec<(Option<&str>, &str, u32)> = indices
+        .iter()
+        .map(|index| {
+            let node = usize::try_from(*index).ok().and_then(|at| nodes.get(at));
+            let name = node.map_or("", |node| node.name.as_str());
+            let value = match by {
+                "name" | "nodename" => Some(name),
+                attribute => node.and_then(|node| node.attribute(attribute)),
+            };
+            (value, name, *index)
+        })
+        .collect();
+    keys.sort_by(|(a, a_name, _), (b, b_name, _)| {
+        let ranked = match (a, b) {
             (Some(a), Some(b)) if descending => natural(b, a),
             (Some(a), Some(b)) => natural(a, b),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (None, None) => Ordering::Equal,
         };
-        ranked.then_with(|| natural(name(*a), name(*b)))
+        ranked.then_with(|| natural(a_name, b_name))
     });
+    for (place, (_, _, index)) in indices.iter_mut().zip(keys) {
+        *place = index;
+    }
 }
 
 /// Compares texts with runs of digits as numbers: `web9` before `web10`. A total order: texts that read the same
