@@ -471,8 +471,8 @@ impl<'s> Evaluation<'s> {
     }
 
     fn matches(&mut self, text: &str, pattern: &str) -> Result<bool, String> {
-        // A search looks at each character once for each state it is in: charge it as such.
-        self.spend(text.len().saturating_mul(4))?;
+        // In the worst case a search looks at each character once for every state that it can be in: a unit a character.
+        self.spend(text.len().saturating_mul(64))?;
         if self.regex.as_ref().is_none_or(|(last, _)| last != pattern) {
             self.spend(MAX_REGEX / 16)?;
             let regex = regex::RegexBuilder::new(pattern)
