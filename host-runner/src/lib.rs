@@ -1,12 +1,25 @@
 //! The runner: fetches work, verifies it, confines it to its remit, runs it.
 //!
-//! Read in this order: [`sandbox`] (one step in one store), [`capability`] (what a step may ask of its host),
-//! [`secrets`] (where values come from), [`report`] (what leaves, and in which form).
+//! Read in this order: [`runner`] (the dispatcher: everything that can happen, in one place), [`attempt`] (one section's
+//! life), [`component`] (from a digest to something that runs), [`sandbox`] (one step in one store), [`capability`] (what a step may ask of its host),
+//! [`secrets`] (where values come from), [`report`] (what leaves, and in which form), [`orchestrator`] (the client).
 //!
 //! *Never here:* a listening socket, the orchestrator's code, a component that `remit_signing` did not verify.
 
+pub mod attempt;
 pub mod capability;
+pub mod check;
+pub mod clock;
+pub mod component;
+pub mod config;
 pub mod dial;
+pub mod doctor;
+pub mod enrol;
+pub mod local;
+pub mod orchestrator;
 pub mod report;
+pub mod runner;
 pub mod sandbox;
 pub mod secrets;
+pub mod start;
+pub mod state;

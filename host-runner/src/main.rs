@@ -1,2 +1,551 @@
-//! host-runner.
-fn main() {}
+//! `remit-runner`: for the owner of a host that runs steps.
+//!
+//! Thin: arguments in, one call of the library, words and an exit code out. Exit codes: 0 done; 1 it failed, or mistakes
+//! were found; 2 the command line is wrong.
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal as _, Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use remit_protocol::{
+    SecretName, SecretPath,
+    capability::Grant,
+    limits::{MAX_COMPONENT, MAX_MANIFEST},
+    manifest::Kind,
+    node::Node,
+};
+use remit_runner::{
+    check,
+    component::compile::limit_this_process,
+    config::{Config, MAX_CONFIG, OrchestratorUrl, ProxyUrl},
+    doctor::{self, Finding, Severity},
+    enrol, local,
+    runner::Exit,
+    sandbox,
+    secrets::{ProviderConfig, Providers, SecretValue, providers::open_store},
+    start::{self, Environment},
+};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+/// Fetches signed work, confines it to its remit, runs it.
+#[derive(Parser)]
+#[command(name = "remit-runner", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The form of the runner's own log, on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogForm::Text, env = "REMIT_LOG_FORM")]
+    log_form: LogForm,
+    /// What is logged, such as info or remit_runner=debug.
+    #[arg(long, global = true, default_value = "info", env = "REMIT_LOG")]
+    log: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogForm {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Form {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make this host a runner: reads a one-use ticket from standard input.
+    Enrol(Enrol),
+    /// Run until told to stop: SIGTERM ends what runs, a second one cancels it.
+    Run(Configured),
+    /// Find every mistake in runner.toml and trust.toml.
+    Check(Report),
+    /// Find out what is wrong on this host, and what to do.
+    Doctor(Report),
+    /// Values in this host's encrypted store.
+    #[command(subcommand)]
+    Secret(Secret),
+    /// A component on this machine, for its author.
+    #[command(subcommand)]
+    Step(Step),
+    /// Measure.
+    #[command(subcommand, hide = true)]
+    Bench(Bench),
+    /// Compile: wasm on standard input, native code on standard output.
+    #[command(hide = true)]
+    Compile,
+}
+
+#[derive(Args)]
+struct Configured {
+    /// The owner's file.
+    #[arg(long, value_name = "FILE", default_value = "runner.toml")]
+    config: PathBuf,
+}
+
+#[derive(Args)]
+struct Report {
+    #[command(flatten)]
+    configured: Configured,
+    /// The form of the findings.
+    #[arg(long, value_enum, default_value_t = Form::Text)]
+    output: Form,
+}
+
+#[derive(Args)]
+struct Enrol {
+    /// The owner's file, which says where the orchestrator and the state directory are. With --url and --state, one to
+    /// begin with is written there.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The orchestrator.
+    #[arg(long, requires = "state")]
+    url: Option<OrchestratorUrl>,
+    /// The state directory; it is made.
+    #[arg(long, requires = "url", value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// An HTTP proxy on the way.
+    #[arg(long, requires = "url")]
+    proxy: Option<String>,
+    /// Certificates to trust beside the ticket's, in PEM.
+    #[arg(long, requires = "url", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Secret {
+    /// Keep a value, read from standard input.
+    Set(SecretPlace),
+    /// The paths that have a value.
+    List(Configured),
+    /// Forget a value.
+    Remove(SecretPlace),
+}
+
+#[derive(Args)]
+struct SecretPlace {
+    /// The secret, such as keys/local/token.
+    path: SecretPath,
+    #[command(flatten)]
+    configured: Configured,
+}
+
+#[derive(Subcommand)]
+enum Step {
+    /// Run it once: the result as JSON on standard output, its log on standard error.
+    Run(StepRun),
+    /// Print the schemas of its input and output.
+    Describe {
+        /// The component.
+        #[arg(long, value_name = "WASM")]
+        component: PathBuf,
+        /// What it is.
+        #[arg(long, value_enum, default_value_t = KindName::Step)]
+        kind: KindName,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KindName {
+    Step,
+    NodeSource,
+}
+
+#[derive(Args)]
+struct StepRun {
+    /// The component.
+    #[arg(long, value_name = "WASM")]
+    component: PathBuf,
+    /// Its manifest.
+    #[arg(long, value_name = "JSON-FILE")]
+    manifest: PathBuf,
+    /// Its input, as JSON.
+    #[arg(long, default_value = "{}")]
+    input: String,
+    /// What it is granted, as JSON; absent: everything literal that it requests.
+    #[arg(long, value_name = "JSON")]
+    grant: Option<String>,
+    /// The ceiling and the secrets providers; absent: what the grant names, and no private address.
+    #[arg(long, value_name = "RUNNER.TOML")]
+    ceiling: Option<PathBuf>,
+    /// The node that it is run for, as JSON: name, tags, attributes.
+    #[arg(long, value_name = "JSON")]
+    node: Option<String>,
+    /// A secret of the ceiling's providers. May be repeated.
+    #[arg(long = "secret", value_name = "NAME=PATH")]
+    secrets: Vec<String>,
+    /// A file that the component may read by name. May be repeated.
+    #[arg(long = "file", value_name = "NAME=PATH")]
+    files: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Instantiate, run and drop, warm.
+    WarmStep {
+        #[command(flatten)]
+        step: StepRun,
+        /// How often.
+        #[arg(long, default_value_t = 5000)]
+        runs: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Before there is any other thread: variables that hold secrets are read and removed.
+    let environment = environment();
+    log(&cli);
+    match dispatch(cli.command, &environment) {
+        Ok(code) => code,
+        Err(error) => {
+            say_error(&format!("remit-runner: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where the runner reads its environment")]
+fn environment() -> Environment {
+    Environment {
+        credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        take: take_variable,
+        program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("remit-runner")),
+    }
+}
+
+/// Called while there is one thread: see [`run`].
+#[expect(
+    clippy::disallowed_methods,
+    unsafe_code,
+    reason = "the one place where the runner reads its environment"
+)]
+fn take_variable(name: &str) -> Option<Zeroizing<Vec<u8>>> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let value = std::env::var_os(name).map(|value| Zeroizing::new(value.into_vec()));
+    // SAFETY: no other thread exists yet that could read the environment meanwhile.
+    unsafe { std::env::remove_var(name) };
+    value
+}
+
+fn log(cli: &Cli) {
+    let filter = tracing_subscriber::EnvFilter::new(&cli.log);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match cli.log_form {
+        LogForm::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogForm::Json => subscriber.json().init(),
+    }
+}
+
+fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Compile => compile(),
+        Command::Check(report) => check_files(&report),
+        Command::Secret(secret) => keep_secret(secret, environment),
+        Command::Enrol(plan) => block_on(enrol_host(plan)),
+        Command::Run(configured) => run(&configured.config, environment),
+        Command::Doctor(report) => examine(&report, environment),
+        Command::Step(Step::Run(step)) => step_run(&step, environment),
+        Command::Step(Step::Describe { component, kind }) => block_on(describe(component, kind, environment)),
+        Command::Bench(Bench::WarmStep { step, runs }) => block_on(warm_step(step, runs, environment)),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads).max_blocking_threads(32).enable_all().build().context("no threads")
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    runtime()?.block_on(work)
+}
+
+fn say(text: &str) {
+    // A reader that went away has seen enough.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn say_error(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn say_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    say(&serde_json::to_string(value)?);
+    Ok(())
+}
+
+fn standard_input(limit: u64) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    std::io::stdin().lock().take(limit + 1).read_to_end(&mut bytes).context("standard input")?;
+    if bytes.len() as u64 > limit {
+        bail!("standard input: more than {limit} bytes");
+    }
+    Ok(bytes)
+}
+
+fn read_config(path: &Path) -> anyhow::Result<Config> {
+    let bytes = local::read_file(path, MAX_CONFIG).with_context(|| path.display().to_string())?;
+    let text = String::from_utf8(bytes).with_context(|| path.display().to_string())?;
+    Config::parse(&text, check::directory(path)).map_err(|faults| {
+        let lines =
+            faults.into_iter().map(|fault| check::Mistake { file: path.to_owned(), fault }.to_string());
+        anyhow::anyhow!("the configuration has mistakes:\n{}", lines.collect::<Vec<_>>().join("\n"))
+    })
+}
+
+fn compile() -> anyhow::Result<ExitCode> {
+    limit_this_process().context("limits of the compile process")?;
+    let wasm = standard_input(MAX_COMPONENT)?;
+    let native = sandbox::compile(&wasm)?;
+    std::io::stdout().lock().write_all(native.as_bytes()).context("standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_files(report: &Report) -> anyhow::Result<ExitCode> {
+    let mistakes = check::check(&report.configured.config);
+    match report.output {
+        Form::Json => say_json(&mistakes)?,
+        Form::Text if mistakes.is_empty() => say("no mistake found"),
+        Form::Text => mistakes.iter().for_each(|mistake| say(&mistake.to_string())),
+    }
+    Ok(if mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn examine(report: &Report, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let mut worst = Severity::Good;
+    let mut findings = Vec::new();
+    let mut hear = |finding: Finding| {
+        worst = worst.max(finding.severity);
+        if let Form::Text = report.output {
+            let mark = match finding.severity {
+                Severity::Good => "ok     ",
+                Severity::Warning => "warning",
+                Severity::Bad => "BAD    ",
+            };
+            say(&format!("{mark} {}: {}", finding.what, finding.found));
+            if !finding.remedy.is_empty() {
+                say(&format!("        {}", finding.remedy));
+            }
+        }
+        findings.push(finding);
+    };
+    let path = &report.configured.config;
+    // Providers may take variables out of the environment: before there are threads.
+    if let Some(config) = doctor::configuration(path, &mut hear) {
+        hear(doctor::providers(&config, environment));
+        runtime()?.block_on(doctor::examine(&config, &mut hear));
+    }
+    if let Form::Json = report.output {
+        say_json(&findings)?;
+    }
+    Ok(if worst == Severity::Bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn enrol_host(arguments: Enrol) -> anyhow::Result<ExitCode> {
+    let plan = match (&arguments.url, &arguments.state, &arguments.config) {
+        (Some(url), Some(state), _) => enrol::Plan {
+            url: url.clone(),
+            proxy: arguments.proxy.map(ProxyUrl::try_from).transpose()?,
+            ca_file: arguments.ca_file,
+            state: std::path::absolute(state)?,
+        },
+        (None, None, Some(path)) => {
+            let config = read_config(path)?;
+            let orchestrator = config.orchestrator;
+            enrol::Plan {
+                url: orchestrator.url,
+                proxy: orchestrator.proxy,
+                ca_file: orchestrator.ca_file,
+                state: config.runner.state,
+            }
+        }
+        _ => bail!("name the owner's file with --config, or --url and --state"),
+    };
+    if std::io::stdin().is_terminal() {
+        say_error("paste the ticket, then press Enter and Ctrl-D:");
+    }
+    let ticket = standard_input(4096)?;
+    let name = enrol::enrol(&plan, std::str::from_utf8(&ticket).context("the ticket")?).await?;
+    say(&format!("enrolled as {name}; its identity is in {}", plan.state.display()));
+    if let (Some(path), Some(_)) = (&arguments.config, &arguments.url) {
+        for (path, text) in [
+            (path.clone(), enrol::starter_config(&plan)),
+            (check::directory(path).join("trust.toml"), enrol::STARTER_TRUST.to_owned()),
+        ] {
+            if !path.exists() {
+                std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+                say(&format!("wrote {}", path.display()));
+            }
+        }
+        say(&format!(
+            "next: remit-runner check --config {0}, then remit-runner run --config {0}",
+            path.display()
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(path: &Path, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let config = read_config(path)?;
+    // Providers may take variables out of the environment: before there are threads.
+    let providers = start::providers(&config, environment)?;
+    let runtime = runtime()?;
+    let exit = runtime.block_on(async {
+        let runner = start::runner(&config, providers, environment)?;
+        let (stop, stopped) = tokio::sync::mpsc::channel(4);
+        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+        let signals = async move {
+            loop {
+                tokio::select! {
+                    _ = term.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if stop.send(()).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), orchestrator = %config.orchestrator.url, slots = config.runner.slots, "starting");
+        tokio::select! {
+            exit = runner.run(stopped) => anyhow::Ok(exit),
+            () = signals => unreachable_signals(),
+        }
+    })?;
+    // Guests that do not end by themselves must not keep the program.
+    runtime.shutdown_background();
+    match exit {
+        Exit::Drained => {
+            tracing::info!("stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        Exit::Fatal(why) => bail!("{why}"),
+    }
+}
+
+fn unreachable_signals() -> anyhow::Result<Exit> {
+    bail!("signals are not heard any more")
+}
+
+fn store(
+    path: &Path,
+    wanted: Option<&SecretPath>,
+    environment: &Environment,
+) -> anyhow::Result<Vec<remit_runner::secrets::store::Store>> {
+    let config = read_config(path)?;
+    let mut stores = Vec::new();
+    for provider in &config.providers {
+        let ProviderConfig::Store { mount, .. } = provider else { continue };
+        let below = |path: &SecretPath| {
+            path.as_str().strip_prefix(mount.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        };
+        if wanted.is_none_or(below) {
+            stores.push(open_store(provider, &config.runner.state, environment.credentials.as_deref())?);
+        }
+    }
+    if stores.is_empty() {
+        bail!(
+            "{} has no [[provider]] of kind \"store\" for this; add one:\n[[provider]]\nmount = \"keys/local\"\nkind = \"store\"",
+            path.display()
+        );
+    }
+    Ok(stores)
+}
+
+fn keep_secret(secret: Secret, environment: &Environment) -> anyhow::Result<ExitCode> {
+    match secret {
+        Secret::Set(SecretPlace { path, configured }) => {
+            let stores = store(&configured.config, Some(&path), environment)?;
+            if std::io::stdin().is_terminal() {
+                say_error("type the value, then press Enter and Ctrl-D; it is shown as you type:");
+            }
+            let mut value = standard_input(128 << 10)?;
+            if value.last() == Some(&b'\n') {
+                value.pop();
+            }
+            let value = SecretValue::from_zeroizing(value)?;
+            stores[stores.len() - 1].set(&path, &value)?;
+            say(&format!("kept {path}"));
+        }
+        Secret::List(configured) => {
+            for store in store(&configured.config, None, environment)? {
+                store.list()?.iter().for_each(|path| say(path.as_str()));
+            }
+        }
+        Secret::Remove(SecretPlace { path, configured }) => {
+            let stores = store(&configured.config, Some(&path), environment)?;
+            if !stores[stores.len() - 1].remove(&path)? {
+                bail!("{path} has no value here");
+            }
+            say(&format!("forgot {path}"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn pairs(texts: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
+    let split = |text: &'_ String| -> anyhow::Result<()> {
+        if text.contains('=') { Ok(()) } else { bail!("{text:?}: write NAME=PATH") }
+    };
+    texts.iter().try_for_each(split)?;
+    Ok(texts.iter().filter_map(|text| text.split_once('=')).collect())
+}
+
+fn local_run(step: &StepRun) -> anyhow::Result<local::Run> {
+    let read = |path: &Path, limit| local::read_file(path, limit).with_context(|| path.display().to_string());
+    let mut secrets: BTreeMap<SecretName, Vec<SecretPath>> = BTreeMap::new();
+    for (name, path) in pairs(&step.secrets)? {
+        secrets.entry(SecretName::new(name)?).or_default().push(SecretPath::new(path)?);
+    }
+    let mut files = Vec::new();
+    for (name, path) in pairs(&step.files)? {
+        files.push((name.to_owned(), std::path::absolute(path)?));
+    }
+    Ok(local::Run {
+        component: read(&step.component, MAX_COMPONENT)?,
+        manifest: read(&step.manifest, MAX_MANIFEST as u64)?,
+        input: serde_json::from_str(&step.input).context("--input")?,
+        grant: step.grant.as_deref().map(serde_json::from_str::<Grant>).transpose().context("--grant")?,
+        config: step.ceiling.as_deref().map(read_config).transpose()?,
+        node: step.node.as_deref().map(serde_json::from_str::<Node>).transpose().context("--node")?,
+        secrets,
+        files,
+    })
+}
+
+fn step_run(step: &StepRun, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let run = local_run(step)?;
+    // Providers may take variables out of the environment: before there are threads.
+    let providers = match &run.config {
+        Some(config) => start::providers(config, environment)?,
+        None => Providers::default(),
+    };
+    let report = runtime()?.block_on(local::run(run, providers, environment))?;
+    say_json(&report)?;
+    Ok(if report.outcome.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn describe(component: PathBuf, kind: KindName, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let bytes =
+        local::read_file(&component, MAX_COMPONENT).with_context(|| component.display().to_string())?;
+    let kind = match kind {
+        KindName::Step => Kind::Step,
+        KindName::NodeSource => Kind::NodeSource,
+    };
+    let described = local::describe(bytes, kind, environment).await?;
+    say_json(&serde_json::json!({ "input": described.input, "output": described.output }))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn warm_step(step: StepRun, runs: u32, environment: &Environment) -> anyhow::Result<ExitCode> {
+    say_json(&local::warm_step(local_run(&step)?, runs, environment).await?)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,192 @@
+//! One attempt's life: prepare everything, ask, run the section, say how it ended.
+//!
+//! An attempt speaks to the dispatcher by [`Said`] and is told by [`Reins`]; it dials nobody but for the blobs that its
+//! assignment names. *Must not know:* sessions, polls, the journal. *Invariant:* nothing runs before the dispatcher said
+//! begin; every node that began gets an end for every step; the last event is `finished`.
+
+mod fanout;
+mod prepare;
+mod schedule;
+mod step;
+mod voice;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use remit_job::document::Document;
+use remit_protocol::{
+    Digest, Outcome, RefusalCode,
+    assignment::Assignment,
+    capability::Ceiling,
+    node::{Node, NodeSet},
+    report::Event,
+};
+use tokio::time::Instant;
+
+use self::step::{Sight, Surroundings};
+pub use self::{
+    prepare::{NotReady, ReadyStep, Section, denied, know_secrets, remit},
+    step::idempotency_key,
+    voice::{Gate, Mouth, Reins, Sink, Voice, size},
+};
+use crate::{
+    clock::Clock, component::Components, config::SignedKind, orchestrator::Client, runner::Said,
+    sandbox::Sandbox, secrets::Resolve,
+};
+
+/// What all attempts share.
+pub struct Workshop {
+    /// Fetches blobs.
+    pub client: Arc<Client>,
+    /// Loads components.
+    pub components: Components,
+    /// Runs them.
+    pub sandbox: Sandbox,
+    /// What the owner ever permits.
+    pub ceiling: Ceiling,
+    /// Where secrets come from.
+    pub secrets: Arc<dyn Resolve>,
+    /// What the owner wants to see signed.
+    pub require_signed: BTreeSet<SignedKind>,
+    /// The host's clock.
+    pub clock: Clock,
+    /// Job documents of late.
+    pub documents: Recent<Digest, (Bytes, Arc<Document>)>,
+    /// Node sets of late.
+    pub node_sets: Recent<Digest, Arc<[Arc<Node>]>>,
+}
+
+/// A few values that are likely to be asked for again.
+pub struct Recent<K, V> {
+    most: usize,
+    kept: Mutex<Kept<K, V>>,
+}
+
+struct Kept<K, V> {
+    /// How often anything was asked for.
+    uses: u64,
+    /// Each value, and at which use it was asked for last.
+    values: HashMap<K, (u64, V)>,
+}
+
+impl<K: Copy + Eq + Hash, V: Clone> Recent<K, V> {
+    /// Keeps at most so many.
+    pub fn new(most: usize) -> Self {
+        Self { most, kept: Mutex::new(Kept { uses: 0, values: HashMap::new() }) }
+    }
+
+    fn get(&self, key: &K) -> Option<V> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.uses += 1;
+        let uses = kept.uses;
+        let (used, value) = kept.values.get_mut(key)?;
+        *used = uses;
+        Some(value.clone())
+    }
+
+    fn put(&self, key: K, value: V) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.values.len() >= self.most
+            && let Some(oldest) = kept.values.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key)
+        {
+            kept.values.remove(&oldest);
+        }
+        let uses = kept.uses;
+        kept.values.insert(key, (uses, value));
+    }
+}
+
+/// Runs an attempt from its assignment to its last event.
+pub async fn run(workshop: Arc<Workshop>, assignment: Box<Assignment>, voice: Arc<Voice>, mut reins: Reins) {
+    let deadline = assignment.time_left.map(|left| Instant::now() + left.duration());
+    let cancel = reins.cancel.clone();
+    let alone = assignment.nodes.is_none().then_some(assignment.first_step);
+    let prepared = tokio::select! {
+        prepared = prepare::section(&workshop, assignment) => prepared,
+        () = cancel.cancelled() => Err(cancelled()),
+    };
+    let end = match prepared {
+        Ok(section) => begin(&workshop, section, &voice, &mut reins, deadline).await,
+        Err(not) => {
+            if let Some(step) = alone {
+                voice.event(step::not_run(step, None, not.outcome, not.message.clone(), (workshop.clock)()));
+            }
+            End { outcome: not.outcome, message: not.message, nodes: None }
+        }
+    };
+    // The dispatcher knows how many log entries there are.
+    let End { outcome, message, nodes } = end;
+    voice.event(Event::Finished { outcome, message, log_entries: 0, nodes });
+}
+
+struct End {
+    outcome: Outcome,
+    message: String,
+    nodes: Option<remit_protocol::digest::Sized>,
+}
+
+fn cancelled() -> NotReady {
+    NotReady { outcome: Outcome::Cancelled, message: "It was cancelled before it began.".to_owned() }
+}
+
+async fn begin(
+    workshop: &Workshop,
+    section: Section,
+    voice: &Arc<Voice>,
+    reins: &mut Reins,
+    deadline: Option<Instant>,
+) -> End {
+    voice.say(Said::Ready);
+    let cancel = reins.cancel.clone();
+    let begun = tokio::select! {
+        begun = reins.begin.wait_for(|begin| *begin) => begun.is_ok(),
+        () = cancel.cancelled() => false,
+    };
+    if !begun {
+        let NotReady { outcome, message } = cancelled();
+        return End { outcome, message, nodes: None };
+    }
+    let around = Surroundings {
+        sandbox: workshop.sandbox.clone(),
+        secrets: Arc::clone(&workshop.secrets),
+        voice: Arc::clone(voice),
+        cancel,
+        deadline,
+    };
+    match section.assignment.nodes.clone() {
+        Some(work) => {
+            let outcome = fanout::run(section, &work, around, reins.clone()).await;
+            End { outcome, message: String::new(), nodes: None }
+        }
+        None => workflow_step(workshop, &section, &around).await,
+    }
+}
+
+async fn workflow_step(workshop: &Workshop, section: &Section, around: &Surroundings) -> End {
+    let mut sight =
+        Sight { earlier: section.earlier.clone(), scope: section.scope.clone(), after_failure: false };
+    let mut end = End { outcome: Outcome::Skipped, message: String::new(), nodes: None };
+    for ready in &section.steps {
+        let done = step::run(section, ready, None, &mut sight, around).await;
+        end = End { outcome: done.outcome, message: done.message, nodes: None };
+        if let Some(found) = done.nodes {
+            match upload(workshop, &found).await {
+                Ok(nodes) => end.nodes = Some(nodes),
+                Err(not) => return End { outcome: not.outcome, message: not.message, nodes: None },
+            }
+        }
+    }
+    end
+}
+
+/// Keeps what a node source found at the orchestrator, before the event that names it.
+async fn upload(workshop: &Workshop, found: &NodeSet) -> Result<remit_protocol::digest::Sized, NotReady> {
+    let bad = |detail: String| NotReady { outcome: Outcome::Refused(RefusalCode::Nodes), message: detail };
+    found.check().map_err(|error| bad(error.to_string()))?;
+    let bytes = serde_json::to_vec(found).map_err(|error| bad(error.to_string()))?;
+    Ok(workshop.client.upload(Bytes::from(bytes)).await?)
+}

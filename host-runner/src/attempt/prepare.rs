@@ -1,0 +1,287 @@
+//! From an assignment to a section that can begin: every signature, digest, permission and secret is looked at before the
+//! orchestrator is asked whether to begin.
+
+use std::sync::Arc;
+
+use remit_job::{
+    document::{Action, ComponentAction, Document, Per, Step},
+    expression::Scope,
+};
+use remit_protocol::{
+    Digest, NodeIndex, Outcome, ProjectName, RefusalCode, StepIndex,
+    assignment::Assignment,
+    capability::{Ceiling, Denial, Remit, Side, Subject},
+    digest::Sized,
+    json,
+    limits::{MAX_JOB, MAX_NODE_SET},
+    node::{Node, NodeSet},
+};
+use remit_signing::{Refusal, verify};
+
+use super::Workshop;
+use crate::{
+    component::{Loaded, NotLoaded},
+    config::SignedKind,
+    orchestrator::CallError,
+    report::redact::Redactor,
+    secrets::{Resolve, SecretError},
+};
+
+/// A step with what all of its runs share.
+pub struct ReadyStep {
+    /// Its place in the document.
+    pub index: StepIndex,
+    /// The step.
+    pub step: Step,
+    /// Its component.
+    pub loaded: Arc<Loaded>,
+    /// What it may do.
+    pub remit: Arc<Remit>,
+    /// The remit's digest, as each record names it.
+    pub remit_digest: Digest,
+}
+
+impl ReadyStep {
+    /// Its component and what it is given.
+    pub fn action(&self) -> &ComponentAction {
+        match &self.step.action {
+            Action::Component(component) => component,
+        }
+    }
+}
+
+/// A node of a section.
+pub struct ReadyNode {
+    /// Its place in the execution's node set.
+    pub index: NodeIndex,
+    /// The node.
+    pub node: Arc<Node>,
+}
+
+/// A section that can begin.
+pub struct Section {
+    /// The assignment.
+    pub assignment: Box<Assignment>,
+    /// Its steps.
+    pub steps: Vec<ReadyStep>,
+    /// Its nodes, for node steps.
+    pub nodes: Vec<ReadyNode>,
+    /// What expressions see before the first step.
+    pub scope: Scope,
+    /// What the steps before the section came to.
+    pub earlier: Vec<Outcome>,
+    /// Knows the secrets of the attempt.
+    pub redactor: Redactor,
+}
+
+/// Why a section does not begin.
+#[derive(Debug)]
+pub struct NotReady {
+    /// How the attempt ends.
+    pub outcome: Outcome,
+    /// Why, in words.
+    pub message: String,
+}
+
+impl NotReady {
+    fn refused(code: RefusalCode, detail: impl std::fmt::Display) -> Self {
+        let message = format!("{} {detail} {}", code.meaning(), code.remedy());
+        Self { outcome: Outcome::Refused(code), message }
+    }
+
+    fn host(message: String) -> Self {
+        Self { outcome: Outcome::HostFault, message }
+    }
+}
+
+impl From<Refusal> for NotReady {
+    fn from(refusal: Refusal) -> Self {
+        Self { outcome: Outcome::Refused(refusal.code), message: refusal.to_string() }
+    }
+}
+
+impl From<NotLoaded> for NotReady {
+    fn from(error: NotLoaded) -> Self {
+        match error {
+            NotLoaded::Refused(refusal) => refusal.into(),
+            other => Self::host(other.to_string()),
+        }
+    }
+}
+
+impl From<CallError> for NotReady {
+    fn from(error: CallError) -> Self {
+        Self::host(format!("what the section needs could not be fetched: {error}"))
+    }
+}
+
+/// Prepares a section.
+pub(super) async fn section(workshop: &Workshop, assignment: Box<Assignment>) -> Result<Section, NotReady> {
+    let document = document(workshop, &assignment).await?;
+    let steps = steps_of(&document, &assignment)?;
+    let nodes = nodes(workshop, &assignment).await?;
+    let redactor = Redactor::new();
+    let mut ready = Vec::with_capacity(steps.len());
+    for (index, step) in steps {
+        ready.push(ready_step(workshop, &assignment, index, step, &redactor).await.map_err(|mut not| {
+            not.message = format!("Step {}: {}", step.name, not.message);
+            not
+        })?);
+    }
+    let first = usize::try_from(assignment.first_step.0).unwrap_or(usize::MAX);
+    let before = document.steps.iter().take(first);
+    let earlier =
+        before.filter_map(|step| assignment.earlier.get(&step.name)).map(|view| view.outcome).collect();
+    let scope = Scope::of_assignment(&assignment);
+    Ok(Section { assignment, steps: ready, nodes, scope, earlier, redactor })
+}
+
+/// The job document: the very bytes that the assignment names, and that authors signed where the owner wants that.
+async fn document(workshop: &Workshop, assignment: &Assignment) -> Result<Arc<Document>, NotReady> {
+    let named = assignment.document;
+    if named.length > MAX_JOB as u64 {
+        return Err(NotReady::refused(RefusalCode::Job, format!("It has {} bytes.", named.length)));
+    }
+    let (bytes, document) = match workshop.documents.get(&named.digest) {
+        Some(known) => known,
+        None => {
+            let bytes = blob(workshop, named, RefusalCode::Job).await?;
+            let document = Document::from_slice(&bytes)
+                .map_err(|e| NotReady::refused(RefusalCode::Job, format!("{e}.")))?;
+            let known = (bytes, Arc::new(document));
+            workshop.documents.put(named.digest, known.clone());
+            known
+        }
+    };
+    if document.project != assignment.project || document.job != assignment.job {
+        let detail = format!(
+            "It is {}/{}, and the assignment says {}/{}.",
+            document.project, document.job, assignment.project, assignment.job
+        );
+        return Err(NotReady::refused(RefusalCode::Job, detail));
+    }
+    if workshop.require_signed.contains(&SignedKind::Job) {
+        let Some(note) = &assignment.job_note else {
+            return Err(NotReady::refused(RefusalCode::JobUnsigned, "There is none at all."));
+        };
+        let verified =
+            verify::job(note.as_bytes(), bytes.as_ref(), workshop.components.trust(), (workshop.clock)())?;
+        let signed = &verified.note().name;
+        if signed.project != document.project || signed.job != document.job {
+            return Err(NotReady::refused(RefusalCode::JobUnsigned, format!("The note is about {signed}.")));
+        }
+    }
+    Ok(document)
+}
+
+async fn blob(workshop: &Workshop, named: Sized, code: RefusalCode) -> Result<bytes::Bytes, NotReady> {
+    let bytes = workshop.client.blob(named).await?;
+    if named.is(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(NotReady::refused(code, format!("{} was asked for, {} came.", named.digest, Digest::of(&bytes))))
+    }
+}
+
+/// The steps of the section, which are all node steps or one workflow step.
+fn steps_of<'a>(
+    document: &'a Document,
+    assignment: &Assignment,
+) -> Result<Vec<(StepIndex, &'a Step)>, NotReady> {
+    let first = usize::try_from(assignment.first_step.0).unwrap_or(usize::MAX);
+    let count = usize::try_from(assignment.steps).unwrap_or(usize::MAX);
+    let steps = first.checked_add(count).and_then(|end| document.steps.get(first..end)).unwrap_or_default();
+    let per = if assignment.nodes.is_some() { Per::Node } else { Per::Once };
+    let whole = !steps.is_empty()
+        && steps.iter().all(|step| step.per == per)
+        && (per == Per::Node || steps.len() == 1);
+    if !whole {
+        return Err(NotReady::refused(RefusalCode::Job, "The section does not fit the document."));
+    }
+    Ok((assignment.first_step.0..).map(StepIndex).zip(steps).collect())
+}
+
+async fn nodes(workshop: &Workshop, assignment: &Assignment) -> Result<Vec<ReadyNode>, NotReady> {
+    let Some(work) = &assignment.nodes else { return Ok(Vec::new()) };
+    let bad = |detail: String| NotReady::refused(RefusalCode::Nodes, detail);
+    if work.set.length > MAX_NODE_SET {
+        return Err(bad(format!("It has {} bytes.", work.set.length)));
+    }
+    let set = match workshop.node_sets.get(&work.set.digest) {
+        Some(known) => known,
+        None => {
+            let bytes = blob(workshop, work.set, RefusalCode::Nodes).await?;
+            let set: NodeSet = json::from_slice(&bytes, bytes.len()).map_err(|e| bad(format!("{e}.")))?;
+            set.check().map_err(|e| bad(format!("{e}.")))?;
+            let set: Arc<[Arc<Node>]> = set.nodes.into_iter().map(Arc::new).collect();
+            workshop.node_sets.put(work.set.digest, Arc::clone(&set));
+            set
+        }
+    };
+    let mut nodes = Vec::new();
+    let mut next = 0;
+    for (first, end) in &work.ranges {
+        let part = usize::try_from(*first).ok().zip(usize::try_from(*end).ok());
+        let part = part.filter(|(first, _)| *first >= next).and_then(|(first, end)| set.get(first..end));
+        let part = part
+            .ok_or_else(|| bad(format!("The range {first} to {end} is not in the set of {}.", set.len())))?;
+        next = usize::try_from(*end).unwrap_or(usize::MAX);
+        let indexed = (*first..).map(NodeIndex).zip(part);
+        nodes.extend(indexed.map(|(index, node)| ReadyNode { index, node: Arc::clone(node) }));
+    }
+    Ok(nodes)
+}
+
+async fn ready_step(
+    workshop: &Workshop,
+    assignment: &Assignment,
+    index: StepIndex,
+    step: &Step,
+    redactor: &Redactor,
+) -> Result<ReadyStep, NotReady> {
+    let Action::Component(action) = &step.action;
+    let loaded = workshop.components.get(action.digest, &*workshop.client).await?;
+    action.agrees_with(&loaded.manifest).map_err(|e| NotReady::refused(RefusalCode::Job, format!("{e}.")))?;
+    let remit = remit(&assignment.project, action, &loaded, &workshop.ceiling)?;
+    know_secrets(&remit, &*workshop.secrets, redactor).await?;
+    Ok(ReadyStep { index, step: step.clone(), loaded, remit_digest: remit.digest(), remit: Arc::new(remit) })
+}
+
+/// The remit of a step, or everything that it lacks with the lines that would grant it.
+pub fn remit(
+    project: &ProjectName,
+    action: &ComponentAction,
+    loaded: &Loaded,
+    ceiling: &Ceiling,
+) -> Result<Remit, NotReady> {
+    let subject = Subject { component: &loaded.manifest.name, project };
+    let manifest = &loaded.manifest;
+    Remit::compute(subject, &manifest.requests, manifest.limits, &action.grant, &action.secrets, ceiling)
+        .map_err(|denials| denied(&denials))
+}
+
+/// The refusal that these denials come to.
+pub fn denied(denials: &[Denial]) -> NotReady {
+    let code = match denials.first().map(|denial| denial.side) {
+        Some(Side::Request) => RefusalCode::Request,
+        Some(Side::Grant) => RefusalCode::Grant,
+        Some(Side::Ceiling) | None => RefusalCode::Ceiling,
+    };
+    let lines: Vec<String> = denials.iter().map(ToString::to_string).collect();
+    NotReady { outcome: Outcome::Refused(code), message: format!("{} {}", code.meaning(), lines.join("\n")) }
+}
+
+/// Makes the attempt's secrets known to redaction before anything leaves, and says early if one cannot be had. Of several
+/// paths for one name only the node's own is needed later, so there none is missed here.
+pub async fn know_secrets(remit: &Remit, secrets: &dyn Resolve, redactor: &Redactor) -> Result<(), NotReady> {
+    let bound = remit.secrets();
+    for secret in &bound {
+        match secrets.resolve(&secret.path).await {
+            Ok(value) => redactor.add([(&secret.path, &value)]),
+            Err(SecretError::Missing { .. })
+                if bound.iter().any(|other| other.name == secret.name && other.path != secret.path) => {}
+            Err(error) => return Err(NotReady::refused(RefusalCode::Secret, format!("{error}."))),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! How an attempt speaks to the dispatcher, and hears from it.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use remit_protocol::{
+    AttemptId, NodeIndex, StepIndex,
+    report::{Event, Level, LogEntry},
+};
+use tokio::{
+    sync::{mpsc::UnboundedSender, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    capability::log::{Line, LogSink},
+    clock::Clock,
+    runner::Said,
+};
+
+/// Bytes of log on their way to the dispatcher; beyond it, lines are cut, with a mark.
+const MAX_QUEUED: usize = 16 << 20;
+
+/// Whether something may begin: the lease holds, and there is room for what it will say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// The lease, less its margin.
+    pub until: Option<Instant>,
+    /// Too much is kept for an orchestrator that does not answer.
+    pub full: bool,
+}
+
+impl Gate {
+    fn open(self, now: Instant) -> bool {
+        !self.full && self.until.is_some_and(|until| now < until)
+    }
+}
+
+/// What the dispatcher tells an attempt.
+#[derive(Clone)]
+pub struct Reins {
+    /// True when it may begin.
+    pub begin: watch::Receiver<bool>,
+    /// The newest event that the orchestrator has.
+    pub durable: watch::Receiver<u64>,
+    /// Whether something may begin.
+    pub gate: watch::Receiver<Gate>,
+    /// It is to stop.
+    pub cancel: CancellationToken,
+}
+
+impl Reins {
+    /// Waits until something may begin. False: it is cancelled, or nobody holds the reins any more.
+    pub async fn may_begin(&mut self) -> bool {
+        loop {
+            if self.cancel.is_cancelled() {
+                return false;
+            }
+            if self.gate.borrow_and_update().open(Instant::now()) {
+                return true;
+            }
+            tokio::select! {
+                changed = self.gate.changed() => if changed.is_err() { return false },
+                () = self.cancel.cancelled() => return false,
+            }
+        }
+    }
+}
+
+/// What all attempts speak through.
+#[derive(Clone)]
+pub struct Mouth {
+    /// To the dispatcher.
+    pub said: UnboundedSender<(AttemptId, Said)>,
+    /// Bytes of log on their way; the dispatcher takes off what it has heard.
+    pub queued: Arc<AtomicUsize>,
+    /// The host's clock.
+    pub clock: Clock,
+}
+
+/// One attempt's voice.
+pub struct Voice {
+    attempt: AttemptId,
+    mouth: Mouth,
+    /// The number of the last event; held while one is sent, so that numbers and order agree.
+    events: Mutex<u64>,
+}
+
+impl Voice {
+    /// The voice of `attempt`.
+    pub fn new(attempt: AttemptId, mouth: Mouth) -> Self {
+        Self { attempt, mouth, events: Mutex::new(0) }
+    }
+
+    /// The host's clock.
+    pub fn clock(&self) -> Clock {
+        self.mouth.clock
+    }
+
+    /// Says something that is no event.
+    pub fn say(&self, said: Said) {
+        // Nobody listens any more when the runner is ending.
+        let _ = self.mouth.said.send((self.attempt, said));
+    }
+
+    /// Says an event; gives the number that it has in the report.
+    pub fn event(&self, event: Event) -> u64 {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        *events += 1;
+        self.say(Said::Event(event));
+        *events
+    }
+}
+
+/// Where the log of one step on one node goes.
+pub struct Sink {
+    voice: Arc<Voice>,
+    step: StepIndex,
+    node: Option<NodeIndex>,
+    cut: AtomicU64,
+}
+
+impl Sink {
+    /// The log of `step` on `node`.
+    pub fn new(voice: Arc<Voice>, step: StepIndex, node: Option<NodeIndex>) -> Self {
+        Self { voice, step, node, cut: AtomicU64::new(0) }
+    }
+
+    /// Writes a line.
+    pub fn write(&self, level: Level, text: String, fields: Vec<(String, String)>) {
+        let bytes = size(&text, &fields);
+        let queued = &self.voice.mouth.queued;
+        if queued.load(Ordering::Relaxed) > MAX_QUEUED {
+            self.cut.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let cut = self.cut.swap(0, Ordering::Relaxed);
+        if cut > 0 {
+            let text =
+                format!("{cut} entries are missing here: they came faster than the runner could keep them");
+            queued.fetch_add(size(&text, &[]), Ordering::Relaxed);
+            self.entry(Level::Warn, text, Vec::new());
+        }
+        queued.fetch_add(bytes, Ordering::Relaxed);
+        self.entry(level, text, fields);
+    }
+
+    fn entry(&self, level: Level, text: String, fields: Vec<(String, String)>) {
+        let at = (self.voice.mouth.clock)();
+        self.voice.say(Said::Log(LogEntry { at, step: self.step, node: self.node, level, text, fields }));
+    }
+}
+
+/// What an entry counts while it is on its way.
+pub fn size(text: &str, fields: &[(String, String)]) -> usize {
+    text.len() + fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+}
+
+impl LogSink for Sink {
+    fn line(&self, line: Line) {
+        self.write(line.level, line.text, line.fields);
+    }
+
+    fn progress(&self, done: u64, total: u64) {
+        self.voice.event(Event::Progress { step: self.step, node: self.node, done, total });
+    }
+}

@@ -1,0 +1,177 @@
+//! `remit-runner check`: every mistake in the owner's two files, and in what they name.
+
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use remit_protocol::endpoint::Fault;
+use remit_signing::TrustPolicy;
+
+use crate::{config::Config, start};
+
+/// A mistake and the file in which it stands.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Mistake {
+    /// The file.
+    pub file: PathBuf,
+    /// The mistake.
+    #[serde(flatten)]
+    pub fault: Fault,
+}
+
+impl std::fmt::Display for Mistake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Fault { line, column, place, message, remedy } = &self.fault;
+        write!(f, "{}", self.file.display())?;
+        for number in [line, column].into_iter().flatten() {
+            write!(f, ":{number}")?;
+        }
+        write!(f, ": {place}: {message}")?;
+        if remedy.is_empty() { Ok(()) } else { write!(f, "\n    {remedy}") }
+    }
+}
+
+/// Every mistake in the configuration at `path`, in the trust policy that it names, and in the files that it names.
+pub fn check(path: &Path) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let mut add = |file: &Path, fault: Fault| mistakes.push(Mistake { file: file.to_owned(), fault });
+    let config = match read(path).and_then(|text| Config::parse(&text, directory(path))) {
+        Ok(config) => config,
+        Err(faults) => {
+            faults.into_iter().for_each(|fault| add(path, fault));
+            return mistakes;
+        }
+    };
+    let trust = &config.runner.trust;
+    let policy = read(trust).and_then(|text| {
+        TrustPolicy::from_toml(&text).map_err(|faults| faults.iter().map(start::fault).collect())
+    });
+    policy.err().into_iter().flatten().for_each(|fault| add(trust, fault));
+    named_files(&config).into_iter().for_each(|fault| add(path, fault));
+    mistakes
+}
+
+/// Where relative paths of a file begin.
+pub fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn read(path: &Path) -> Result<String, Vec<Fault>> {
+    std::fs::read_to_string(path).map_err(|error| {
+        vec![place(path.display().to_string(), error.to_string(), "name a file that this user can read")]
+    })
+}
+
+fn place(place: String, message: String, remedy: &str) -> Fault {
+    Fault { line: None, column: None, place, message, remedy: remedy.to_owned() }
+}
+
+fn named_files(config: &Config) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut look = |at: String, path: &Path, kind: Kind| {
+        if let Some((message, remedy)) = kind.lacks(path) {
+            faults.push(place(at, format!("{}: {message}", path.display()), remedy));
+        }
+    };
+    if let Some(path) = &config.orchestrator.ca_file {
+        look("orchestrator.ca_file".to_owned(), path, Kind::File);
+    }
+    for (index, rule) in config.ceiling.http.iter().enumerate() {
+        if let Some(path) = &rule.ca_file {
+            look(format!("ceiling.http[{index}].ca_file"), path, Kind::File);
+        }
+    }
+    for (index, rule) in config.ceiling.ssh.iter().enumerate() {
+        look(format!("ceiling.ssh[{index}].known_hosts"), &rule.known_hosts, Kind::File);
+    }
+    for (index, rule) in config.ceiling.exec.iter().enumerate() {
+        look(format!("ceiling.exec[{index}].path"), &rule.path, Kind::Program);
+        if let Some(path) = &rule.cwd {
+            look(format!("ceiling.exec[{index}].cwd"), path, Kind::Directory);
+        }
+    }
+    for (index, rule) in config.ceiling.files.iter().enumerate() {
+        look(format!("ceiling.files[{index}].path"), &rule.path, Kind::Any);
+    }
+    faults
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Program,
+    Directory,
+    Any,
+}
+
+impl Kind {
+    fn lacks(self, path: &Path) -> Option<(String, &'static str)> {
+        let found = match std::fs::metadata(path) {
+            Ok(found) => found,
+            Err(error) => return Some((error.to_string(), "correct the path, or install what is missing")),
+        };
+        let said = |message: &str, remedy| Some((message.to_owned(), remedy));
+        match self {
+            Self::File if !found.is_file() => said("it is not a file", "name a file"),
+            Self::Program if !found.is_file() => said("it is not a file", "name the program itself"),
+            Self::Program if found.permissions().mode() & 0o111 == 0 => {
+                said("it cannot be executed", "name a program, or chmod +x it")
+            }
+            Self::Directory if !found.is_dir() => said("it is not a directory", "name a directory"),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(config: &str, trust: &str) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("runner.toml"), config).unwrap();
+        std::fs::write(folder.path().join("trust.toml"), trust).unwrap();
+        let root = folder.path().display().to_string();
+        let mistakes = check(&folder.path().join("runner.toml"));
+        mistakes.iter().map(|mistake| mistake.to_string().replace(&root, "")).collect()
+    }
+
+    const SOUND: &str =
+        "[orchestrator]\nurl = \"https://a.example\"\n[runner]\nstate = \"state\"\ntrust = \"trust.toml\"\n";
+
+    #[test]
+    fn sound_files_have_no_mistake() {
+        assert_eq!(checked(SOUND, "version = 1\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn mistakes_of_both_files_are_found() {
+        let config = format!(
+            "{SOUND}[[ceiling.exec]]\nprogram = \"x\"\npath = \"/no/such/program\"\n[[ceiling.files]]\nname = \"n\"\npath = \"nodes.yaml\"\n"
+        );
+        let found = checked(&config, "version = 1\n[[publisher]]\nnamespace = \"acme\"\n");
+        assert!(found[0].starts_with("/trust.toml:2:"), "{found:#?}");
+        let rest = &found[found.len() - 2..];
+        assert!(
+            rest[0].starts_with("/runner.toml: ceiling.exec[0].path: /no/such/program: No such file"),
+            "{rest:#?}"
+        );
+        assert!(
+            rest[1].starts_with("/runner.toml: ceiling.files[0].path: /nodes.yaml: No such file"),
+            "{rest:#?}"
+        );
+    }
+
+    #[test]
+    fn a_mistake_names_its_line_and_its_remedy() {
+        let found = checked(&SOUND.replace("trust = ", "trus = "), "");
+        assert_eq!(
+            found,
+            [
+                "/runner.toml:3:1: runner: `trust` is missing\n    add trust = \"trust.toml\"",
+                "/runner.toml:5:1: runner: unknown key \"trus\"\n    did you mean `trust`?",
+            ]
+        );
+    }
+}

@@ -1,0 +1,245 @@
+//! From a digest to something that runs: fetch, verify, compile, keep.
+//!
+//! What the orchestrator sends is material: the digest is computed here, the note is believed by this runner's own trust
+//! policy, and native code comes from this host's compile process or from under this host's MAC. What was loaded stays in
+//! memory, so that a warm step touches no file. *Must not know:* attempts, jobs. *Invariant:* only what was verified under
+//! the policy at hand is run, at the time at which it is run.
+
+pub mod cache;
+pub mod compile;
+mod shelf;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use remit_protocol::{
+    Digest, RefusalCode, Timestamp, digest::Sized, endpoint::ComponentBundle, manifest::Manifest,
+};
+use remit_signing::{Refusal, TrustPolicy, VerifiedComponent, verify};
+
+use self::{cache::Cache, compile::CannotCompile, compile::Compiler, shelf::Shelf};
+use crate::{
+    clock::Clock,
+    orchestrator::{CallError, Client},
+    sandbox::{NativeCode, Prepared, Sandbox},
+};
+
+/// Components that stay loaded: each takes a few megabytes of mappings.
+const MAX_LOADED: usize = 64;
+
+/// Where components come from.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Note, manifest and length of a component.
+    async fn bundle(&self, digest: Digest) -> Result<ComponentBundle, CallError>;
+    /// The component's bytes.
+    async fn bytes(&self, component: Sized) -> Result<Bytes, CallError>;
+}
+
+#[async_trait]
+impl Source for Client {
+    async fn bundle(&self, digest: Digest) -> Result<ComponentBundle, CallError> {
+        self.component(digest).await
+    }
+
+    async fn bytes(&self, component: Sized) -> Result<Bytes, CallError> {
+        self.blob(component).await
+    }
+}
+
+/// A component that may be run now.
+pub struct Loaded {
+    /// What the sandbox runs.
+    pub prepared: Arc<Prepared>,
+    /// What it is and asks for.
+    pub manifest: Manifest,
+    not_before: Timestamp,
+    expires: Timestamp,
+}
+
+/// Why a component is not run.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLoaded {
+    /// It must not, by the owner's policy or its own form.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// It could not be fetched.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The host failed.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl From<Refusal> for NotLoaded {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+fn refusal(code: RefusalCode, detail: String) -> NotLoaded {
+    NotLoaded::Refused(Refusal { code, detail })
+}
+
+/// All components of this runner.
+pub struct Components {
+    trust: TrustPolicy,
+    sandbox: Sandbox,
+    engine: Digest,
+    cache: Cache,
+    shelf: Shelf,
+    compiler: Compiler,
+    clock: Clock,
+    loaded: Mutex<Loads>,
+}
+
+#[derive(Default)]
+struct Loads {
+    /// What is loaded, and when it was last asked for.
+    ready: HashMap<Digest, (u64, Arc<Loaded>)>,
+    /// One at a time loads a component; the others wait for it.
+    turns: HashMap<Digest, Arc<tokio::sync::Mutex<()>>>,
+    uses: u64,
+}
+
+impl Components {
+    /// Components that `trust` believes, run in `sandbox`, with native code in `cache`.
+    pub fn new(trust: TrustPolicy, sandbox: Sandbox, cache: Cache, compiler: Compiler, clock: Clock) -> Self {
+        let engine = Digest::of(&sandbox.compatibility().to_le_bytes());
+        let shelf = Shelf::new(cache.directory().to_owned());
+        Self { trust, sandbox, engine, cache, shelf, compiler, clock, loaded: Mutex::default() }
+    }
+
+    /// The trust policy.
+    pub fn trust(&self) -> &TrustPolicy {
+        &self.trust
+    }
+
+    /// The component with this digest, loaded.
+    ///
+    /// # Errors
+    /// [`NotLoaded`].
+    pub async fn get(&self, digest: Digest, source: &dyn Source) -> Result<Arc<Loaded>, NotLoaded> {
+        if let Some(loaded) = self.warm(digest) {
+            return Ok(loaded);
+        }
+        let turn = self.turn(digest);
+        let _mine = turn.lock().await;
+        if let Some(loaded) = self.warm(digest) {
+            return Ok(loaded);
+        }
+        let verified = self.verified(digest, source).await?;
+        let loaded = self.load(verified).await?;
+        self.keep(digest, &loaded);
+        Ok(loaded)
+    }
+
+    /// What is loaded and still valid.
+    fn warm(&self, digest: Digest) -> Option<Arc<Loaded>> {
+        let now = (self.clock)();
+        let mut loads = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loads.uses += 1;
+        let uses = loads.uses;
+        let (used, loaded) = loads.ready.get_mut(&digest)?;
+        if now < loaded.not_before || now >= loaded.expires {
+            loads.ready.remove(&digest);
+            return None;
+        }
+        *used = uses;
+        Some(Arc::clone(loaded))
+    }
+
+    fn turn(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut loads = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loads.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(loads.turns.entry(digest).or_default())
+    }
+
+    fn keep(&self, digest: Digest, loaded: &Arc<Loaded>) {
+        let mut loads = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if loads.ready.len() >= MAX_LOADED
+            && let Some(oldest) =
+                loads.ready.iter().min_by_key(|(_, (used, _))| *used).map(|(digest, _)| *digest)
+        {
+            loads.ready.remove(&oldest);
+        }
+        let uses = loads.uses;
+        loads.ready.insert(digest, (uses, Arc::clone(loaded)));
+    }
+
+    /// What lies on this host's shelf is as good as what is fetched, if it is believed: both are verified alike.
+    async fn verified(&self, digest: Digest, source: &dyn Source) -> Result<VerifiedComponent, NotLoaded> {
+        if let Some((bundle, bytes)) = self.shelf.get(digest)
+            && let Ok(verified) = self.verify(digest, &bundle, bytes)
+        {
+            return Ok(verified);
+        }
+        let bundle = source.bundle(digest).await?;
+        // The note is believed before anything that it names is fetched, and says how much that is.
+        let release = verify::release(bundle.note.as_bytes(), &self.trust, (self.clock)())?;
+        let wanted = release.note().component;
+        if wanted.digest != digest {
+            let detail = format!("{digest} was asked for, and the note is about {}", wanted.digest);
+            return Err(refusal(RefusalCode::Digest, detail));
+        }
+        let bytes = source.bytes(wanted).await?;
+        let verified = self.verify(digest, &bundle, bytes)?;
+        if let Err(error) = self.shelf.put(digest, &bundle, verified.bytes()) {
+            tracing::warn!(%digest, %error, "a component is not kept on disk; it is fetched again after a restart");
+        }
+        Ok(verified)
+    }
+
+    fn verify(
+        &self,
+        digest: Digest,
+        bundle: &ComponentBundle,
+        bytes: Bytes,
+    ) -> Result<VerifiedComponent, NotLoaded> {
+        let (note, manifest) = (bundle.note.as_bytes(), bundle.manifest.as_bytes());
+        let verified = verify::component(note, manifest, bytes.as_ref(), &self.trust, (self.clock)())?;
+        if verified.digest() != digest {
+            let detail = format!("{digest} was asked for, and {} came", verified.digest());
+            return Err(refusal(RefusalCode::Digest, detail));
+        }
+        Ok(verified)
+    }
+
+    /// Compiles, or takes native code from the cache, and loads it.
+    ///
+    /// # Errors
+    /// [`NotLoaded`].
+    pub async fn load(&self, verified: VerifiedComponent) -> Result<Arc<Loaded>, NotLoaded> {
+        let key = Cache::key(verified.digest(), self.engine);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis((self.clock)().as_millis());
+        let native = match self.cache.get(key, now) {
+            Some(code) => code,
+            None => {
+                let code = self.compiler.compile(&verified).await.map_err(|error| match error {
+                    CannotCompile::Host(error) => NotLoaded::Host(format!("the compile process: {error}")),
+                    refused => refusal(RefusalCode::Compile, refused.to_string()),
+                })?;
+                if let Err(error) = self.cache.put(key, &code) {
+                    tracing::warn!(component = ?verified, %error, "native code is not kept; it is compiled again after a restart");
+                }
+                code
+            }
+        };
+        let prepared = self
+            .sandbox
+            .load(&NativeCode::from_checked(native), &verified)
+            .map_err(|error| refusal(error.code, error.detail))?;
+        let note = verified.release().note();
+        Ok(Arc::new(Loaded {
+            prepared,
+            manifest: verified.manifest().clone(),
+            not_before: note.not_before,
+            expires: note.expires,
+        }))
+    }
+}

@@ -1,0 +1,885 @@
+//! What the runner knows and decides, without sockets, disk or clock: something happens, and actions come out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use remit_protocol::{
+    AttemptId, Outcome, PROTOCOL, RunnerId, Session, Span,
+    assignment::{Assignment, StartMode},
+    endpoint::{Command, Held, HeldState, OpenSession, Poll, PollAnswer, ReportAnswer, SessionOpened},
+    limits::MAX_BODY,
+    report::{Event, LogEntry, Verdict},
+};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::link::Link;
+use crate::{
+    orchestrator::{CallError, Standing},
+    report::{
+        journal::Progress,
+        outbox::{AttemptPart, Last, Outbox},
+        record::{Record, decode, encode},
+    },
+};
+
+/// Room of a report for what stands around the attempts' parts.
+const REPORT_ROOM: usize = MAX_BODY - 1024;
+/// How long something that nobody waits for may wait for company.
+const COALESCE: Duration = Duration::from_millis(5);
+/// Bytes that may be kept for an orchestrator that does not answer; beyond it, work waits.
+pub(super) const MAX_BACKLOG: usize = 64 << 20;
+/// Bytes of log among them; beyond it, entries are cut, with a mark.
+const MAX_LOG_BACKLOG: usize = 32 << 20;
+/// How long the runner waits with a report after one that moved nothing.
+const NO_PROGRESS: Duration = Duration::from_millis(500);
+/// How long a runner that is told to stop waits for the orchestrator to take its last reports.
+const LAST_WORDS: Duration = Duration::from_secs(30);
+/// How long steps may tidy up when the runner is told to stop a second time.
+const STOP_GRACE: Span = Span::from_secs(10);
+
+/// What the runner is, as it introduces itself.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Its id.
+    pub runner: RunnerId,
+    /// Its version.
+    pub version: String,
+    /// Its host's name.
+    pub hostname: String,
+    /// What it can do.
+    pub features: BTreeSet<String>,
+    /// Sandboxes at once.
+    pub slots: u32,
+}
+
+/// Everything that can happen to the runner.
+pub(super) enum Happening {
+    /// The answer to a session's opening.
+    Opened(Instant, Result<SessionOpened, CallError>),
+    /// The new session is on disk.
+    SessionKept(Result<(), String>),
+    /// The answer to a poll sent at this time.
+    Polled(Instant, Result<PollAnswer, CallError>),
+    /// The answer to a report sent at this time.
+    Reported(Instant, Result<ReportAnswer, CallError>),
+    /// An attempt says something.
+    Said(AttemptId, Said),
+    /// The journal got further.
+    Journal(Progress),
+    /// A time that was waited for has come.
+    Time,
+    /// Somebody wants the runner to stop.
+    Stop,
+}
+
+/// What an attempt says.
+#[derive(Debug)]
+pub enum Said {
+    /// Everything is prepared: may it begin?
+    Ready,
+    /// Something that changes the record.
+    Event(Event),
+    /// A line of a step's log.
+    Log(LogEntry),
+    /// Its task is over.
+    Over,
+}
+
+/// What an attempt is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Begin.
+    Begin,
+    /// The orchestrator has everything up to this event.
+    Durable(u64),
+    /// Stop: tell the step, and interrupt it when this is over.
+    Cancel(Span),
+}
+
+/// What the shell does.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Open a session.
+    Open(OpenSession),
+    /// Keep a new session's number durably.
+    KeepSession(Session),
+    /// Park a poll.
+    Poll(Poll),
+    /// Drop the parked poll.
+    DropPoll,
+    /// Send a report: the request's body.
+    Report(Vec<u8>),
+    /// Start an attempt's task.
+    Start(Box<Assignment>),
+    /// Tell an attempt.
+    Tell(AttemptId, Order),
+    /// Append to the journal.
+    Append { frames: Vec<u8>, ticket: u64, sync: bool },
+    /// Begin a new journal file.
+    Rotate { snapshot: Vec<u8>, ticket: u64 },
+    /// End the program.
+    Exit(Exit),
+}
+
+/// How the program ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything that was begun has ended.
+    Drained,
+    /// It cannot go on; why, and what to do.
+    Fatal(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The task verifies and compiles, or ends without beginning.
+    Preparing,
+    /// The question is asked; it begins when it is granted, and what has to be on disk is there.
+    Asking { granted: bool },
+    /// It runs, or is over.
+    Begun,
+}
+
+#[derive(Debug)]
+struct Entry {
+    outbox: Outbox,
+    phase: Phase,
+    start: StartMode,
+    /// Its task is alive: it holds a slot.
+    task: bool,
+    /// It was begun by an earlier process.
+    interrupted: bool,
+    /// The journal's ticket of its beginning.
+    begun: u64,
+    /// The journal's ticket of its last event.
+    last: u64,
+    /// Log entries that were cut since the last mark.
+    cut: u64,
+    cut_at: Option<LogEntry>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    Closed,
+    Opening,
+    Keeping(Session),
+    Open(Session),
+}
+
+/// The runner without its shell.
+pub(super) struct Core {
+    facts: Facts,
+    last_session: Session,
+    connection: Connection,
+    pending: Option<SessionOpened>,
+    link: Link,
+    attempts: BTreeMap<AttemptId, Entry>,
+    /// Attempts with something to send.
+    dirty: BTreeSet<AttemptId>,
+    /// Where the next report goes on, so that no attempt starves.
+    turn: Option<AttemptId>,
+    ack: u64,
+    polling: bool,
+    inventory: bool,
+    reporting: bool,
+    flush_at: Option<Instant>,
+    backlog: usize,
+    log_backlog: usize,
+    frames: Vec<u8>,
+    sync: bool,
+    ticket: u64,
+    durable: u64,
+    journaled: u64,
+    stops: u32,
+    give_up: Option<Instant>,
+    actions: Vec<Action>,
+}
+
+#[derive(Serialize)]
+struct WireReport<'a> {
+    session: Session,
+    attempts: Vec<AttemptPart<'a>>,
+}
+
+impl Core {
+    /// A runner that had `last_session`, with what its journal still holds.
+    pub(super) fn new(facts: Facts, last_session: Session, journal: &[u8], now: Instant, seed: u64) -> Self {
+        let mut core = Self {
+            facts,
+            last_session,
+            connection: Connection::Closed,
+            pending: None,
+            link: Link::new(now, seed),
+            attempts: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            turn: None,
+            ack: 0,
+            polling: false,
+            inventory: true,
+            reporting: false,
+            flush_at: None,
+            backlog: 0,
+            log_backlog: 0,
+            frames: Vec::new(),
+            sync: false,
+            ticket: 0,
+            durable: 0,
+            journaled: 0,
+            stops: 0,
+            give_up: None,
+            actions: Vec::new(),
+        };
+        core.restore(journal);
+        core
+    }
+
+    fn restore(&mut self, journal: &[u8]) {
+        for (attempt, record) in decode(journal) {
+            match record {
+                Record::Begun { epoch, first_event, first_entry } => {
+                    let outbox = Outbox::restored(attempt, epoch, first_event, first_entry);
+                    self.attempts.insert(attempt, Entry::restored(outbox));
+                }
+                Record::Gone => {
+                    self.attempts.remove(&attempt);
+                }
+                Record::Event { .. } | Record::Entry { .. } => {
+                    if let Some(entry) = self.attempts.get_mut(&attempt) {
+                        entry.outbox.restore(&record);
+                    }
+                }
+            }
+        }
+        for (attempt, entry) in &mut self.attempts {
+            if !entry.outbox.finished() {
+                entry.interrupted = true;
+                let event = Event::Finished {
+                    outcome: Outcome::Interrupted,
+                    message: "The runner was restarted while this ran; nothing of it is running any more."
+                        .into(),
+                    log_entries: entry.outbox.last_entry(),
+                    nodes: None,
+                };
+                // The snapshot that follows writes it down.
+                let _ = entry.outbox.event(&event, &mut Vec::new());
+            }
+            self.dirty.insert(*attempt);
+        }
+        self.count_backlog();
+    }
+
+    /// What is kept, as a new journal file begins with it.
+    pub(super) fn snapshot(&self) -> Vec<u8> {
+        let mut frames = Vec::new();
+        for entry in
+            self.attempts.values().filter(|entry| entry.phase != Phase::Preparing || entry.outbox.finished())
+        {
+            entry.outbox.snapshot(&mut frames);
+        }
+        frames
+    }
+
+    /// Bytes that are kept for the orchestrator.
+    pub(super) fn backlog(&self) -> usize {
+        self.backlog
+    }
+
+    /// Until when something may begin.
+    pub(super) fn may_begin_until(&self) -> Option<Instant> {
+        self.link.may_begin_until()
+    }
+
+    /// Takes note of what happened and says what to do.
+    pub(super) fn on(&mut self, happening: Happening, now: Instant) {
+        match happening {
+            Happening::Opened(sent, Ok(opened)) => self.opened(opened, sent, now),
+            Happening::Opened(_, Err(error)) => {
+                self.connection = Connection::Closed;
+                self.call_failed(&error, now);
+            }
+            Happening::SessionKept(kept) => self.session_kept(kept, now),
+            Happening::Polled(sent, answer) => self.polled(sent, answer, now),
+            Happening::Reported(sent, answer) => self.reported(sent, answer, now),
+            Happening::Said(attempt, said) => self.said(attempt, said, now),
+            Happening::Journal(progress) => self.journal(progress, now),
+            Happening::Time => {}
+            Happening::Stop => self.stop(),
+        }
+    }
+
+    /// What is to be done now, after everything at hand has been taken note of.
+    pub(super) fn actions(&mut self, now: Instant) -> Vec<Action> {
+        self.connect(now);
+        self.park(now);
+        self.report(now);
+        self.write_journal();
+        self.end(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When [`Happening::Time`] is due.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let retry = (!self.polling || self.connection == Connection::Closed).then(|| self.link.not_before());
+        let flush =
+            if self.reporting { None } else { self.flush_at.map(|at| at.max(self.link.not_before())) };
+        [retry, flush, self.give_up].into_iter().flatten().min()
+    }
+
+    fn session(&self) -> Option<Session> {
+        match self.connection {
+            Connection::Open(session) => Some(session),
+            Connection::Closed | Connection::Opening | Connection::Keeping(_) => None,
+        }
+    }
+
+    fn connect(&mut self, now: Instant) {
+        if self.connection != Connection::Closed || now < self.link.not_before() {
+            return;
+        }
+        self.connection = Connection::Opening;
+        let facts = &self.facts;
+        self.actions.push(Action::Open(OpenSession {
+            runner: facts.runner,
+            last: self.last_session,
+            protocol: PROTOCOL,
+            version: facts.version.clone(),
+            hostname: facts.hostname.clone(),
+            features: facts.features.clone(),
+            slots: facts.slots,
+            attempts: self.held(),
+        }));
+    }
+
+    fn held(&self) -> Vec<Held> {
+        let held = |(attempt, entry): (&AttemptId, &Entry)| Held {
+            attempt: *attempt,
+            epoch: entry.outbox.epoch(),
+            state: entry.state(),
+        };
+        self.attempts.iter().map(held).collect()
+    }
+
+    fn opened(&mut self, opened: SessionOpened, sent: Instant, now: Instant) {
+        self.link.heard(sent, now);
+        self.link.opened(opened.hold, opened.lease);
+        self.connection = Connection::Keeping(opened.session);
+        self.actions.push(Action::KeepSession(opened.session));
+        self.pending = Some(opened);
+    }
+
+    fn session_kept(&mut self, kept: Result<(), String>, now: Instant) {
+        let (Connection::Keeping(session), Some(opened)) = (self.connection, self.pending.take()) else {
+            return;
+        };
+        if let Err(why) = kept {
+            self.actions.push(Action::Exit(Exit::Fatal(format!("the new session could not be kept: {why}"))));
+            return;
+        }
+        tracing::info!(%session, name = %opened.name, "connected to the orchestrator");
+        self.last_session = session;
+        self.connection = Connection::Open(session);
+        self.ack = 0;
+        self.inventory = true;
+        for attempt in opened.forget {
+            self.forget(attempt);
+        }
+        self.dirty = self.attempts.iter().filter(|(_, e)| !e.outbox.is_empty()).map(|(id, _)| *id).collect();
+        self.flush_within(Duration::ZERO, now);
+    }
+
+    /// A call failed. Some failures cannot be helped by trying again.
+    fn call_failed(&mut self, error: &CallError, now: Instant) {
+        match error.standing() {
+            Standing::Fatal => self.actions.push(Action::Exit(Exit::Fatal(error.to_string()))),
+            Standing::NewSession => {
+                self.connection = Connection::Closed;
+                self.link.failed(now);
+            }
+            Standing::TryAgain => {
+                self.link.failed(now);
+                let failures = self.link.failures();
+                // The first is often a restart of the other side, and the thousandth tells nothing new.
+                if failures == 2 || failures.is_multiple_of(50) {
+                    tracing::warn!(%error, failures, "the orchestrator does not answer; work goes on, reports are kept");
+                }
+            }
+        }
+    }
+
+    fn park(&mut self, now: Instant) {
+        let Some(session) = self.session() else { return };
+        if self.polling || now < self.link.not_before() {
+            return;
+        }
+        self.polling = true;
+        let attempts = std::mem::take(&mut self.inventory).then(|| self.held());
+        self.actions.push(Action::Poll(Poll {
+            session,
+            ack: self.ack,
+            free: self.free(),
+            draining: self.stops > 0,
+            hold: self.link.hold(),
+            attempts,
+        }));
+    }
+
+    fn free(&self) -> u32 {
+        let taken = self.attempts.values().filter(|entry| entry.task).count();
+        if self.stops > 0 {
+            0
+        } else {
+            self.facts.slots.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX))
+        }
+    }
+
+    fn polled(&mut self, sent: Instant, answer: Result<PollAnswer, CallError>, now: Instant) {
+        self.polling = false;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(CallError::Cut(_)) => return self.link.poll_cut(now.duration_since(sent), now),
+            Err(error) => return self.call_failed(&error, now),
+        };
+        self.link.heard(sent, now);
+        self.link.poll_answered(now);
+        self.contacted(now);
+        for (number, command) in (answer.first..).zip(answer.commands) {
+            if number <= self.ack {
+                continue;
+            }
+            self.ack = number;
+            self.command(command);
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Run(assignment) => self.run(assignment),
+            Command::Cancel { attempt, epoch, grace } => {
+                if self.attempts.get(&attempt).is_some_and(|entry| entry.outbox.epoch() == epoch) {
+                    self.actions.push(Action::Tell(attempt, Order::Cancel(grace)));
+                }
+            }
+            Command::Forget { attempt } => self.forget(attempt),
+            Command::Drain => self.stops = self.stops.max(1),
+        }
+    }
+
+    fn run(&mut self, assignment: Box<Assignment>) {
+        let (attempt, epoch) = (assignment.attempt, assignment.epoch);
+        if self.attempts.contains_key(&attempt) {
+            return;
+        }
+        self.attempts.insert(attempt, Entry::new(Outbox::new(attempt, epoch), assignment.start));
+        self.actions.push(Action::Start(assignment));
+    }
+
+    /// Another epoch is current, or the record is closed: whatever this one still does is of no use.
+    fn forget(&mut self, attempt: AttemptId) {
+        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
+        entry.outbox = Outbox::restored(attempt, entry.outbox.epoch(), entry.outbox.last_event() + 1, 1);
+        entry.interrupted = false;
+        if entry.task {
+            entry.phase = Phase::Begun;
+            entry.superseded();
+            self.actions.push(Action::Tell(attempt, Order::Cancel(Span::from_secs(0))));
+        } else {
+            self.remove(attempt);
+        }
+        self.dirty.remove(&attempt);
+        self.count_backlog();
+    }
+
+    fn remove(&mut self, attempt: AttemptId) {
+        if self.attempts.remove(&attempt).is_some() {
+            self.dirty.remove(&attempt);
+            encode(attempt, &Record::Gone, &mut self.frames);
+        }
+    }
+
+    fn said(&mut self, attempt: AttemptId, said: Said, now: Instant) {
+        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
+        if entry.is_superseded() {
+            if matches!(said, Said::Over) {
+                self.remove(attempt);
+            }
+            return;
+        }
+        match said {
+            Said::Ready => self.ready(attempt, now),
+            Said::Event(event) => self.event(attempt, &event, now),
+            Said::Log(entry) => self.log(attempt, &entry, now),
+            Said::Over => self.over(attempt, now),
+        }
+    }
+
+    fn ready(&mut self, attempt: AttemptId, now: Instant) {
+        let ticket = self.ticket + 1;
+        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
+        entry.begun = ticket;
+        let (first_event, first_entry) = (entry.outbox.last_event() + 1, entry.outbox.last_entry() + 1);
+        let begun = Record::Begun { epoch: entry.outbox.epoch(), first_event, first_entry };
+        encode(attempt, &begun, &mut self.frames);
+        self.sync = true;
+        entry.phase = Phase::Asking { granted: entry.start == StartMode::Fast };
+        if entry.start == StartMode::Guarded {
+            // Asking and writing it down go on at the same time; it begins after both.
+            entry.outbox.ask_to_begin(ticket);
+            self.dirty.insert(attempt);
+            self.flush_at = Some(now);
+        }
+        self.begin_if_due(attempt, now);
+    }
+
+    fn begin_if_due(&mut self, attempt: AttemptId, now: Instant) {
+        let leased = self.link.may_begin_until().is_some_and(|until| now < until);
+        let durable = self.durable;
+        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
+        // What may be started fast may also be repeated: a power cut in this moment does no harm.
+        let written = entry.start == StartMode::Fast || durable >= entry.begun;
+        if leased && written && entry.phase == (Phase::Asking { granted: true }) {
+            entry.phase = Phase::Begun;
+            self.actions.push(Action::Tell(attempt, Order::Begin));
+        }
+    }
+
+    /// The orchestrator was heard: attempts that waited for that begin.
+    fn contacted(&mut self, now: Instant) {
+        let waiting: Vec<AttemptId> = self
+            .attempts
+            .iter()
+            .filter(|(_, entry)| entry.phase == Phase::Asking { granted: true })
+            .map(|(attempt, _)| *attempt)
+            .collect();
+        for attempt in waiting {
+            self.begin_if_due(attempt, now);
+        }
+    }
+
+    fn event(&mut self, attempt: AttemptId, event: &Event, now: Instant) {
+        let urgent = matches!(event, Event::Finished { .. } | Event::Dispatched { .. });
+        if matches!(event, Event::Finished { .. }) {
+            self.mark_cut(attempt);
+        }
+        let ticket = self.ticket + 1;
+        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
+        let event = match event {
+            Event::Finished { outcome, message, nodes, .. } => &Event::Finished {
+                outcome: *outcome,
+                message: message.clone(),
+                log_entries: entry.outbox.last_entry(),
+                nodes: *nodes,
+            },
+            other => other,
+        };
+        if entry.phase == Phase::Preparing && matches!(event, Event::Finished { .. }) {
+            // It ends without having begun: the journal opens it so that the report survives.
+            let (first_event, first_entry) = (entry.outbox.last_event() + 1, entry.outbox.last_entry() + 1);
+            let begun = Record::Begun { epoch: entry.outbox.epoch(), first_event, first_entry };
+            encode(attempt, &begun, &mut self.frames);
+        }
+        let before = entry.outbox.bytes();
+        match entry.outbox.event(event, &mut self.frames) {
+            Ok(_) => self.backlog += entry.outbox.bytes() - before,
+            Err(error) => tracing::error!(%attempt, %error, "an event is lost"),
+        }
+        if entry.outbox.finished() {
+            entry.last = ticket;
+            self.sync = true;
+        }
+        self.dirty.insert(attempt);
+        self.flush_within(if urgent { Duration::ZERO } else { COALESCE }, now);
+    }
+
+    fn log(&mut self, attempt: AttemptId, line: &LogEntry, now: Instant) {
+        let full = self.log_backlog > MAX_LOG_BACKLOG;
+        if !full {
+            self.mark_cut(attempt);
+        }
+        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
+        if full {
+            entry.cut += 1;
+            entry.cut_at = Some(line.clone());
+            return;
+        }
+        self.push_entry(attempt, line);
+        self.flush_within(COALESCE, now);
+    }
+
+    /// Says in the log how many entries are missing at this place.
+    fn mark_cut(&mut self, attempt: AttemptId) {
+        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
+        if let (cut @ 1.., Some(mut mark)) = (std::mem::take(&mut entry.cut), entry.cut_at.take()) {
+            mark.text = format!("{cut} entries are missing here: the runner's spool was full");
+            mark.fields.clear();
+            self.push_entry(attempt, &mark);
+        }
+    }
+
+    fn push_entry(&mut self, attempt: AttemptId, line: &LogEntry) {
+        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
+        let before = entry.outbox.bytes();
+        match entry.outbox.entry(line, &mut self.frames) {
+            Ok(_) => {
+                let more = entry.outbox.bytes() - before;
+                self.backlog += more;
+                self.log_backlog += more;
+                self.dirty.insert(attempt);
+            }
+            Err(error) => tracing::error!(%attempt, %error, "a log entry is lost"),
+        }
+    }
+
+    /// The task is over: its slot is free. One that broke off without a last word gets one.
+    fn over(&mut self, attempt: AttemptId, now: Instant) {
+        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
+        entry.task = false;
+        if !entry.outbox.finished() {
+            let event = Event::Finished {
+                outcome: Outcome::HostFault,
+                message: "The runner's own task broke off; its log on that host says more.".to_owned(),
+                log_entries: 0,
+                nodes: None,
+            };
+            self.event(attempt, &event, now);
+        }
+        self.settle(attempt);
+    }
+
+    fn flush_within(&mut self, patience: Duration, now: Instant) {
+        let at = now + patience;
+        self.flush_at = Some(self.flush_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    fn report(&mut self, now: Instant) {
+        let Some(session) = self.session() else { return };
+        let due = self.flush_at.is_some_and(|at| at <= now);
+        if self.reporting || !due || now < self.link.not_before() {
+            return;
+        }
+        self.flush_at = None;
+        let mut budget = REPORT_ROOM;
+        let mut attempts = Vec::new();
+        let turn = self.turn.unwrap_or(AttemptId::from_u128(0));
+        let order = self.dirty.range(turn..).chain(self.dirty.range(..turn));
+        let mut last = None;
+        for attempt in order {
+            let Some(entry) = self.attempts.get(attempt) else { continue };
+            if let Some(part) = entry.outbox.part(&mut budget, entry.last_word(self.durable)) {
+                attempts.push(part);
+                last = Some(*attempt);
+            }
+            if budget < 1024 {
+                break;
+            }
+        }
+        if attempts.is_empty() {
+            return;
+        }
+        match serde_json::to_vec(&WireReport { session, attempts }) {
+            Ok(body) => {
+                self.turn = last;
+                self.reporting = true;
+                self.actions.push(Action::Report(body));
+            }
+            Err(error) => tracing::error!(%error, "a report cannot be written"),
+        }
+    }
+
+    fn reported(&mut self, sent: Instant, answer: Result<ReportAnswer, CallError>, now: Instant) {
+        self.reporting = false;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.flush_within(COALESCE, now);
+                return self.call_failed(&error, now);
+            }
+        };
+        self.link.heard(sent, now);
+        let mut progress = false;
+        for reply in answer.attempts {
+            let attempt = reply.attempt;
+            let Some(entry) = self.attempts.get_mut(&attempt) else { continue };
+            let (before, logs) = (entry.outbox.bytes(), entry.outbox.log_bytes());
+            entry.outbox.durable(reply.events, reply.entries);
+            progress |= matches!(reply.verdict, Some(Verdict::Begin | Verdict::Superseded));
+            progress |= entry.outbox.bytes() < before;
+            self.backlog -= before - entry.outbox.bytes();
+            self.log_backlog -= logs - entry.outbox.log_bytes();
+            if entry.task && reply.events > 0 {
+                self.actions.push(Action::Tell(attempt, Order::Durable(reply.events)));
+            }
+            match reply.verdict {
+                Some(Verdict::Begin) => self.granted(attempt, now),
+                Some(Verdict::Cancel) => self.actions.push(Action::Tell(attempt, Order::Cancel(STOP_GRACE))),
+                Some(Verdict::Superseded) => self.forget(attempt),
+                None => {}
+            }
+            self.settle(attempt);
+        }
+        self.contacted(now);
+        if !self.dirty.is_empty() {
+            self.flush_within(if progress { Duration::ZERO } else { NO_PROGRESS }, now);
+        }
+    }
+
+    fn granted(&mut self, attempt: AttemptId, now: Instant) {
+        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
+        entry.outbox.begun();
+        if let Phase::Asking { granted } = &mut entry.phase {
+            *granted = true;
+        }
+        self.begin_if_due(attempt, now);
+    }
+
+    /// Forgets an attempt that is over and wholly reported.
+    fn settle(&mut self, attempt: AttemptId) {
+        let Some(entry) = self.attempts.get(&attempt) else { return };
+        if !entry.outbox.is_empty() {
+            return;
+        }
+        self.dirty.remove(&attempt);
+        if entry.outbox.finished() && !entry.task {
+            self.remove(attempt);
+        }
+    }
+
+    fn journal(&mut self, progress: Progress, now: Instant) {
+        match progress {
+            Progress::Durable(ticket) => {
+                self.durable = self.durable.max(ticket);
+                let asking = |(_, entry): &(&AttemptId, &Entry)| matches!(entry.phase, Phase::Asking { .. });
+                let asking: Vec<_> =
+                    self.attempts.iter().filter(asking).map(|(attempt, _)| *attempt).collect();
+                for attempt in asking {
+                    self.begin_if_due(attempt, now);
+                }
+                if !self.dirty.is_empty() {
+                    self.flush_within(Duration::ZERO, now);
+                }
+            }
+            Progress::Failed(ticket, why) => self.journal_failed(ticket, &why, now),
+        }
+    }
+
+    /// What is not on disk must not begin; what is over is reported all the same, the orchestrator keeps it.
+    fn journal_failed(&mut self, ticket: u64, why: &str, now: Instant) {
+        tracing::error!(why, "the journal cannot be written; nothing new begins");
+        let lost: Vec<AttemptId> = self
+            .attempts
+            .iter_mut()
+            .filter_map(|(attempt, entry)| {
+                entry.last = if entry.last <= ticket { 0 } else { entry.last };
+                (matches!(entry.phase, Phase::Asking { .. }) && entry.begun <= ticket).then_some(*attempt)
+            })
+            .collect();
+        for attempt in lost {
+            let message = format!(
+                "The runner's journal cannot be written: {why}. Make room on its state directory's disk."
+            );
+            let event = Event::Finished { outcome: Outcome::HostFault, message, log_entries: 0, nodes: None };
+            self.event(attempt, &event, now);
+            if let Some(entry) = self.attempts.get_mut(&attempt) {
+                entry.outbox.begun();
+                entry.phase = Phase::Begun;
+                entry.last = 0;
+            }
+            self.actions.push(Action::Tell(attempt, Order::Cancel(Span::from_secs(0))));
+        }
+    }
+
+    fn write_journal(&mut self) {
+        let frames = std::mem::take(&mut self.frames);
+        if frames.is_empty() {
+            return;
+        }
+        self.ticket += 1;
+        self.journaled += frames.len() as u64;
+        let (ticket, sync) = (self.ticket, std::mem::take(&mut self.sync));
+        self.actions.push(Action::Append { frames, ticket, sync });
+    }
+
+    /// The journal's file has grown large: a new one begins.
+    pub(super) fn rotate(&mut self) {
+        self.write_journal();
+        self.ticket += 1;
+        self.actions.push(Action::Rotate { snapshot: self.snapshot(), ticket: self.ticket });
+    }
+
+    fn stop(&mut self) {
+        self.stops += 1;
+        if self.stops == 1 {
+            tracing::info!("stopping: no new work is taken, what runs is ended and reported");
+        } else {
+            tracing::info!("stopping now: what runs is cancelled");
+            let tell = |attempt: &AttemptId| Action::Tell(*attempt, Order::Cancel(STOP_GRACE));
+            self.actions.extend(self.attempts.keys().map(tell));
+        }
+        // The parked poll still offers slots.
+        if self.polling {
+            self.polling = false;
+            self.actions.push(Action::DropPoll);
+        }
+    }
+
+    /// Ends the program when it was told to stop and everything is over; what the orchestrator did not take by then is in
+    /// the journal.
+    fn end(&mut self, now: Instant) {
+        if self.stops == 0 || self.attempts.values().any(|entry| entry.task) {
+            return;
+        }
+        let give_up = *self.give_up.get_or_insert(now + LAST_WORDS);
+        if self.attempts.is_empty() || now >= give_up {
+            self.actions.push(Action::Exit(Exit::Drained));
+        }
+    }
+
+    fn count_backlog(&mut self) {
+        self.backlog = self.attempts.values().map(|entry| entry.outbox.bytes()).sum();
+        self.log_backlog = self.attempts.values().map(|entry| entry.outbox.log_bytes()).sum();
+    }
+}
+
+impl Entry {
+    fn new(outbox: Outbox, start: StartMode) -> Self {
+        Self {
+            outbox,
+            phase: Phase::Preparing,
+            start,
+            task: true,
+            interrupted: false,
+            begun: 0,
+            last: 0,
+            cut: 0,
+            cut_at: None,
+        }
+    }
+
+    fn restored(outbox: Outbox) -> Self {
+        Self { phase: Phase::Begun, task: false, ..Self::new(outbox, StartMode::Guarded) }
+    }
+
+    fn state(&self) -> HeldState {
+        match self.phase {
+            _ if self.interrupted => HeldState::Interrupted,
+            _ if self.outbox.finished() => HeldState::Finished,
+            Phase::Preparing | Phase::Asking { .. } if self.start == StartMode::Guarded => HeldState::Leased,
+            Phase::Preparing | Phase::Asking { .. } | Phase::Begun => HeldState::Running,
+        }
+    }
+
+    /// The last event leaves only after it is on disk here, or where repeating the work would do no harm.
+    fn last_word(&self, durable: u64) -> Last {
+        if self.start == StartMode::Fast || durable >= self.last { Last::Sent } else { Last::Kept }
+    }
+
+    fn superseded(&mut self) {
+        self.last = u64::MAX;
+    }
+
+    fn is_superseded(&self) -> bool {
+        self.last == u64::MAX
+    }
+}

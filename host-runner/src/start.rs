@@ -1,0 +1,200 @@
+//! From a parsed `runner.toml` to a runner that can run: what the programs of this crate put together alike.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use remit_protocol::endpoint::Fault;
+use remit_signing::{TrustPolicy, http::RequestSigner};
+use zeroize::Zeroizing;
+
+use crate::{
+    attempt::{Recent, Workshop},
+    clock,
+    component::{Components, cache::Cache, compile::Compiler},
+    config::{Config, OrchestratorUrl, ProxyUrl},
+    dial::{
+        Dialer,
+        address::Barred,
+        proxy::{Proxy, ProxyError},
+        resolve,
+        tls::{TlsError, Trust},
+    },
+    orchestrator::{Caller, Client, NoRoad, Road},
+    runner::{CannotRun, Facts, GRACE, Runner, features},
+    sandbox::{EngineError, Sandbox, SandboxConfig},
+    secrets::{Providers, providers::ProvidersError},
+    state::{State, StateError},
+};
+
+/// Job documents and node sets that are kept in memory.
+const RECENT_DOCUMENTS: usize = 64;
+const RECENT_NODE_SETS: usize = 8;
+
+/// What a program reads from its environment, once, before it has threads.
+pub struct Environment {
+    /// systemd's `$CREDENTIALS_DIRECTORY`.
+    pub credentials: Option<PathBuf>,
+    /// Reads a variable and removes it.
+    pub take: fn(&str) -> Option<Zeroizing<Vec<u8>>>,
+    /// This program.
+    pub program: PathBuf,
+}
+
+/// Why a runner does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotStart {
+    /// Its state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Its trust policy cannot be read.
+    #[error("{}: {source}", path.display())]
+    TrustFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Its trust policy has mistakes.
+    #[error("{} has {} mistakes, the first in line {}: {}; see `remit-runner check`", path.display(), .faults.len(), first_line(.faults), first_words(.faults))]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// The mistakes.
+        faults: Vec<Fault>,
+    },
+    /// Its secrets providers.
+    #[error(transparent)]
+    Providers(#[from] ProvidersError),
+    /// Its way to the orchestrator.
+    #[error(transparent)]
+    Road(#[from] NoRoad),
+    /// Its proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// Its trusted certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Its engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Its journal.
+    #[error(transparent)]
+    Run(#[from] CannotRun),
+}
+
+fn first_line(faults: &[Fault]) -> u32 {
+    faults.first().and_then(|fault| fault.line).unwrap_or_default()
+}
+
+fn first_words(faults: &[Fault]) -> &str {
+    faults.first().map(|fault| fault.message.as_str()).unwrap_or_default()
+}
+
+/// What makes connections for the runner itself and for its steps.
+///
+/// # Errors
+/// The proxy's address or the certificates cannot be used.
+pub fn dialer(
+    url: &OrchestratorUrl,
+    proxy: Option<&ProxyUrl>,
+    ca_file: Option<&PathBuf>,
+) -> Result<Arc<Dialer>, CannotStart> {
+    let proxy = proxy.map(|proxy| Proxy::parse(proxy.as_str())).transpose()?;
+    let extra: Vec<PathBuf> = ca_file.into_iter().cloned().collect();
+    let barred = Barred::new(url.host(), url.port());
+    Ok(Arc::new(Dialer::new(Arc::new(resolve::System), proxy, Trust::platform(&extra)?, barred)))
+}
+
+/// The sandbox of a runner whose steps work below `scratch`.
+///
+/// # Errors
+/// The engine does not start.
+pub fn sandbox(slots: u32, scratch: PathBuf, dialer: &Arc<Dialer>) -> Result<Sandbox, EngineError> {
+    let grace = Duration::from_millis(GRACE.as_millis());
+    Sandbox::new(SandboxConfig { slots, scratch, grace, dialer: Arc::clone(dialer) })
+}
+
+/// The trust policy in a file.
+///
+/// # Errors
+/// [`CannotStart::TrustFile`] or [`CannotStart::Trust`].
+pub fn trust(path: &Path) -> Result<TrustPolicy, CannotStart> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| CannotStart::TrustFile { path: path.to_owned(), source })?;
+    TrustPolicy::from_toml(&text).map_err(|faults| CannotStart::Trust {
+        path: path.to_owned(),
+        faults: faults.iter().map(fault).collect(),
+    })
+}
+
+/// A mistake of a trust policy in the words of the protocol.
+pub fn fault(fault: &remit_signing::policy::PolicyFault) -> Fault {
+    Fault {
+        line: u32::try_from(fault.line).ok(),
+        column: u32::try_from(fault.column).ok(),
+        place: "trust.toml".to_owned(),
+        message: fault.what.clone(),
+        remedy: fault.remedy.clone(),
+    }
+}
+
+/// Opens the secrets providers. Call it while the program has one thread: variables are taken out of the environment.
+///
+/// # Errors
+/// [`CannotStart::Providers`].
+pub fn providers(config: &Config, environment: &Environment) -> Result<Providers, CannotStart> {
+    let credentials = environment.credentials.as_deref();
+    Ok(Providers::open(&config.providers, &config.runner.state, credentials, environment.take)?)
+}
+
+/// Puts a runner together.
+///
+/// # Errors
+/// [`CannotStart`].
+pub fn runner(
+    config: &Config,
+    providers: Providers,
+    environment: &Environment,
+) -> Result<Runner, CannotStart> {
+    let state = Arc::new(State::open(&config.runner.state)?);
+    let identity = state.identity()?;
+    let orchestrator = &config.orchestrator;
+    let dialer = dialer(&orchestrator.url, orchestrator.proxy.as_ref(), orchestrator.ca_file.as_ref())?;
+    let road =
+        Road::new(orchestrator.url.clone(), Arc::clone(&dialer), identity.ca, orchestrator.ca_file.as_ref())?;
+    let signer = RequestSigner::new(identity.key, identity.runner, identity.audience);
+    let client = Client::new(Caller::new(road), signer, identity.answer_key, clock::system, clock::random);
+    let scratch = state.scratch()?;
+    let sandbox = sandbox(config.runner.slots, scratch, &dialer)?;
+    let cache = Cache::new(state.cache(), state.cache_key(clock::random)?, config.runner.cache);
+    let compiler = Compiler::new(environment.program.clone());
+    let trust = trust(&config.runner.trust)?;
+    let workshop = Workshop {
+        client: Arc::new(client),
+        components: Components::new(trust, sandbox.clone(), cache, compiler, clock::system),
+        sandbox,
+        ceiling: config.ceiling.clone(),
+        secrets: Arc::new(providers),
+        require_signed: config.runner.require_signed.clone(),
+        clock: clock::system,
+        documents: Recent::new(RECENT_DOCUMENTS),
+        node_sets: Recent::new(RECENT_NODE_SETS),
+    };
+    let facts = Facts {
+        runner: identity.runner,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        hostname: hostname(),
+        features: features(),
+        slots: config.runner.slots,
+    };
+    let seed = u64::from_le_bytes(clock::random());
+    Ok(Runner::new(facts, state, Arc::new(workshop), seed)?)
+}
+
+/// The host's name, for people.
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
