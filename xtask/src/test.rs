@@ -21,7 +21,7 @@ pub(crate) fn all() -> Result<()> {
         }),
         ("lints, guests", || {
             run(&mut cargo(
-                "clippy --quiet --target wasm32-wasip2 -p remit-sdk -p step-* -p guest-* -- -D warnings",
+                "clippy --quiet --target wasm32-wasip2 -p remit-sdk -p step-* -p guest-* --lib --examples -- -D warnings",
             ))
         }),
         ("documents", || {

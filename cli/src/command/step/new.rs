@@ -34,7 +34,7 @@ impl New {
         }
         let sdk = folder.join("sdk");
         write_all(&WIT, &sdk.join("wit"), &|_| true, &<[u8]>::to_vec)?;
-        let theirs = |path: &Path| !["template", "examples", "tests"].iter().any(|own| path.starts_with(own));
+        let theirs = |path: &Path| !["template", "tests"].iter().any(|own| path.starts_with(own));
         write_all(&SDK, &sdk.join("guest-sdk"), &theirs, &<[u8]>::to_vec)?;
         let template =
             SDK.get_dir("template").ok_or_else(|| Failure::input("this program holds no template"))?;
@@ -42,7 +42,6 @@ impl New {
             String::from_utf8_lossy(bytes)
                 .replace("{{namespace}}", name.namespace())
                 .replace("{{name}}", name.name())
-                .replace("{{ident}}", &name.name().replace('-', "_"))
                 .into_bytes()
         };
         write_all(template, &folder, &|_| true, &filled)?;
