@@ -247,7 +247,7 @@ impl Check<'_> {
     }
 
     fn component(&mut self, place: &str, at: usize, component: &ComponentAction) {
-        if component.kind != Kind::Step {
+        if component.kind != Kind::Step && !self.document.is_discovery() {
             self.fault(
                 format!("{place}.uses"),
                 format!("{} is a node source, not a step", component.name),

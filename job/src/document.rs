@@ -329,6 +329,16 @@ impl Document {
         if faults.is_empty() { Ok(document) } else { Err(InvalidDocument(faults)) }
     }
 
+    /// True for the document of a node source: a single step, which discovers.
+    pub fn is_discovery(&self) -> bool {
+        let discovers = |step: &Step| match &step.action {
+            Action::Component(component) => component.kind == Kind::NodeSource && step.per == Per::Once,
+        };
+        matches!(&self.steps[..], [step] if discovers(step))
+            && self.options.is_empty()
+            && self.nodes.is_none()
+    }
+
     /// The bytes that are stored, signed and sent.
     pub fn to_vec(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()

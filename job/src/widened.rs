@@ -10,20 +10,21 @@ use remit_protocol::{
         files::FilesGrant,
         http::HttpGrant,
     },
+    operator::Wider,
 };
 
 use crate::document::{Action, ComponentAction, Document, Step};
 
-/// One sentence for each thing that a step of `new` may do and the step of the same name in `old` may not.
+/// Each thing that a step of `new` may do and the step of the same name in `old` may not.
 ///
 /// A step that is new, or that now runs another component, is compared with nothing.
-pub fn widened(new: &Document, old: &Document) -> Vec<String> {
+pub fn widened(new: &Document, old: &Document) -> Vec<Wider> {
     let mut found = Vec::new();
     for step in &new.steps {
         let Action::Component(component) = &step.action;
         let before = old.step(&step.name).and_then(|(_, step)| same_component(step, component));
         for permission in grown(component, before) {
-            found.push(format!("step {} may now {permission}", step.name));
+            found.push(Wider { step: step.name.clone(), permission });
         }
     }
     found

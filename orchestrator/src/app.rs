@@ -21,6 +21,7 @@ use crate::{
     config::Config,
     http::{self, Clock, Server, Services},
     registry::{self, Registry},
+    scheduler::{Scheduler, Surroundings},
     store::{Paths, Store},
     tls,
 };
@@ -59,6 +60,43 @@ pub enum FirstToken {
 pub fn system_clock() -> Clock {
     #[expect(clippy::disallowed_methods, reason = "the orchestrator's clock is read here and nowhere else")]
     Arc::new(|| Timestamp::from_system(std::time::SystemTime::now()))
+}
+
+/// What the scheduler takes from outside.
+struct System {
+    clock: Clock,
+    begun: std::time::Instant,
+}
+
+impl System {
+    fn new(clock: Clock) -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the orchestrator's clocks are read here and nowhere else"
+        )]
+        let begun = std::time::Instant::now();
+        Self { clock, begun }
+    }
+}
+
+impl Surroundings for System {
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    fn random(&self) -> u128 {
+        let mut bytes = [0; 16];
+        if let Err(error) = getrandom::fill(&mut bytes) {
+            // Ids have to differ, not to be secret.
+            tracing::error!(%error, "the operating system gives no randomness");
+            return self.begun.elapsed().as_nanos();
+        }
+        u128::from_be_bytes(bytes)
+    }
 }
 
 /// An orchestrator that listens and has not begun to answer.
@@ -108,7 +146,8 @@ impl App {
             url: url.clone(),
         };
         let registry = Registry::new(Arc::clone(&store), config.trust);
-        let services = Arc::new(Services::new(store, registry, proof, clock, stop));
+        let scheduler = Scheduler::start(Arc::clone(&store), System::new(Arc::clone(&clock))).await?;
+        let services = Arc::new(Services::new(store, registry, scheduler, proof, clock, stop));
         let mut ready = Ready { url, listen, ca: identity.authority_file(), token_file: None, token: None };
         first_token(&services, &state, first, &mut ready).await?;
         Ok(Self { services, server, identity, connections: config.connections, ready })
@@ -128,6 +167,13 @@ impl App {
         let config = identity.server_config()?;
         let router = http::router(&services);
         let tasks = TaskTracker::new();
+        let (scheduler, ending) = (services.scheduler.clone(), services.stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = scheduler.run() => {}
+                () = ending.cancelled() => {}
+            }
+        });
         tasks.spawn(keep_in_order(Arc::clone(&services), identity));
         tasks.close();
         let metrics = Arc::clone(&services.metrics);

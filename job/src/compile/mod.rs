@@ -1,5 +1,6 @@
 //! From a job file to the job document: components by digest, grants in full, retry classes computed, everything checked.
 
+mod discovery;
 mod grant;
 mod input;
 
@@ -9,6 +10,8 @@ use remit_protocol::{
     limits::MAX_JOB,
     manifest::{Kind, Manifest},
 };
+
+pub use discovery::discovery;
 
 use crate::{
     check,

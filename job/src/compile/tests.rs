@@ -4,6 +4,7 @@ use remit_protocol::{
     capability::Effect,
     manifest::StepFile,
     node::Node,
+    operator::NewSource,
 };
 use serde_json::{Value, json};
 
@@ -919,6 +920,9 @@ fn a_document_from_elsewhere_is_checked_again() {
 
 #[test]
 fn what_a_revision_widens_is_said_in_words() {
+    let widened = |new: &Document, old: &Document| -> Vec<String> {
+        widened(new, old).iter().map(ToString::to_string).collect()
+    };
     let old = compiled(EXAMPLE).unwrap();
     let check = |from: &str, to: &str, expect: &[&str]| {
         let new = compiled(&changed(from, to)).unwrap_or_else(|faults| panic!("{to}: {faults:#?}"));
@@ -962,4 +966,32 @@ fn what_a_revision_widens_is_said_in_words() {
             "step empty may now use keys/prod/deploy-key as its secret key"
         ]
     );
+}
+
+#[test]
+fn a_node_source_has_a_document_of_its_own() {
+    let source = |change: serde_json::Value| -> NewSource {
+        let mut whole = json!({
+            "name": "site.files", "uses": "remit/file-nodes@1", "with": {}, "runner_tags": ["dmz"],
+        });
+        for (name, value) in change.as_object().unwrap() {
+            whole[name] = value.clone();
+        }
+        serde_json::from_value(whole).unwrap()
+    };
+    let project = ProjectName::new("ops").unwrap();
+    let files = component(&"remit/file-nodes@1".parse().unwrap()).unwrap();
+    let made = discovery(&project, &source(json!({})), &files).unwrap();
+    assert_eq!(made.job.as_str(), "source_site_files");
+    assert_eq!(made.runner.tags.len(), 1);
+    assert_eq!(Document::from_slice(&made.to_vec()), Ok(made.clone()));
+    // Two steps of which one discovers are no document at all.
+    let mut twice = made.clone();
+    twice.steps.push(Step { name: "again".parse().unwrap(), ..made.steps[0].clone() });
+    assert!(Document::from_slice(&twice.to_vec()).is_err());
+    let step = component(&"remit/ssh-command@1".parse().unwrap()).unwrap();
+    assert!(discovery(&project, &source(json!({})), &step).is_err());
+    let ungranted = json!({"grant": {"http": [{"host": "a.example", "methods": ["GET"], "paths": ["/"]}]}});
+    let faults = discovery(&project, &source(ungranted), &files).unwrap_err();
+    assert!(faults[0].place == "grant", "{faults:?}");
 }

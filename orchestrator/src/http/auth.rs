@@ -42,8 +42,6 @@ pub(crate) enum Need {
     Execution(ProjectRole),
     /// A role in the installation.
     Instance(InstanceRole),
-    /// A runner's signature, or its ticket's.
-    Runner,
 }
 
 /// A bearer whose token is good.
@@ -294,13 +292,12 @@ async fn check(
     places: &RawPathParams,
     headers: &HeaderMap,
 ) -> Result<Option<Caller>, Failure> {
-    if matches!(need, Need::Nothing | Need::Runner) {
-        // Runners' routes verify the signature over the body, which has not come yet.
+    if need == Need::Nothing {
         return Ok(None);
     }
     let caller = caller(app, headers).await?;
     match need {
-        Need::Nothing | Need::Runner | Need::Token => {}
+        Need::Nothing | Need::Token => {}
         Need::Project(wanted) => caller.in_project(&place(places, "project")?, wanted)?,
         Need::Instance(wanted) => caller.in_instance(wanted)?,
         Need::Execution(wanted) => {

@@ -14,6 +14,7 @@ use remit_protocol::{
 use crate::{
     nodes::NodesError,
     registry::PublishError,
+    scheduler::{ControlError, SessionError, TriggerError},
     store::{BlobError, LogError, StoreError},
 };
 
@@ -248,6 +249,55 @@ impl From<NodesError> for Failure {
             NodesError::Blob(error) => Self::blob(error),
             error @ NodesError::Unreadable(_) => Self::internal(error),
         }
+    }
+}
+
+impl From<TriggerError> for Failure {
+    fn from(error: TriggerError) -> Self {
+        match error {
+            TriggerError::NoJob(_, job) => Self::not_found("job", job),
+            TriggerError::NoSource(_, source) => Self::not_found("node source that can be asked", source),
+            TriggerError::Faults(faults) => Self::faults("The job was not run.", faults),
+            TriggerError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Unknown(id) => Self::not_found("execution", id),
+            ControlError::Store(error) => error.into(),
+            error @ ControlError::Ended(..) => Self::conflict(sentence(&error.to_string()), ""),
+            ControlError::Undecidable(error) => Self::conflict(sentence(&error.to_string()), ""),
+        }
+    }
+}
+
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Self {
+        let message = error.to_string();
+        let told = |code| {
+            let (message, remedy) = message.split_once("; ").unwrap_or((&message, ""));
+            Self::runner(code, sentence(message), sentence(remedy))
+        };
+        match error {
+            SessionError::Unknown => told("runner-unknown"),
+            SessionError::Superseded => told("session-superseded"),
+            SessionError::Locked => told("runner-locked"),
+            SessionError::Protocol(_) => told("unsupported-protocol"),
+            SessionError::Invalid(_) => Self::invalid(sentence(&message), ""),
+            SessionError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// With a capital letter and a full stop, if there is anything.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str().trim_end_matches('.')),
+        None => String::new(),
     }
 }
 

@@ -7,6 +7,7 @@
 mod auth;
 mod error;
 mod extract;
+mod live;
 mod metrics;
 mod operator;
 mod runner;
@@ -34,6 +35,7 @@ use utoipa_axum::{
 use crate::{
     nodes::Nodes,
     registry::Registry,
+    scheduler::Scheduler,
     store::{NewAudit, Store},
 };
 pub(crate) use auth::issue;
@@ -66,7 +68,8 @@ pub struct Identity {
 pub struct Services {
     pub(crate) store: Arc<Store>,
     pub(crate) registry: Registry,
-    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) nodes: Nodes,
+    pub(crate) scheduler: Scheduler,
     pub(crate) identity: Identity,
     pub(crate) tokens: Tokens,
     pub(crate) links: runner::Links,
@@ -86,14 +89,16 @@ impl Services {
     pub(crate) fn new(
         store: Arc<Store>,
         registry: Registry,
+        scheduler: Scheduler,
         identity: Identity,
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
         Self {
-            nodes: Arc::new(Nodes::new(Arc::clone(&store))),
+            nodes: Nodes::new(Arc::clone(&store)),
             store,
             registry,
+            scheduler,
             identity,
             tokens: Tokens::default(),
             links: runner::Links::default(),
@@ -152,25 +157,22 @@ impl Table {
     fn route(mut self, need: Need, (schemas, paths, methods): UtoipaMethodRouter<App>) -> Self {
         #[cfg(test)]
         for (path, item) in &paths.paths {
-            self.listed.extend(tests::methods(item).map(|method| (method, path.clone(), need)));
+            self.listed.extend(tests::methods(item).into_iter().map(|method| (method, path.clone(), need)));
         }
         let methods = self.guarded(need, methods);
         self.router = self.router.routes((schemas, paths, methods));
         self
     }
 
-    /// Adds a route of the runner API, which is described by the protocol's `endpoint` and not by OpenAPI.
-    fn runner(mut self, method: &str, path: &str, methods: MethodRouter<App>) -> Self {
-        #[cfg(test)]
-        self.listed.push((method.to_owned(), path.to_owned(), Need::Runner));
-        let _ = method;
+    /// Adds a route of the runner API: it verifies signatures itself, over the body, and is described by the protocol's `endpoint` and not by OpenAPI.
+    fn runner(mut self, path: &str, methods: MethodRouter<App>) -> Self {
         self.router = self.router.route(path, methods);
         self
     }
 
     fn guarded(&self, need: Need, methods: MethodRouter<App>) -> MethodRouter<App> {
         match need {
-            Need::Nothing | Need::Runner => methods,
+            Need::Nothing => methods,
             _ => methods.layer(middleware::from_fn_with_state((Arc::clone(&self.app), need), authorize)),
         }
     }
@@ -179,7 +181,7 @@ impl Table {
 /// What the service offers.
 #[rustfmt::skip]
 fn routes(app: App) -> Table {
-    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, component, instance, project}};
+    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, component, execution, instance, job, node, project}};
     use operator::runner as runners;
     let router = OpenApiRouter::with_openapi(describe());
     Table { app, router, #[cfg(test)] listed: Vec::new() }
@@ -211,11 +213,36 @@ fn routes(app: App) -> Table {
         .route(N::Token,                   routes!(component::list))
         .route(N::Token,                   routes!(component::show))
 
-        .runner("GET",  endpoint::HELLO,                      get(runner::hello))
-        .runner("POST", endpoint::ENROL,                      post(runner::enrol))
-        .runner("POST", endpoint::BLOBS,                      post(runner::upload))
-        .runner("GET",  &by_digest(endpoint::BLOBS),              get(runner::blob))
-        .runner("GET",  &by_digest(endpoint::COMPONENTS),         get(runner::component))
+        .route(N::Project(P::Editor),      routes!(job::apply))
+        .route(N::Project(P::Viewer),      routes!(job::list))
+        .route(N::Project(P::Viewer),      routes!(job::show))
+        .route(N::Project(P::Editor),      routes!(job::delete))
+        .route(N::Project(P::Operator),    routes!(job::trigger))
+
+        .route(N::Token,                   routes!(execution::list))
+        .route(N::Execution(P::Viewer),    routes!(execution::show))
+        .route(N::Execution(P::Viewer),    routes!(execution::nodes))
+        .route(N::Execution(P::Viewer),    routes!(execution::log))
+        .route(N::Execution(P::Viewer),    routes!(live::events))
+        .route(N::Execution(P::Operator),  routes!(execution::cancel))
+        .route(N::Execution(P::Operator),  routes!(execution::decide))
+        .route(N::Token,                   routes!(execution::queue))
+
+        .route(N::Project(P::Viewer),      routes!(node::list))
+        .route(N::Project(P::Editor),      routes!(node::load))
+        .route(N::Project(P::Viewer),      routes!(node::sources))
+        .route(N::Project(P::Admin),       routes!(node::create))
+        .route(N::Project(P::Operator),    routes!(node::refresh))
+        .route(N::Project(P::Admin),       routes!(node::delete))
+
+        .runner(endpoint::HELLO,                      get(runner::hello))
+        .runner(endpoint::ENROL,                      post(runner::enrol))
+        .runner(endpoint::SESSION,                    post(runner::session))
+        .runner(endpoint::POLL,                       post(runner::poll))
+        .runner(endpoint::REPORT,                     post(runner::report))
+        .runner(endpoint::BLOBS,                      post(runner::upload))
+        .runner(&by_digest(endpoint::BLOBS),              get(runner::blob))
+        .runner(&by_digest(endpoint::COMPONENTS),         get(runner::component))
 }
 
 /// The address of one of the things below `path`.
@@ -242,3 +269,6 @@ pub(crate) fn router(app: &App) -> Router {
         .method_not_allowed_fallback(|| async { Failure::no_method() })
         .with_state(Arc::clone(app))
 }
+
+#[cfg(test)]
+mod tests;

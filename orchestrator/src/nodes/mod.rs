@@ -1,12 +1,9 @@
-//! The nodes of a project: its sources' sets, merged in order and kept parsed; filters over them.
+//! Nodes: sets that people load, sets by digest kept parsed, parts of a set by filter.
 //!
-//! *Must not know:* how a source is asked, which is a runner's work. *Invariant:* what is handed out is the merge of the
-//! sets that the sources last gave; a failed refresh never empties it.
+//! *Must not know:* how a source is asked, which is a runner's work, or which nodes an execution takes, which is the
+//! scheduler's. *Invariant:* a set that is stored has passed every bound.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use remit_job::filter::{InvalidFilter, NodeFilter};
 use remit_protocol::{
@@ -15,7 +12,7 @@ use remit_protocol::{
     node::{InvalidNodes, Node, NodeSet},
 };
 
-use crate::store::{BlobError, Source, Store, StoreError, merge};
+use crate::store::{BlobError, Store, StoreError};
 
 /// Most parsed sets that are kept: each may have 100,000 nodes.
 const KEPT: usize = 8;
@@ -48,14 +45,12 @@ pub struct Nodes {
     store: Arc<Store>,
     /// Parsed sets by the digest of their bytes, the one used longest ago first.
     sets: Mutex<Vec<(Digest, Arc<NodeSet>)>>,
-    /// The merge of a project's sources, and of which sets it is one.
-    merged: Mutex<HashMap<ProjectName, (Vec<Digest>, Arc<NodeSet>)>>,
 }
 
 impl Nodes {
     /// The nodes in `store`.
     pub fn new(store: Arc<Store>) -> Self {
-        Self { store, sets: Mutex::default(), merged: Mutex::default() }
+        Self { store, sets: Mutex::default() }
     }
 
     /// Takes `set` as the nodes that people loaded into `project`, in place of those before. Gives their number.
@@ -75,40 +70,6 @@ impl Nodes {
         let name = loaded()?;
         self.store.load_nodes(project, &name, stored, count, now).await?;
         Ok(count)
-    }
-
-    /// All nodes of a project, by name.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn of(&self, project: &ProjectName) -> Result<Arc<NodeSet>, NodesError> {
-        let sources = self.store.sources(project).await?;
-        let given: Vec<digest::Sized> = sources.iter().filter_map(|source: &Source| source.nodes).collect();
-        let digests: Vec<Digest> = given.iter().map(|set| set.digest).collect();
-        let known = {
-            let merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
-            merged.get(project).filter(|(of, _)| *of == digests).map(|(_, set)| Arc::clone(set))
-        };
-        if let Some(set) = known {
-            return Ok(set);
-        }
-        let mut sets = Vec::with_capacity(given.len());
-        for set in &given {
-            sets.push(self.set(*set).await?);
-        }
-        let merge = tokio::task::spawn_blocking(move || {
-            let mut whole = merge(sets.iter().map(|set| NodeSet::clone(set)));
-            whole.nodes.sort_by(|a, b| a.name.cmp(&b.name));
-            Arc::new(whole)
-        });
-        let whole =
-            merge.await.map_err(|_| StoreError::Unavailable("the nodes could not be merged".to_owned()))?;
-        let mut merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
-        if merged.len() >= KEPT {
-            merged.clear();
-        }
-        merged.insert(project.clone(), (digests, Arc::clone(&whole)));
-        Ok(whole)
     }
 
     /// A stored set, parsed.
@@ -211,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn later_sources_win_and_the_merge_is_kept() {
+    async fn a_set_is_checked_stored_and_kept_parsed() {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(directory.path()).unwrap());
         let project: ProjectName = "ops".parse().unwrap();
@@ -219,15 +180,16 @@ mod tests {
         let made =
             crate::store::Project { name: project.clone(), description: Default::default(), created: now };
         store.create_project(made).await.unwrap();
-        let nodes = Nodes::new(store);
-        assert!(nodes.of(&project).await.unwrap().nodes.is_empty());
+        let nodes = Nodes::new(Arc::clone(&store));
         assert_eq!(nodes.load(&project, set(&["web2", "web1"]), now).await.unwrap(), 2);
-        let first = nodes.of(&project).await.unwrap();
-        assert_eq!(first.nodes[0].name.as_str(), "web1");
-        assert!(Arc::ptr_eq(&first, &nodes.of(&project).await.unwrap()));
-        nodes.load(&project, set(&["db1"]), now).await.unwrap();
-        assert_eq!(nodes.of(&project).await.unwrap().nodes.len(), 1);
+        let source = store.sources(&project).await.unwrap().remove(0);
+        let stored = source.nodes.unwrap();
+        let first = nodes.set(stored).await.unwrap();
+        assert_eq!(*first, set(&["web2", "web1"]));
+        assert!(Arc::ptr_eq(&first, &nodes.set(stored).await.unwrap()));
         let twice = nodes.load(&project, set(&["a", "a"]), now).await;
         assert!(matches!(twice, Err(NodesError::Invalid(InvalidNodes::Duplicate(_)))));
+        let absent = nodes.set(digest::Sized::of(b"other")).await;
+        assert!(matches!(absent, Err(NodesError::Unreadable(_))));
     }
 }

@@ -299,7 +299,7 @@ impl Scheduler {
     }
 
     /// A job document, parsed; the newest are kept.
-    pub(super) async fn document(&self, which: digest::Sized) -> Result<Arc<Document>, StoreError> {
+    pub async fn document(&self, which: digest::Sized) -> Result<Arc<Document>, StoreError> {
         if let Some(document) = self.state().documents.get(&which.digest) {
             return Ok(Arc::clone(document));
         }

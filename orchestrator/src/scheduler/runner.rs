@@ -7,7 +7,7 @@ use std::{
 };
 
 use remit_protocol::{
-    AttemptId, Epoch, RunnerId, Session, Timestamp, endpoint::LEASE, operator::RunnerStatus,
+    AttemptId, Digest, Epoch, RunnerId, Session, Timestamp, endpoint::LEASE, operator::RunnerStatus,
 };
 use tokio::sync::Notify;
 
@@ -178,6 +178,16 @@ impl Scheduler {
         drop(state);
         self.inner.wake.notify_one();
         Ok(())
+    }
+
+    /// True if the runner has work that names these bytes: the document or the nodes of an execution.
+    pub fn may_read(&self, id: RunnerId, digest: Digest) -> bool {
+        let state = self.state();
+        let attempts = state.runners.get(&id).into_iter().flat_map(|known| &known.attempts);
+        attempts.filter_map(|attempt| state.live.get(state.attempts.get(attempt)?)).any(|live| {
+            live.head.document.digest == digest
+                || live.head.nodes.as_ref().is_some_and(|nodes| nodes.set.digest == digest)
+        })
     }
 
     /// How a runner is doing.

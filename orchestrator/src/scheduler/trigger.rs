@@ -172,7 +172,7 @@ impl Scheduler {
         Ok(self.begin(id, head, document, Arc::from([]), None).await?.execution)
     }
 
-    /// The nodes of a project: its sources, merged in their order.
+    /// The nodes of a project by name: its sources, merged in their order.
     pub async fn project_nodes(&self, project: &ProjectName) -> Result<Arc<NodeSet>, StoreError> {
         let sources = self.store().sources(project).await?;
         let sets: Vec<digest::Sized> = sources.iter().filter_map(|source: &Source| source.nodes).collect();
@@ -186,7 +186,9 @@ impl Scheduler {
         for set in sets {
             parts.push(self.node_set(set).await?);
         }
-        let nodes = Arc::new(merge(parts));
+        let mut whole = merge(parts);
+        whole.nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        let nodes = Arc::new(whole);
         self.state().nodes = Some((digests, Arc::clone(&nodes)));
         Ok(nodes)
     }

@@ -75,6 +75,8 @@ pub struct JobSummary {
     pub description: String,
     /// When the newest revision was saved.
     pub saved: Timestamp,
+    /// Who saved it.
+    pub saved_by: String,
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
@@ -171,7 +173,7 @@ impl Store {
         self.db
             .read(move |db| {
                 let mut query = db.prepare_cached(
-                    "select j.name, j.revision, r.folder, r.description, r.saved from job j
+                    "select j.name, j.revision, r.folder, r.description, r.saved, r.saved_by from job j
                      join job_revision r on r.project = j.project and r.job = j.name and r.revision = j.revision
                      where j.project = ? order by j.name",
                 )?;
@@ -182,6 +184,7 @@ impl Store {
                         group: row.get("folder")?,
                         description: row.get("description")?,
                         saved: row::time(row, "saved")?,
+                        saved_by: row.get("saved_by")?,
                     })
                 })?;
                 Ok(all.collect::<Result<_, _>>()?)

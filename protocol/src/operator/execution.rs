@@ -197,9 +197,6 @@ pub struct StepResult {
     /// For a node step: how many nodes have not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<u32>,
-    /// How far it says it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub progress: Option<Progress>,
     /// Times, output and message of a workflow step that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<StepRun>,
@@ -389,12 +386,14 @@ pub struct QueueEntry {
     pub project: ProjectName,
     /// Its job.
     pub job: JobName,
-    /// The section.
-    pub section: SectionNumber,
-    /// Ready or held.
+    /// The section; absent if the execution as a whole waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section: Option<SectionNumber>,
+    /// Ready: it waits for a runner or its time; held: for a person.
     pub state: SectionState,
-    /// Since when.
-    pub since: Timestamp,
+    /// Since when, as far as is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// Why, in words.
     pub reason: String,
 }

@@ -64,6 +64,12 @@ pub struct Wider {
     pub permission: String,
 }
 
+impl std::fmt::Display for Wider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "step {} may now {}", self.step, self.permission)
+    }
+}
+
 /// The job is saved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

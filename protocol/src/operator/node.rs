@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    ComponentName, ComponentSelector, ComponentVersion, ExecutionId, SecretName, SecretPath, SourceName,
-    Span, Tag, Timestamp, capability::Grant, node::Node,
+    ComponentName, ComponentSelector, ExecutionId, SecretName, SecretPath, SourceName, Span, Tag, Timestamp,
+    capability::Grant, node::Node,
 };
 
 /// Which nodes are wanted.
@@ -99,9 +99,9 @@ pub struct SourceView {
     /// The component; absent for nodes that people loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub component: Option<ComponentName>,
-    /// Its version.
+    /// The component as its maker wrote it, version included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<ComponentVersion>,
+    pub uses: Option<ComponentSelector>,
     /// How it is doing.
     pub status: SourceStatus,
     /// How many nodes it has given.

@@ -2,7 +2,10 @@
 
 pub(super) mod access;
 pub(super) mod component;
+pub(super) mod execution;
 pub(super) mod instance;
+pub(super) mod job;
+pub(super) mod node;
 pub(super) mod project;
 pub(super) mod runner;
 
@@ -11,11 +14,11 @@ use remit_protocol::operator::{Page, Part};
 use super::error::Failure;
 
 /// The part of `all` that is asked for: what stands behind the entry whose key is `after`.
-fn part<T, V>(
-    all: &[T],
+fn part<'a, T, V>(
+    all: &'a [T],
     asked: &Part,
     key: impl Fn(&T) -> String,
-    view: impl Fn(&T) -> Result<V, Failure>,
+    view: impl Fn(&'a T) -> Result<V, Failure>,
 ) -> Result<Page<V>, Failure> {
     let begin = match &asked.after {
         None => 0,

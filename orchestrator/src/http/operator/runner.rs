@@ -16,6 +16,7 @@ use crate::{
         error::Failure,
         extract::{Asked, Json, Place},
     },
+    scheduler::RunnerLoad,
     store::{self, NewTicket, Runner, RunnerChange},
 };
 
@@ -52,6 +53,7 @@ pub(crate) async fn create(
         at: now,
     };
     app.store.create_runner(made).await?;
+    app.scheduler.runner_changed(id).await?;
     app.audit(caller.name(), "runner.create", &name).await?;
     Ok((StatusCode::CREATED, Json(issue(&app, find(&app, &name).await?).await?)))
 }
@@ -110,6 +112,7 @@ pub(crate) async fn delete(
     let runner = find(&app, &name).await?;
     app.store.delete_runner(runner.id).await?;
     app.links.forget(runner.id);
+    app.scheduler.runner_changed(runner.id).await?;
     app.audit(caller.name(), "runner.delete", &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -139,6 +142,7 @@ async fn changed(
 ) -> Result<Json<RunnerView>, Failure> {
     let runner = find(app, name).await?;
     let runner = app.store.change_runner(runner.id, change).await?;
+    app.scheduler.runner_changed(runner.id).await?;
     app.audit(caller.name(), action, name).await?;
     Ok(Json(view(app, &runner)))
 }
@@ -166,17 +170,15 @@ async fn issue(app: &App, mut runner: Runner) -> Result<TicketIssued, Failure> {
     })
 }
 
-fn view(_app: &App, runner: &Runner) -> RunnerView {
+fn view(app: &App, runner: &Runner) -> RunnerView {
     let told = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
-    let status = if runner.locked.is_some() {
-        RunnerStatus::Locked
-    } else if runner.key.is_none() {
-        RunnerStatus::Expected
-    } else if !runner.enabled {
-        RunnerStatus::Disabled
-    } else {
-        RunnerStatus::Offline
-    };
+    // The scheduler knows every runner; one that was made this instant it may not have heard of yet.
+    let load = app.scheduler.runner_load(runner.id).unwrap_or(RunnerLoad {
+        status: RunnerStatus::Expected,
+        seen: None,
+        attempts: 0,
+        free: 0,
+    });
     RunnerView {
         id: runner.id,
         name: runner.name.clone(),
@@ -184,15 +186,15 @@ fn view(_app: &App, runner: &Runner) -> RunnerView {
         tags: runner.tags.clone(),
         projects: runner.projects.clone(),
         local: runner.local,
-        status,
+        status: load.status,
         created: runner.created,
-        last_seen: runner.seen,
+        last_seen: load.seen.or(runner.seen),
         version: told(&runner.version),
         hostname: told(&runner.hostname),
         features: runner.features.clone(),
         slots: runner.slots,
-        free: 0,
-        attempts: 0,
+        free: load.free,
+        attempts: load.attempts,
         ticket_expires: runner.ticket_expires,
     }
 }

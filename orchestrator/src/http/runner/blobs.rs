@@ -5,7 +5,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use remit_protocol::{
-    Digest, digest,
+    Digest, RunnerId, digest,
     endpoint::ComponentBundle,
     limits::{MAX_BODY, MAX_NODE_SET},
 };
@@ -19,12 +19,16 @@ pub(in crate::http) async fn blob(
     Place(digest): Place<Digest>,
     request: Request,
 ) -> Response {
-    signed(app, request, MAX_BODY, Counting::InSession, move |app, _call| give(app, digest)).await
+    signed(app, request, MAX_BODY, Counting::InSession, move |app, call| {
+        let runner = call.request.runner();
+        give(app, runner, digest)
+    })
+    .await
 }
 
-async fn give(app: App, digest: Digest) -> Result<Answer, Failure> {
+async fn give(app: App, runner: RunnerId, digest: Digest) -> Result<Answer, Failure> {
     let published = app.store.component_by_digest(digest).await?.is_some();
-    if !published {
+    if !published && !app.scheduler.may_read(runner, digest) {
         return Err(Failure::not_found("blob", digest));
     }
     let found = app.store.blobs().open_file(digest).await.map_err(Failure::blob)?;

@@ -59,6 +59,7 @@ async fn take_in(app: &App, request: Request) -> Result<Enrolled, Failure> {
     let enrolment = Enrolment { ticket: ticket.id, key: *verified.identity().as_bytes(), at: now };
     let runner = app.store.enrol(enrolment).await?;
     app.links.forget(runner.id);
+    app.scheduler.runner_changed(runner.id).await?;
     let identity = &app.identity;
     let note = verified
         .answer(&identity.answer_key, runner.id, &runner.name, &identity.audience, now)

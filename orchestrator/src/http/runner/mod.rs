@@ -7,7 +7,9 @@ mod blobs;
 mod enrol;
 mod link;
 mod signed;
+mod work;
 
 pub(super) use blobs::{blob, component, upload};
 pub(super) use enrol::{enrol, hello};
 pub(crate) use link::Links;
+pub(super) use work::{poll, report, session};

@@ -41,13 +41,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Parses the body and frees it, with the place among the calls that are worked on at once.
-    pub(super) fn into_message<T: DeserializeOwned>(self) -> Result<(VerifiedRequest, T), Failure> {
-        let message = extract::parse(&self.body, self.body.len())?;
-        Ok((self.request, message))
-    }
-
-    /// Parses the body; the rest is for the caller to keep for as long as it works.
+    /// Parses the body.
     pub(super) fn message<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         extract::parse(&self.body, self.body.len())
     }

@@ -1,0 +1,101 @@
+//! The document of a node source: one step, which discovers.
+
+use std::collections::BTreeMap;
+
+use remit_protocol::{
+    InvalidId, JobName, ProjectName, StepName, capability::covered_by_request, endpoint::Fault,
+    limits::LimitsPart, manifest::Kind, operator::NewSource,
+};
+use serde_json::Value;
+
+use super::{ResolvedComponent, fault, grant, input, reread};
+use crate::{
+    document::{Action, ComponentAction, Document, Per, RunnerSelection, Step, VERSION, When},
+    source::StepSource,
+    template::Template,
+};
+
+/// Compiles a node source into the document that its runner is handed, or says everything that is wrong with it.
+pub fn discovery(
+    project: &ProjectName,
+    source: &NewSource,
+    component: &ResolvedComponent,
+) -> Result<Document, Vec<Fault>> {
+    let manifest = &component.manifest;
+    let mut faults = Vec::new();
+    if manifest.kind != Kind::NodeSource {
+        let message = format!("{} is a step, not a node source", source.uses);
+        return Err(vec![fault("uses", message, "use a component of kind node-source")]);
+    }
+    let with = Template::new(Value::Object(source.with.clone()))
+        .map_err(|invalid| vec![invalid.into_fault("with")])?;
+    input::check(with.source(), &manifest.input, "with", &mut faults);
+    let secrets: BTreeMap<_, _> =
+        source.secrets.iter().map(|(name, path)| (name.clone(), vec![path.clone()])).collect();
+    let named = |error: InvalidId| vec![fault("name", error.to_string(), "choose a shorter name")];
+    let name = StepName::new("discover").map_err(named)?;
+    let grant = match &source.grant {
+        Some(given) => {
+            for denial in covered_by_request(&manifest.requests, given).err().unwrap_or_default() {
+                faults.push(fault(
+                    "grant",
+                    denial.to_string(),
+                    "leave out what the component does not request",
+                ));
+            }
+            given.clone()
+        }
+        None => {
+            let step = StepSource {
+                name: name.clone(),
+                uses: source.uses.clone(),
+                per: Per::Once,
+                when: When::OnSuccess,
+                timeout: None,
+                retry: None,
+                with: with.clone(),
+                secrets: secrets.clone(),
+                grant: None,
+                limits: LimitsPart::default(),
+            };
+            grant::expand(&step, manifest, "source", &mut faults)
+        }
+    };
+    // Characters that a source's name may have and a job's may not.
+    let job: String = source.name.as_str().replace(['-', '.'], "_");
+    let action = ComponentAction {
+        name: manifest.name.clone(),
+        version: component.version.clone(),
+        digest: component.digest,
+        kind: manifest.kind,
+        with,
+        secrets,
+        effect: grant.effect(manifest.effect),
+        limits: manifest.limits.lowered(&grant.limits),
+        grant,
+    };
+    let document = Document {
+        v: VERSION,
+        project: project.clone(),
+        job: JobName::new(format!("source_{job}")).map_err(named)?,
+        group: String::new(),
+        description: manifest.description.clone(),
+        runner: RunnerSelection { tags: source.runner_tags.clone(), may_override: false },
+        options: Vec::new(),
+        nodes: None,
+        strategy: Default::default(),
+        timeout: None,
+        steps: vec![Step {
+            name,
+            per: Per::Once,
+            when: When::OnSuccess,
+            timeout: None,
+            retry: None,
+            action: Action::Component(Box::new(action)),
+        }],
+    };
+    if faults.is_empty() {
+        faults.extend(reread(&document));
+    }
+    if faults.is_empty() { Ok(document) } else { Err(faults) }
+}

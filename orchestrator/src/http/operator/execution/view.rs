@@ -1,0 +1,213 @@
+//! Records of executions as people see them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use remit_job::document::{Action, Document, Per, Step};
+use remit_protocol::{
+    ExecutionId, Outcome, RunnerId, RunnerName, StepIndex,
+    capability::Effect,
+    node::NodeSet,
+    operator::{ExecutionSummary, ExecutionView, SectionState, SectionView, StepResult, StepRun},
+    report::StepEnded,
+};
+
+use crate::{
+    execution::{self, AttemptRecord, SectionRecord, Work},
+    http::{App, error::Failure},
+    store::{self, ExecutionRecord, ResultFilter},
+};
+
+/// An execution with what is needed to speak of its steps and nodes by name.
+pub(in crate::http) struct Known {
+    pub(in crate::http) record: ExecutionRecord,
+    pub(in crate::http) document: Arc<Document>,
+    pub(in crate::http) nodes: Option<Arc<NodeSet>>,
+}
+
+impl Known {
+    /// Reads an execution, its document and its nodes.
+    pub(in crate::http) async fn read(app: &App, id: ExecutionId) -> Result<Self, Failure> {
+        let record = app.store.execution(id).await?;
+        let record = record.ok_or_else(|| Failure::not_found("execution", id))?;
+        let document = app.scheduler.document(record.head.document).await?;
+        let nodes = match &record.head.nodes {
+            Some(selection) => Some(app.nodes.set(selection.set).await?),
+            None => None,
+        };
+        Ok(Self { record, document, nodes })
+    }
+
+    /// The step at `index`.
+    pub(in crate::http) fn step(&self, index: StepIndex) -> Option<&Step> {
+        self.document.steps.get(usize::try_from(index.0).unwrap_or(usize::MAX))
+    }
+
+    /// The outcome, once it has ended.
+    pub(in crate::http) fn outcome(&self) -> Option<Outcome> {
+        self.record.state.outcome()
+    }
+
+    /// State, outcome and times.
+    pub(in crate::http) fn summary(&self, app: &App) -> ExecutionSummary {
+        let record = &self.record;
+        let head = &record.head;
+        summary(
+            app,
+            &store::ExecutionSummary {
+                id: record.id,
+                project: head.project.clone(),
+                job: head.job.clone(),
+                revision: head.revision,
+                purpose: head.purpose.clone(),
+                state: record.state,
+                started_by: head.started_by.clone(),
+                created: record.created,
+                began: record.began,
+                ended: record.ended,
+            },
+        )
+    }
+
+    /// A section as it stands.
+    pub(in crate::http) fn section(&self, app: &App, section: &SectionRecord, names: &Names) -> SectionView {
+        let newest = self.record.attempts.iter().rev().find(|one| one.section == section.place.number);
+        let (effect, steps) = match &section.place.work {
+            Work::Steps { effect, .. } => (*effect, section.place.steps()),
+            Work::Jobs { .. } | Work::Gate { .. } => (Effect::Effect, section.place.steps()),
+        };
+        let told = |attempt: &AttemptRecord| Some(attempt.message.clone()).filter(|text| !text.is_empty());
+        let waiting = || {
+            let reasons = app.scheduler.why_waiting(self.record.id);
+            let own = reasons.into_iter().find(|one| one.section == Some(section.place.number));
+            own.map(|one| one.reason.to_string())
+        };
+        let state = shown(section.state);
+        let reason = match state {
+            SectionState::Ready | SectionState::Held => waiting().or_else(|| newest.and_then(told)),
+            SectionState::Ended => newest.and_then(told),
+            SectionState::Waiting | SectionState::Leased | SectionState::Running => None,
+        };
+        SectionView {
+            number: section.place.number,
+            first_step: StepIndex(steps.start),
+            steps: steps.end.saturating_sub(steps.start),
+            effect,
+            state,
+            outcome: section.state.outcome(),
+            reason,
+            attempt: newest.map(|attempt| attempt.id),
+            epoch: newest.map(|attempt| attempt.epoch),
+            runner: newest.and_then(|attempt| names.get(&attempt.runner).cloned()),
+        }
+    }
+}
+
+/// A section's state as people see it.
+pub(in crate::http) fn shown(state: execution::SectionState) -> SectionState {
+    match state {
+        execution::SectionState::Waiting => SectionState::Waiting,
+        execution::SectionState::Ready => SectionState::Ready,
+        execution::SectionState::Leased => SectionState::Leased,
+        execution::SectionState::Started | execution::SectionState::Delegated => SectionState::Running,
+        execution::SectionState::InDoubt | execution::SectionState::Gated => SectionState::Held,
+        execution::SectionState::Ended(_) => SectionState::Ended,
+    }
+}
+
+/// State, outcome and times of an execution in a list.
+pub(in crate::http) fn summary(app: &App, of: &store::ExecutionSummary) -> ExecutionSummary {
+    let open = !of.state.is_final();
+    ExecutionSummary {
+        id: of.id,
+        project: of.project.clone(),
+        job: of.job.clone(),
+        revision: of.revision,
+        state: of.shown(),
+        outcome: of.state.outcome(),
+        started_by: of.started_by.clone(),
+        created: of.created,
+        started: of.began,
+        ended: of.ended,
+        waiting: if open {
+            app.scheduler.why_waiting(of.id).into_iter().next().map(|one| one.reason.to_string())
+        } else {
+            None
+        },
+    }
+}
+
+/// Runners by id.
+pub(in crate::http) type Names = HashMap<RunnerId, RunnerName>;
+
+/// The names of the runners that have or had attempts; those that were deleted are absent.
+pub(in crate::http) async fn names(app: &App, record: &ExecutionRecord) -> Result<Names, Failure> {
+    let mut names = Names::new();
+    for attempt in &record.attempts {
+        if !names.contains_key(&attempt.runner)
+            && let Some(runner) = app.store.runner(attempt.runner).await?
+        {
+            names.insert(attempt.runner, runner.name);
+        }
+    }
+    Ok(names)
+}
+
+/// The whole view.
+pub(super) async fn view(app: &App, known: &Known) -> Result<ExecutionView, Failure> {
+    let record = &known.record;
+    let names = names(app, record).await?;
+    let counts = app.store.result_counts(record.id).await?;
+    let wanted = ResultFilter { per_node: Some(false), limit: store::MAX_PAGE, ..ResultFilter::default() };
+    let mut runs: HashMap<StepIndex, StepEnded> = HashMap::new();
+    for result in app.store.results(record.id, wanted).await? {
+        runs.insert(result.ended.step, result.ended);
+    }
+    let nodes = record.head.nodes.as_ref().map_or(0, |selection| selection.count);
+    let steps = (0_u32..).zip(&known.document.steps).map(|(index, step)| {
+        let index = StepIndex(index);
+        let Action::Component(component) = &step.action;
+        let per_node = step.per == Per::Node;
+        let mut by_kind: BTreeMap<String, u32> = BTreeMap::new();
+        if per_node {
+            for (outcome, count) in counts.get(&index).into_iter().flatten() {
+                *by_kind.entry(outcome.kind().to_owned()).or_default() += count;
+            }
+        }
+        let ended: u32 = by_kind.values().sum();
+        StepResult {
+            index,
+            name: step.name.clone(),
+            component: component.name.clone(),
+            version: component.version.clone(),
+            per_node,
+            outcome: record.steps.get(&index).copied(),
+            open: per_node.then(|| nodes.saturating_sub(ended)),
+            counts: by_kind,
+            run: runs.remove(&index).map(run),
+        }
+    });
+    Ok(ExecutionView {
+        summary: known.summary(app),
+        document: record.head.document.digest,
+        options: record.head.options.clone(),
+        nodes,
+        sections: record.sections.iter().map(|section| known.section(app, section, &names)).collect(),
+        steps: steps.collect(),
+    })
+}
+
+/// A run that ended.
+pub(super) fn run(ended: StepEnded) -> StepRun {
+    StepRun {
+        tries: ended.tries,
+        started: ended.started,
+        ended: ended.ended,
+        output: ended.output,
+        message: ended.message,
+        usage: ended.usage,
+        remit: ended.remit,
+    }
+}

@@ -1,0 +1,244 @@
+//! Jobs: applied, listed, shown, deleted, run.
+
+use std::collections::HashMap;
+
+use axum::{Extension, extract::State, http::StatusCode};
+use remit_job::{
+    compile::{ResolvedComponent, compile},
+    document::Document,
+    source::JobSource,
+    widened::widened,
+};
+use remit_protocol::{
+    ComponentSelector, JobName, ProjectName, Revision, digest,
+    endpoint::Fault,
+    manifest::Manifest,
+    operator::{
+        Applied, Apply, ApplyMode, Change, JobSummary, JobView, Page, Part, Trigger, Triggered, Wider, path,
+    },
+};
+use serde_json::Value;
+
+use super::part;
+use crate::{
+    http::{
+        App,
+        auth::Caller,
+        error::Failure,
+        extract::{Asked, Json, Place},
+    },
+    scheduler,
+    store::{Job, NewRevision},
+};
+
+/// Compiles a job file and saves it as the job's newest revision.
+#[utoipa::path(post, path = path::JOBS, tag = "jobs", params(("project" = ProjectName, Path)), request_body = Apply, responses((status = 200, body = Applied)))]
+pub(crate) async fn apply(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Place(project): Place<ProjectName>,
+    Json(apply): Json<Apply>,
+) -> Result<Json<Applied>, Failure> {
+    super::project::find(&app, &project).await?;
+    let source = JobSource::from_slice(apply.source.as_bytes()).map_err(faults)?;
+    let components = resolve(&app, &source).await?;
+    let document = compile(&source, &project, &|selector| components.get(&selector.to_string()).cloned());
+    let document = document.map_err(faults)?;
+    let bytes = document.to_vec();
+    let known = app.store.job(&project, &document.job, None).await?;
+    let wider = match &known {
+        Some(job) => {
+            let before = app.scheduler.document(job.document).await?;
+            widened(&document, &before)
+        }
+        None => Vec::new(),
+    };
+    let wider: Vec<Wider> =
+        wider.into_iter().map(|grown| Wider { step: grown.step, permission: grown.permission }).collect();
+    if !wider.is_empty() && !apply.accept_wider && apply.mode == ApplyMode::Save {
+        return Err(Failure::wider(wider.iter().map(wider_fault).collect()));
+    }
+    let made = Made { project, document, bytes, wider, known };
+    save(&app, &caller, made, apply).await.map(Json)
+}
+
+/// A job that was compiled and compared.
+struct Made {
+    project: ProjectName,
+    document: Document,
+    bytes: Vec<u8>,
+    wider: Vec<Wider>,
+    known: Option<Job>,
+}
+
+async fn save(app: &App, caller: &Caller, made: Made, apply: Apply) -> Result<Applied, Failure> {
+    let Made { project, document, bytes, wider, known } = made;
+    let digest = digest::Sized::of(&bytes);
+    let value: Value = serde_json::from_slice(&bytes).map_err(Failure::internal)?;
+    let newest = known.as_ref().map(|job| job.revision);
+    let (revision, change) = match apply.mode {
+        ApplyMode::Check => (newest.unwrap_or_default().next(), Change::Checked),
+        ApplyMode::Save => {
+            // The bytes first: nothing names a document that is not there.
+            app.store.blobs().put(bytes).await.map_err(Failure::blob)?;
+            let saved = app
+                .store
+                .save_job(NewRevision {
+                    project: project.clone(),
+                    job: document.job.clone(),
+                    document: digest,
+                    note: apply.note,
+                    source: apply.source,
+                    group: document.group.clone(),
+                    description: document.description.clone(),
+                    by: caller.name().to_string(),
+                    at: app.now(),
+                })
+                .await?;
+            let change = match (saved.new, newest) {
+                (false, _) => Change::Unchanged,
+                (true, None) => Change::Created,
+                (true, Some(_)) => Change::Updated,
+            };
+            if saved.new {
+                let target = format!("{project}/{} {}", document.job, saved.revision);
+                app.audit(caller.name(), "job.save", target).await?;
+            }
+            (saved.revision, change)
+        }
+    };
+    Ok(Applied { project, job: document.job, revision, change, digest, document: value, wider })
+}
+
+/// The published components that the steps of a job select, by what the job writes.
+async fn resolve(app: &App, source: &JobSource) -> Result<HashMap<String, ResolvedComponent>, Failure> {
+    let mut components = HashMap::new();
+    for step in &source.steps {
+        let called = step.uses.to_string();
+        if !components.contains_key(&called)
+            && let Some(component) = select(app, &step.uses).await?
+        {
+            components.insert(called, component);
+        }
+    }
+    Ok(components)
+}
+
+/// The published component that `selector` stands for now.
+pub(super) async fn select(
+    app: &App,
+    selector: &ComponentSelector,
+) -> Result<Option<ResolvedComponent>, Failure> {
+    let Some(found) = app.store.select_component(selector).await? else { return Ok(None) };
+    let manifest = Manifest::from_slice(found.manifest.as_bytes()).map_err(Failure::internal)?;
+    Ok(Some(ResolvedComponent { version: found.version, digest: found.digest, manifest }))
+}
+
+/// The answer to a job file with mistakes.
+fn faults(faults: Vec<Fault>) -> Failure {
+    let count = faults.len();
+    let places = if count == 1 { "a mistake" } else { "mistakes" };
+    Failure::faults(format!("The job was not saved: it has {places}."), faults)
+}
+
+fn wider_fault(wider: &Wider) -> Fault {
+    Fault {
+        line: None,
+        column: None,
+        place: format!("steps.{}.grant", wider.step),
+        message: format!("may now {}", wider.permission),
+        remedy: String::new(),
+    }
+}
+
+/// The jobs of a project, by name.
+#[utoipa::path(get, path = path::JOBS, tag = "jobs", params(("project" = ProjectName, Path), Part), responses((status = 200, body = Page<JobSummary>)))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Place(project): Place<ProjectName>,
+    Asked(asked): Asked<Part>,
+) -> Result<Json<Page<JobSummary>>, Failure> {
+    super::project::find(&app, &project).await?;
+    let all = app.store.jobs(&project).await?;
+    Ok(Json(part(
+        &all,
+        &asked,
+        |job| job.name.to_string(),
+        |job| {
+            Ok(JobSummary {
+                project: project.clone(),
+                job: job.name.clone(),
+                group: job.group.clone(),
+                description: job.description.clone(),
+                revision: job.revision,
+                saved: job.saved,
+                saved_by: job.saved_by.clone(),
+            })
+        },
+    )?))
+}
+
+/// A job: what its author wrote, and the compiled document.
+#[utoipa::path(get, path = path::JOB, tag = "jobs", params(("project" = ProjectName, Path), ("job" = JobName, Path)), responses((status = 200, body = JobView)))]
+pub(crate) async fn show(
+    State(app): State<App>,
+    Place((project, name)): Place<(ProjectName, JobName)>,
+) -> Result<Json<JobView>, Failure> {
+    let job = app.store.job(&project, &name, None).await?;
+    let job = job.ok_or_else(|| Failure::not_found("job", &name))?;
+    let document = app.scheduler.document(job.document).await?;
+    let summary = JobSummary {
+        project: job.project,
+        job: job.name,
+        group: job.group,
+        description: job.description,
+        revision: job.revision,
+        saved: job.saved,
+        saved_by: job.saved_by,
+    };
+    let document = serde_json::to_value(&*document).map_err(Failure::internal)?;
+    Ok(Json(JobView { summary, source: job.source, digest: job.document, document, note: job.note }))
+}
+
+/// Takes a job away. Its executions stay.
+#[utoipa::path(delete, path = path::JOB, tag = "jobs", params(("project" = ProjectName, Path), ("job" = JobName, Path)), responses((status = 204)))]
+pub(crate) async fn delete(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Place((project, name)): Place<(ProjectName, JobName)>,
+) -> Result<StatusCode, Failure> {
+    if !app.store.delete_job(&project, &name).await? {
+        return Err(Failure::not_found("job", &name));
+    }
+    app.audit(caller.name(), "job.delete", format!("{project}/{name}")).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Runs a job.
+#[utoipa::path(post, path = path::JOB_EXECUTIONS, tag = "jobs", params(("project" = ProjectName, Path), ("job" = JobName, Path)), request_body = Trigger, responses((status = 201, body = Triggered), (status = 200, body = Triggered)))]
+pub(crate) async fn trigger(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Place((project, job)): Place<(ProjectName, JobName)>,
+    Json(trigger): Json<Trigger>,
+) -> Result<(StatusCode, Json<Triggered>), Failure> {
+    let Trigger { options, filter, runner_tags, idempotency_key } = trigger;
+    let triggered = app
+        .scheduler
+        .trigger(scheduler::Trigger {
+            project: project.clone(),
+            job,
+            revision: None::<Revision>,
+            options,
+            filter,
+            runner_tags,
+            idempotency_key,
+            started_by: caller.name().to_string(),
+            not_before: None,
+        })
+        .await?;
+    app.tokens.execution_of(triggered.execution, &project);
+    app.metrics.triggered.add(i64::from(triggered.new));
+    let status = if triggered.new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(Triggered { execution: triggered.execution, created: triggered.new })))
+}

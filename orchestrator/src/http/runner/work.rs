@@ -1,0 +1,87 @@
+//! Sessions, polls and reports: verified here, decided by the scheduler.
+
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
+use remit_protocol::{
+    Session,
+    endpoint::{OpenSession, Poll, Report},
+    limits::MAX_BODY,
+};
+use remit_signing::http::VerifiedRequest;
+
+use super::signed::{Answer, Call, Counting, signed};
+use crate::http::{App, error::Failure};
+
+/// A runner process begins.
+pub(in crate::http) async fn session(State(app): State<App>, request: Request) -> Response {
+    signed(app, request, MAX_BODY, Counting::Opening, open).await
+}
+
+async fn open(app: App, call: Call) -> Result<Answer, Failure> {
+    let open: OpenSession = call.message()?;
+    if open.runner != call.request.runner() || open.last != call.request.session() {
+        return Err(mismatch());
+    }
+    Answer::message(&app.scheduler.open_session(open).await?)
+}
+
+/// Is there something for me? The answer is held until there is.
+pub(in crate::http) async fn poll(State(app): State<App>, request: Request) -> Response {
+    signed(app, request, MAX_BODY, Counting::InSession, park).await
+}
+
+async fn park(app: App, call: Call) -> Result<Answer, Failure> {
+    let runner = call.request.runner();
+    let poll: Poll = call.message()?;
+    check_session(&call.request, poll.session)?;
+    // From here on it only waits: its body and its place among the calls that are worked on are free.
+    drop(call);
+    let parked = Parked::new(&app);
+    let answer = tokio::select! {
+        answer = app.scheduler.poll(runner, poll) => answer?,
+        () = app.stop.cancelled() => return Err(Failure::stopping()),
+    };
+    drop(parked);
+    Answer::message(&answer)
+}
+
+/// Starts, events and log entries.
+pub(in crate::http) async fn report(State(app): State<App>, request: Request) -> Response {
+    signed(app, request, MAX_BODY, Counting::InSession, take).await
+}
+
+async fn take(app: App, call: Call) -> Result<Answer, Failure> {
+    let report: Report = call.message()?;
+    check_session(&call.request, report.session)?;
+    Answer::message(&app.scheduler.report(call.request.runner(), report).await?)
+}
+
+fn check_session(request: &VerifiedRequest, session: Session) -> Result<(), Failure> {
+    if request.session() == session { Ok(()) } else { Err(mismatch()) }
+}
+
+fn mismatch() -> Failure {
+    Failure::runner(
+        "session-mismatch",
+        "The body speaks of another runner or session than its signature.",
+        "Update the runner.",
+    )
+}
+
+/// Counts a poll for as long as it waits.
+struct Parked<'a>(&'a App);
+
+impl<'a> Parked<'a> {
+    fn new(app: &'a App) -> Self {
+        app.metrics.polls.add(1);
+        Self(app)
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.polls.subtract(1);
+    }
+}
