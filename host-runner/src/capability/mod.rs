@@ -58,6 +58,7 @@ pub(crate) mod bindings {
         with: {
             "remit:exec/run.child": crate::capability::exec::Child,
             "remit:files/named.file": crate::capability::files::File,
+            "remit:ssh/run.command": crate::capability::ssh::Command,
         },
         require_store_data_send: true,
     });

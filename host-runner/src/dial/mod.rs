@@ -112,14 +112,31 @@ impl Dialer {
         connect(host, port, &found).await
     }
 
-    /// Connects on behalf of a step to `host`, where the owner listed every permitted range, public ones too.
+    /// Connects on behalf of a step to `host`, where the owner listed every permitted range, public ones too: one list a
+    /// place. Says which place it is, the first one that permits all addresses of the name.
     ///
     /// # Errors
-    /// [`DialError::Prohibited`] if any address of the name is not permitted.
-    pub async fn listed(&self, host: &str, port: u16, permitted: &[IpNet]) -> Result<TcpStream, DialError> {
+    /// [`DialError::Prohibited`] if there is no such place.
+    pub async fn listed(
+        &self,
+        host: &str,
+        port: u16,
+        places: &[&[IpNet]],
+    ) -> Result<(TcpStream, usize), DialError> {
         let found = self.resolve(host).await?;
-        address::judge_listed(host, &found, permitted)?;
-        connect(host, port, &found).await
+        let mut refused = None;
+        for (index, permitted) in places.iter().enumerate() {
+            match address::judge_listed(host, &found, permitted) {
+                Ok(()) => return Ok((connect(host, port, &found).await?, index)),
+                Err(prohibited) => refused = Some(prohibited),
+            }
+        }
+        match refused {
+            Some(prohibited) => Err(prohibited.into()),
+            None => {
+                Err(DialError::Resolve { host: host.to_owned(), why: "no place is permitted".to_owned() })
+            }
+        }
     }
 
     /// Connects on the runner's own behalf, wherever the name leads, and says where that was.

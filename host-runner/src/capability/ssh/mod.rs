@@ -1,0 +1,237 @@
+//! `ssh`: running a command on the node that the step is run for. The host speaks SSH; keys never reach the guest.
+//!
+//! [`plan`] decides from permit and attributes, before anything is resolved; [`known_hosts`] proves the node; [`session`] is
+//! the effect: one connection, one login, one command.
+//!
+//! *Invariant:* a secret logs in only as a user that the owner named for it, at an address that the owner named, at a host
+//! whose key the owner's file knows. Each argument arrives as one word.
+
+pub mod known_hosts;
+pub mod plan;
+pub mod session;
+
+use std::collections::VecDeque;
+
+use remit_protocol::{
+    capability::{Denial, Side},
+    report::Limit,
+};
+use tokio_util::sync::CancellationToken;
+use wasmtime::component::{HasSelf, Linker, Resource};
+
+use self::{
+    plan::{Plan, Unplanned},
+    session::{Ending, Event, Running, SshError},
+};
+use super::{
+    Fault,
+    bindings::remit::ssh::run::{self, Chunk, Exit, Host, HostCommand},
+};
+use crate::{
+    dial::{DialError, address::Prohibited},
+    report::redact::Stream,
+    sandbox::State,
+};
+
+/// Largest piece of output that is handed over at once.
+const CHUNK: usize = 64 << 10;
+
+/// A command on the node, as the guest holds it.
+pub struct Command {
+    running: Option<Running>,
+    /// Output that was redacted and not yet handed over.
+    waiting: VecDeque<Chunk>,
+    stdout: Stream,
+    stderr: Stream,
+    exit: Option<Option<Ending>>,
+}
+
+impl Command {
+    /// Takes the next event in; false when there will be none any more.
+    async fn advance(&mut self) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        match running.next().await {
+            Event::Stdout(data) => {
+                let mut clean = Vec::with_capacity(data.len());
+                self.stdout.push(&data, &mut clean);
+                self.keep(&clean, Chunk::Stdout);
+            }
+            Event::Stderr(data) => {
+                let mut clean = Vec::with_capacity(data.len());
+                self.stderr.push(&data, &mut clean);
+                self.keep(&clean, Chunk::Stderr);
+            }
+            Event::End => {
+                self.exit = Some(running.ending().cloned());
+                self.running = None;
+                let (mut out, mut error) = (Vec::new(), Vec::new());
+                self.stdout.finish(&mut out);
+                self.stderr.finish(&mut error);
+                self.keep(&out, Chunk::Stdout);
+                self.keep(&error, Chunk::Stderr);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn keep(&mut self, bytes: &[u8], kind: fn(Vec<u8>) -> Chunk) {
+        self.waiting.extend(bytes.chunks(CHUNK).map(|piece| kind(piece.to_vec())));
+    }
+
+    /// Breaks off: the connection is closed, and how the command ended is not known.
+    fn break_off(&mut self) {
+        self.running = None;
+        self.waiting.clear();
+        self.exit.get_or_insert(None);
+    }
+}
+
+fn unplanned(state: &State, unplanned: Unplanned) -> Fault {
+    match unplanned {
+        Unplanned::Node(text) => Fault::failed(text),
+        Unplanned::Denied(denial) => Fault::denied(state, denial),
+    }
+}
+
+/// What the owner could change so that the login works, if it is the owner's to change.
+fn denial(plan: &Plan, error: &SshError) -> Option<Denial> {
+    let target = format!("ssh to {}@{}:{}", plan.user, plan.host, plan.port);
+    let (permission, remedy) = match error {
+        SshError::Dial(DialError::Prohibited(prohibited)) => {
+            let remedy = match prohibited {
+                Prohibited::Unlisted { address, .. } => format!(
+                    "[[ceiling.ssh]]\naddresses = [\"{}\"]\nport = {}\nusers = [{:?}]\nknown_hosts = \"known_hosts\"",
+                    ipnet::IpNet::from(*address),
+                    plan.port,
+                    plan.user
+                ),
+                _ => "# nothing allows this: such a place is never called on behalf of a step".to_owned(),
+            };
+            (format!("{target}: {prohibited}"), remedy)
+        }
+        SshError::HostKey { why, file, line, .. } => (
+            format!("{target}: its host key is not acceptable, {why}"),
+            format!("# after comparing the key with the host's own, in {}:\n{line}", file.display()),
+        ),
+        SshError::KnownHosts { .. } | SshError::Secret(_) => {
+            (format!("{target} with {}: {error}", plan.login.secret.path), format!("# {error}"))
+        }
+        _ => return None,
+    };
+    Some(Denial { permission, side: Side::Ceiling, remedy })
+}
+
+fn login_fault(state: &State, plan: &Plan, error: &SshError) -> Fault {
+    match denial(plan, error) {
+        // The guest hears what is denied, not which addresses or keys would not be.
+        Some(denial) => {
+            state.account.deny(denial);
+            let target = format!("ssh to {}@{}:{}", plan.user, plan.host, plan.port);
+            Fault::Answer(super::types::CapabilityError::Denied(target))
+        }
+        None => Fault::failed(state.redactor.text(&error.to_string())),
+    }
+}
+
+async fn or_cancelled<T>(cancel: &CancellationToken, work: impl Future<Output = T>) -> Result<T, Fault> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Fault::cancelled()),
+        done = work => Ok(done),
+    }
+}
+
+impl Host for State {}
+
+impl HostCommand for State {
+    async fn start(&mut self, argv: Vec<String>, stdin: Vec<u8>) -> Result<Resource<Command>, Fault> {
+        let line = plan::command_line(&argv).map_err(Fault::failed)?;
+        let Some(node) = self.context.node.clone() else {
+            return Err(Fault::failed("the step is not run for a node: only a node step can use ssh"));
+        };
+        let remit = self.remit.clone();
+        let Some(permit) = remit.ssh() else {
+            let remedy = "grant:\n  ssh: [{ target: node }]".to_owned();
+            let denial = Denial { permission: "ssh to the node".to_owned(), side: Side::Grant, remedy };
+            return Err(Fault::denied(self, denial));
+        };
+        let plan = plan::plan(permit, &node).map_err(|error| unplanned(self, error))?;
+        self.account.charge(Limit::Processes, 1)?;
+        self.account.charge(Limit::Egress, (line.len() + stdin.len()) as u64)?;
+        let (secrets, dialer, cancel) =
+            (self.secrets.clone(), self.config.dialer.clone(), self.cancel.clone());
+        let path = plan.login.secret.path.clone();
+        let value = or_cancelled(&cancel, secrets.resolve(&path)).await?.map_err(|error| {
+            let permission = format!("the secret {path} for ssh to {}", plan.host);
+            Fault::denied(self, Denial { permission, side: Side::Ceiling, remedy: format!("# {error}") })
+        })?;
+        self.redactor.add([(&path, &value)]);
+        let started = or_cancelled(&cancel, session::start(&dialer, &plan, &value, line, stdin)).await?;
+        let running = started.map_err(|error| login_fault(self, &plan, &error))?;
+        let command = Command {
+            running: Some(running),
+            waiting: VecDeque::new(),
+            stdout: self.redactor.stream(),
+            stderr: self.redactor.stream(),
+            exit: None,
+        };
+        Ok(self.table.push(command)?)
+    }
+
+    async fn read(&mut self, this: Resource<Command>) -> Result<Option<Chunk>, Fault> {
+        let (account, cancel) = (self.account.clone(), self.cancel.clone());
+        let command = self.table.get_mut(&this)?;
+        while command.waiting.is_empty() {
+            match or_cancelled(&cancel, command.advance()).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(cancelled) => {
+                    command.break_off();
+                    return Err(cancelled);
+                }
+            }
+        }
+        let Some(chunk) = command.waiting.pop_front() else { return Ok(None) };
+        let (Chunk::Stdout(bytes) | Chunk::Stderr(bytes)) = &chunk;
+        if let Err(over) = account.charge(Limit::Ingress, bytes.len() as u64) {
+            command.break_off();
+            return Err(over.into());
+        }
+        Ok(Some(chunk))
+    }
+
+    async fn wait(&mut self, this: Resource<Command>) -> Result<Exit, Fault> {
+        let cancel = self.cancel.clone();
+        let command = self.table.get_mut(&this)?;
+        loop {
+            match or_cancelled(&cancel, command.advance()).await {
+                Ok(true) => command.waiting.clear(),
+                Ok(false) => break,
+                Err(cancelled) => {
+                    command.break_off();
+                    return Err(cancelled);
+                }
+            }
+        }
+        command.waiting.clear();
+        match command.exit.clone().flatten() {
+            Some(Ending::Code(code)) => Ok(Exit::Code(code)),
+            Some(Ending::Signal(name)) => Ok(Exit::Signal(name)),
+            None => Err(Fault::failed("the connection ended without saying how the command ended")),
+        }
+    }
+
+    async fn drop(&mut self, this: Resource<Command>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+/// Links `remit:ssh/run`.
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    run::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,356 @@
+//! The effect: one connection, one login, one command. Everything ends when it is dropped.
+
+use std::{
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use remit_protocol::capability::{secrets::SecretUse, ssh::SshPlace};
+use russh::{
+    ChannelMsg, ChannelReadHalf, Sig,
+    client::{self, Handle},
+    keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate, decode_secret_key},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use zeroize::Zeroizing;
+
+use super::{
+    known_hosts::{self, Verdict},
+    plan::Plan,
+};
+use crate::{
+    dial::{DialError, Dialer},
+    secrets::SecretValue,
+};
+
+/// From the first byte to the start of the command.
+const LOGIN: Duration = Duration::from_secs(30);
+/// A connection is asked for life after so long a silence, so many times.
+const KEEPALIVE: (Duration, usize) = (Duration::from_secs(15), 4);
+/// Bytes that the node may send before the guest reads.
+const WINDOW: u32 = 256 << 10;
+/// Pieces of output that wait for the guest.
+const WAITING: usize = 16;
+/// Largest known-hosts file.
+const MAX_KNOWN_HOSTS: u64 = 64 << 20;
+
+/// Why no command was started. None of the texts holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SshError {
+    /// There is no connection, or not to such an address.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The known-hosts file cannot be read.
+    #[error("the known-hosts file {}: {why}", path.display())]
+    KnownHosts {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// The other side is not proven to be the node.
+    #[error("the host key of {host}:{port} is not acceptable: {why}")]
+    HostKey {
+        /// The node's host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// What is the matter, with the place in the file.
+        why: String,
+        /// The file.
+        file: PathBuf,
+        /// The line that would make the key known.
+        line: String,
+    },
+    /// The secret cannot log in.
+    #[error("the secret cannot be used to log in: {0}")]
+    Secret(String),
+    /// The node does not let us in.
+    #[error("{user}@{host} refuses the login")]
+    Refused {
+        /// The user.
+        user: String,
+        /// The node's host.
+        host: String,
+    },
+    /// It takes too long.
+    #[error("no login in time")]
+    Timeout,
+    /// SSH itself failed.
+    #[error("ssh: {0}")]
+    Protocol(#[from] russh::Error),
+}
+
+/// What a command does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Stdout(Bytes),
+    Stderr(Bytes),
+    /// The channel is closed.
+    End,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ending {
+    Code(i32),
+    Signal(String),
+}
+
+/// A command that runs on a node. Dropping it cuts the connection.
+pub(super) struct Running {
+    output: ChannelReadHalf,
+    ending: Option<Ending>,
+    /// Feeds the standard input; ends with the command.
+    _input: JoinSet<()>,
+    _handle: Handle<Host>,
+    _cut: DropGuard,
+}
+
+impl Running {
+    /// Waits for the next event.
+    pub(super) async fn next(&mut self) -> Event {
+        loop {
+            match self.output.wait().await {
+                Some(ChannelMsg::Data { data }) => return Event::Stdout(data),
+                Some(ChannelMsg::ExtendedData { data, ext: 1 }) => return Event::Stderr(data),
+                Some(ChannelMsg::ExitStatus { exit_status }) => {
+                    // The first one counts.
+                    self.ending.get_or_insert(Ending::Code(exit_status.cast_signed()));
+                }
+                Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
+                    self.ending.get_or_insert(Ending::Signal(signal(&signal_name)));
+                }
+                Some(ChannelMsg::Close | ChannelMsg::Failure) | None => return Event::End,
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// How it ended, once [`Event::End`] was seen; none if the connection broke first.
+    pub(super) fn ending(&self) -> Option<&Ending> {
+        self.ending.as_ref()
+    }
+}
+
+fn signal(signal: &Sig) -> String {
+    match signal {
+        // The name is the node's to choose.
+        Sig::Custom(name) => name.chars().filter(char::is_ascii_graphic).take(32).collect(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Judges the host's key by one known-hosts file.
+struct Host {
+    name: String,
+    port: u16,
+    file: Arc<str>,
+    refused: Arc<OnceLock<(Verdict, String)>>,
+}
+
+impl client::Handler for Host {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, offered: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        let PublicKeyOrCertificate::PublicKey { key, .. } = offered else { return Ok(false) };
+        let verdict = known_hosts::verify(&self.file, &self.name, self.port, key);
+        if verdict != Verdict::Known {
+            self.refused.get_or_init(|| (verdict.clone(), known_hosts::line(&self.name, self.port, key)));
+        }
+        Ok(verdict == Verdict::Known)
+    }
+}
+
+/// Logs in as planned and starts `line`; `stdin` is sent and then closed.
+///
+/// # Errors
+/// Nothing runs on the node then.
+pub(super) async fn start(
+    dialer: &Dialer,
+    plan: &Plan,
+    secret: &SecretValue,
+    line: String,
+    stdin: Vec<u8>,
+) -> Result<Running, SshError> {
+    match timeout(LOGIN, Box::pin(login(dialer, plan, secret, line, stdin))).await {
+        Ok(started) => started,
+        Err(_) => Err(SshError::Timeout),
+    }
+}
+
+async fn login(
+    dialer: &Dialer,
+    plan: &Plan,
+    secret: &SecretValue,
+    line: String,
+    stdin: Vec<u8>,
+) -> Result<Running, SshError> {
+    // What cannot log in anyway is found before anybody is called.
+    let credential = Credential::read(plan.usage, secret)?;
+    let lists: Vec<_> = plan.places.iter().map(|place| place.addresses.as_slice()).collect();
+    let (stream, place) = dialer.listed(&plan.host, plan.port, &lists).await?;
+    let place = &plan.places[place];
+    let file: Arc<str> = read(place).await?.into();
+    let mut config = client::Config {
+        window_size: WINDOW,
+        channel_buffer_size: WAITING,
+        keepalive_interval: Some(KEEPALIVE.0),
+        keepalive_max: KEEPALIVE.1,
+        ..client::Config::default()
+    };
+    let known = known_hosts::algorithms(&file, &plan.host, plan.port);
+    if !known.is_empty() {
+        config.preferred.key = known.into();
+    }
+    let refused = Arc::new(OnceLock::new());
+    let host = Host { name: plan.host.clone(), port: plan.port, file, refused: refused.clone() };
+    let cut = CancellationToken::new();
+    let guard = cut.clone().drop_guard();
+    let stream = Cuttable { stream, cut: Box::pin(cut.cancelled_owned()) };
+    let mut handle = client::connect_stream(Arc::new(config), stream, host)
+        .await
+        .map_err(|error| host_key_error(plan, place, refused.get(), error))?;
+    if !credential.authenticate(&mut handle, &plan.user).await? {
+        return Err(SshError::Refused { user: plan.user.clone(), host: plan.host.clone() });
+    }
+    let channel = handle.channel_open_session().await?;
+    let (mut output, input) = channel.split();
+    input.exec(true, line).await?;
+    loop {
+        match output.wait().await {
+            Some(ChannelMsg::Success) => break,
+            Some(ChannelMsg::WindowAdjusted { .. }) => {}
+            _ => return Err(SshError::Refused { user: plan.user.clone(), host: plan.host.clone() }),
+        }
+    }
+    // Fed beside the reading: a command that writes before it reads would wait for us for ever.
+    let mut feeding = JoinSet::new();
+    feeding.spawn(async move {
+        if input.data_bytes(stdin).await.is_ok() {
+            // A command that is gone needs no end of its input.
+            let _ = input.eof().await;
+        }
+    });
+    Ok(Running { output, ending: None, _input: feeding, _handle: handle, _cut: guard })
+}
+
+fn host_key_error(
+    plan: &Plan,
+    place: &SshPlace,
+    refused: Option<&(Verdict, String)>,
+    error: russh::Error,
+) -> SshError {
+    let Some((verdict, line)) = refused else { return error.into() };
+    let file = place.known_hosts.clone();
+    let why = match verdict {
+        Verdict::Known | Verdict::Unknown => format!("it does not stand in {}", file.display()),
+        Verdict::Changed(number) => format!(
+            "line {number} of {} has another one; the host was set up anew, or somebody stands in between",
+            file.display()
+        ),
+        Verdict::Revoked(number) => format!("line {number} of {} revokes it", file.display()),
+    };
+    SshError::HostKey { host: plan.host.clone(), port: plan.port, why, file, line: line.clone() }
+}
+
+async fn read(place: &SshPlace) -> Result<String, SshError> {
+    let failed = |why: String| SshError::KnownHosts { path: place.known_hosts.clone(), why };
+    let metadata =
+        tokio::fs::metadata(&place.known_hosts).await.map_err(|error| failed(error.to_string()))?;
+    if metadata.len() > MAX_KNOWN_HOSTS {
+        return Err(failed(format!("it is larger than {MAX_KNOWN_HOSTS} bytes")));
+    }
+    tokio::fs::read_to_string(&place.known_hosts).await.map_err(|error| failed(error.to_string()))
+}
+
+/// What logs in.
+enum Credential {
+    Key(Arc<russh::keys::PrivateKey>),
+    Password(Zeroizing<String>),
+}
+
+impl Credential {
+    fn read(usage: SecretUse, secret: &SecretValue) -> Result<Self, SshError> {
+        let text = std::str::from_utf8(secret.expose())
+            .map_err(|_| SshError::Secret("it is not text".to_owned()))?;
+        if usage == SecretUse::SshPassword {
+            return Ok(Self::Password(Zeroizing::new(text.to_owned())));
+        }
+        let key = decode_secret_key(text, None).map_err(|_| {
+            SshError::Secret(
+                "it is not a private key in OpenSSH's form or PEM, without a passphrase".to_owned(),
+            )
+        })?;
+        if key.is_encrypted() {
+            return Err(SshError::Secret("the key is encrypted; store it without its passphrase".to_owned()));
+        }
+        Ok(Self::Key(Arc::new(key)))
+    }
+
+    async fn authenticate(self, handle: &mut Handle<Host>, user: &str) -> Result<bool, SshError> {
+        let result = match self {
+            Self::Password(password) => handle.authenticate_password(user, password.as_str()).await?,
+            Self::Key(key) => {
+                // A server that does not say what it takes takes SHA-256 at least (RFC 8332).
+                let hash = if key.algorithm().is_rsa() {
+                    handle.best_supported_rsa_hash().await?.flatten().or(Some(HashAlg::Sha256))
+                } else {
+                    None
+                };
+                handle.authenticate_publickey(user, PrivateKeyWithHashAlg::new(key, hash)).await?
+            }
+        };
+        Ok(result.success())
+    }
+}
+
+/// A stream that breaks when its token is cancelled: the library's task holds it, and has no other way to be ended.
+struct Cuttable {
+    stream: TcpStream,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl AsyncRead for Cuttable {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Cuttable {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        if self.cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
