@@ -328,7 +328,7 @@ impl Execution {
                             entry.execution.to_string(),
                             entry.job.to_string(),
                             word(&entry.state),
-                            entry.since.to_seconds_text(),
+                            entry.since.map(|time| time.to_seconds_text()).unwrap_or_default(),
                             entry.reason.clone(),
                         ]
                     };
