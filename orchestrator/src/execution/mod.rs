@@ -13,6 +13,8 @@ pub mod plan;
 pub mod record;
 pub mod recovery;
 pub mod state;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod transition;
 
 pub use attempt::{HandOut, Heard};

@@ -63,7 +63,7 @@ impl State {
                     self.note_ready(id, section.place.number, waits, now);
                 }
                 Change::HandedOut(attempt) | Change::Attempt(attempt) => {
-                    self.note_attempt(id, attempt, elapsed)
+                    self.note_attempt(id, attempt, elapsed);
                 }
                 Change::Execution { state, .. } => {
                     if *state == ExecutionState::Queued {

@@ -40,7 +40,7 @@ impl Scheduler {
                 let mut late = Vec::new();
                 for one in prepared {
                     let attempt = one.report.attempt;
-                    match self.take_in(state, drafts, runner, one) {
+                    match self.take_in(state, drafts, runner, Box::new(one)) {
                         Ok(reply) => {
                             replies.insert(attempt, reply);
                         }
@@ -52,7 +52,7 @@ impl Scheduler {
             .await?;
         for one in late {
             let attempt = one.report.attempt;
-            replies.insert(attempt, self.late(runner, one).await?);
+            replies.insert(attempt, self.late(runner, *one).await?);
         }
         let unknown =
             |attempt| AttemptReply { attempt, events: 0, entries: 0, verdict: Some(Verdict::Superseded) };
@@ -116,8 +116,8 @@ impl Scheduler {
         state: &mut State,
         drafts: &mut Drafts,
         runner: RunnerId,
-        mut one: Prepared,
-    ) -> Result<AttemptReply, Prepared> {
+        mut one: Box<Prepared>,
+    ) -> Result<AttemptReply, Box<Prepared>> {
         let now = self.now();
         let (attempt, epoch) = (one.report.attempt, one.report.epoch);
         let Some(id) = state.attempts.get(&attempt).copied() else { return Err(one) };

@@ -322,7 +322,7 @@ impl State {
             match live.adopt(at, session, now, &mut draft) {
                 Ok(()) => *drafts.of(id) = draft,
                 Err(illegal) => {
-                    tracing::error!(%illegal, execution = %id, "an attempt could not be taken back")
+                    tracing::error!(%illegal, execution = %id, "an attempt could not be taken back");
                 }
             }
         }
