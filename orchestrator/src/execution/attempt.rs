@@ -286,6 +286,9 @@ impl Live {
         draft: &mut Draft,
     ) -> Result<(), Illegal> {
         if matches!(outcome, Outcome::Interrupted | Outcome::Lost) {
+            if !self.is_running(at) {
+                return self.withdraw(at, now, draft);
+            }
             return self.runner_gone(at, Outcome::Interrupted, message, now, draft);
         }
         self.end_attempt(at, AttemptEvent::End(outcome), message, now, draft)?;

@@ -10,11 +10,13 @@
 pub mod attempt;
 pub mod live;
 pub mod plan;
+#[cfg(test)]
+mod properties;
 pub mod record;
 pub mod recovery;
-pub mod state;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod state;
 pub mod transition;
 
 pub use attempt::{HandOut, Heard};

@@ -208,8 +208,9 @@ impl Live {
             (Hold::Approval, _) => format!("rejected by {by}"),
             (Hold::Doubt, _) => format!("{by} decided that it {outcome}"),
         };
+        let settled = !self.in_flight(at).is_empty();
         self.settle(at, outcome, &message, now, draft);
-        let keep_going = self.head.nodes.as_ref().is_some_and(|nodes| nodes.keep_going);
+        let keep_going = settled && self.head.nodes.as_ref().is_some_and(|nodes| nodes.keep_going);
         let open = self.open_nodes(at).is_some_and(|ranges| !ranges.is_empty());
         if open && (outcome.is_good() || keep_going) {
             // What was in doubt is settled; the nodes that nobody has begun are still to be run.

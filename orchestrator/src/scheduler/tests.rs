@@ -127,7 +127,7 @@ impl House {
         self.scheduler.runner_changed(id).await.unwrap();
         let mut fake = Fake { id, session: Session(0), ack: 0 };
         fake.open(self, vec![]).await.unwrap();
-        fake.poll(self).await;
+        fake.peek(self).await.unwrap();
         fake
     }
 
@@ -311,7 +311,10 @@ async fn a_job_runs_from_trigger_to_outcome() {
     assert_eq!(record.steps.len(), 2);
     assert!(house.scheduler.why_waiting(id).is_empty());
     let feed = house.store.events_after(id, 0).await.unwrap();
-    assert_eq!(feed.iter().map(|entry| entry.number).collect::<Vec<_>>(), (1..=record.last_event).collect::<Vec<_>>());
+    assert_eq!(
+        feed.iter().map(|entry| entry.number).collect::<Vec<_>>(),
+        (1..=record.last_event).collect::<Vec<_>>()
+    );
     assert_eq!(house.store.events_after(id, record.last_event - 1).await.unwrap().len(), 1);
 }
 
@@ -365,7 +368,6 @@ async fn f3_f4_a_start_whose_runner_is_gone_is_held_and_never_silently_run_again
     assert!(waiting[0].reason.to_string().contains("decide"), "{waiting:?}");
     let section = waiting[0].section.unwrap();
     house.scheduler.decide(id, section, Decision::Rerun, "ann").await.unwrap();
-    let mut other = house.runner("three").await;
     let again = other.assigned(&house).await;
     assert_eq!(again.epoch, Epoch(2));
     other.start(&house, &again, 1).await;
@@ -406,6 +408,7 @@ async fn f4_nodes_keep_their_results_and_only_those_in_flight_are_in_doubt() {
     house.later(91).await;
     house.expect(id, ExecutionState::Held).await;
     let house = house.restart().await;
+    house.later(91).await;
     let section = house.scheduler.why_waiting(id)[0].section.unwrap();
     house.scheduler.decide(id, section, Decision::Failed, "ann").await.unwrap();
     assert_eq!(house.results(id).await, [(Some(0), Outcome::Succeeded), (Some(1), Outcome::Failed)]);
@@ -530,7 +533,12 @@ async fn f8_a_log_is_taken_once_and_an_end_waits_for_it() {
     let events = || {
         vec![
             ended(0, None, Outcome::Succeeded),
-            Event::Finished { outcome: Outcome::Succeeded, message: String::new(), log_entries: 3, nodes: None },
+            Event::Finished {
+                outcome: Outcome::Succeeded,
+                message: String::new(),
+                log_entries: 3,
+                nodes: None,
+            },
         ]
     };
     let report = AttemptReport {
@@ -628,7 +636,9 @@ async fn a_cancelled_execution_ends_by_its_runners_word_or_by_force() {
     runner.start(&house, &assignment, 1).await;
     house.scheduler.cancel(id, CancelMode::Ask, "ann").await.unwrap();
     house.expect(id, ExecutionState::Cancelling).await;
-    assert!(matches!(runner.poll(&house).await[..], [Command::Cancel { attempt, .. }] if attempt == assignment.attempt));
+    assert!(
+        matches!(runner.poll(&house).await[..], [Command::Cancel { attempt, .. }] if attempt == assignment.attempt)
+    );
     runner.finish(&house, &assignment, Outcome::Cancelled).await;
     house.ended(id, Outcome::Cancelled).await;
 
