@@ -11,7 +11,7 @@ fn a_runner_killed_in_a_pure_step_is_asked_again() {
     apply(
         &stack,
         folder.path(),
-        "job: nap\nsteps:\n  - { name: nap, uses: remit/wait@1, with: { duration: 2s }, timeout: 1m }\n",
+        "job: nap\nsteps:\n  - { name: nap, uses: remit/wait@1, with: { for: 2s }, timeout: 1m }\n",
     );
     let id = begin(&stack, &["nap"]);
     in_state(&stack, &id, "running");
@@ -66,7 +66,7 @@ fn an_orchestrator_killed_loses_nothing_that_it_acknowledged() {
     apply(
         &stack,
         folder.path(),
-        "job: nap\nsteps:\n  - { name: nap, uses: remit/wait@1, with: { duration: 3s }, timeout: 1m }\n",
+        "job: nap\nsteps:\n  - { name: nap, uses: remit/wait@1, with: { for: 3s }, timeout: 1m }\n",
     );
     let done: Vec<_> = (0..5).map(|_| run(&stack, &["one"])).collect();
     let id = begin(&stack, &["nap"]);

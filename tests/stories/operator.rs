@@ -73,7 +73,7 @@ fn what_waits_says_why_and_what_runs_can_be_cancelled() {
     apply(
         &stack,
         folder.path(),
-        "job: long\nsteps:\n  - { name: nap, uses: remit/wait@1, with: { duration: 10m }, timeout: 20m }\n",
+        "job: long\nsteps:\n  - { name: nap, uses: remit/wait@1, with: { for: 10m }, timeout: 20m }\n",
     );
     let id = begin(&stack, &["long"]);
     in_state(&stack, &id, "running");

@@ -83,7 +83,7 @@ fn read_nodes(file: &std::path::Path) -> Result<NodeSet> {
     let mut command = programs::sister("remit-runner")?;
     command.args(["step", "run", "--component"]).arg(package.wasm_path());
     command.arg("--manifest").arg(package.manifest_path());
-    command.arg("--input").arg(serde_json::json!({ "path": "nodes" }).to_string());
+    command.arg("--input").arg(serde_json::json!({ "file": "nodes" }).to_string());
     command.arg("--grant").arg(serde_json::json!({ "files": [{ "name": "nodes" }] }).to_string());
     command.arg("--file").arg(format!("nodes={}", file.display()));
     let printed = command.output().map_err(|error| Failure::new(Code::Unreachable, error.to_string(), ""))?;
