@@ -25,7 +25,7 @@ pub const POLL: &str = "/r/v1/poll";
 pub const REPORT: &str = "/r/v1/report";
 /// `GET` + digest in text form: bytes of a job document, node set or component. `POST` without it: upload a node set.
 pub const BLOBS: &str = "/r/v1/blobs";
-/// `GET` + digest in text form: [`ComponentBundle`].
+/// `GET` + namespace, name and version as segments: [`ComponentBundle`].
 pub const COMPONENTS: &str = "/r/v1/components";
 
 /// Longest hold of a poll.

@@ -290,6 +290,23 @@ impl From<ComponentVersion> for String {
     }
 }
 
+/// One release of a component, pinned: the same bytes may be published under two names, and are then two releases.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ComponentPin {
+    /// The name.
+    pub name: ComponentName,
+    /// The version.
+    pub version: ComponentVersion,
+    /// The bytes.
+    pub digest: crate::Digest,
+}
+
+impl fmt::Display for ComponentPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{} {}", self.name, self.version, self.digest)
+    }
+}
+
 /// What a job writes after `uses`: `namespace/name@1`, `@1.4` or `@1.4.2`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -162,7 +162,7 @@ impl Demo {
             &text(&self.folder.join("acme.key")),
         ])?)?;
         succeed(&stack.remit(&["step", "publish", &text(&package)])?)?;
-        self.refused("unknown_key.yaml", "unknown_key", 0, "E_THRESHOLD")
+        self.refused("unknown_key.yaml", "unknown_key", 0, "E_SCOPE")
     }
 
     /// (c) A host that the ceiling does not name.

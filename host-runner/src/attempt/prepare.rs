@@ -8,7 +8,7 @@ use remit_job::{
     expression::Scope,
 };
 use remit_protocol::{
-    Digest, NodeIndex, Outcome, ProjectName, RefusalCode, StepIndex,
+    ComponentPin, Digest, NodeIndex, Outcome, ProjectName, RefusalCode, StepIndex,
     assignment::Assignment,
     capability::{Ceiling, Denial, Remit, Side, Subject},
     digest::Sized,
@@ -240,7 +240,9 @@ async fn ready_step(
     redactor: &Redactor,
 ) -> Result<ReadyStep, NotReady> {
     let Action::Component(action) = &step.action;
-    let loaded = workshop.components.get(action.digest, &*workshop.client).await?;
+    let pin =
+        ComponentPin { name: action.name.clone(), version: action.version.clone(), digest: action.digest };
+    let loaded = workshop.components.get(&pin, &*workshop.client).await?;
     action.agrees_with(&loaded.manifest).map_err(|e| NotReady::refused(RefusalCode::Job, format!("{e}.")))?;
     let remit = remit(&assignment.project, action, &loaded, &workshop.ceiling)?;
     know_secrets(&remit, &*workshop.secrets, redactor).await?;

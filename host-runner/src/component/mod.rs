@@ -18,9 +18,14 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use remit_protocol::{
-    Digest, RefusalCode, Timestamp, digest::Sized, endpoint::ComponentBundle, manifest::Manifest,
+    ComponentPin, Digest, RefusalCode, Timestamp, digest::Sized, endpoint::ComponentBundle,
+    manifest::Manifest,
 };
-use remit_signing::{Refusal, TrustPolicy, VerifiedComponent, verify};
+use remit_signing::{
+    Refusal, TrustPolicy, VerifiedComponent,
+    component::ComponentNote,
+    verify::{self, Published},
+};
 
 use self::{cache::Cache, compile::CannotCompile, compile::Compiler, shelf::Shelf};
 use crate::{
@@ -36,15 +41,15 @@ const MAX_LOADED: usize = 64;
 #[async_trait]
 pub trait Source: Send + Sync {
     /// Note, manifest and length of a component.
-    async fn bundle(&self, digest: Digest) -> Result<ComponentBundle, CallError>;
+    async fn bundle(&self, pin: &ComponentPin) -> Result<ComponentBundle, CallError>;
     /// The component's bytes.
     async fn bytes(&self, component: Sized) -> Result<Bytes, CallError>;
 }
 
 #[async_trait]
 impl Source for Client {
-    async fn bundle(&self, digest: Digest) -> Result<ComponentBundle, CallError> {
-        self.component(digest).await
+    async fn bundle(&self, pin: &ComponentPin) -> Result<ComponentBundle, CallError> {
+        self.component(pin).await
     }
 
     async fn bytes(&self, component: Sized) -> Result<Bytes, CallError> {
@@ -86,6 +91,23 @@ fn refusal(code: RefusalCode, detail: String) -> NotLoaded {
     NotLoaded::Refused(Refusal { code, detail })
 }
 
+/// The note and the log's proof of a bundle.
+fn published(bundle: &ComponentBundle) -> Published<'_> {
+    Published { note: bundle.note.as_bytes(), proof: bundle.proof.as_ref().map(String::as_bytes) }
+}
+
+/// Refuses a note about another release than the one that the job pins.
+fn check_pin(pin: &ComponentPin, note: &ComponentNote) -> Result<(), NotLoaded> {
+    if note.component.digest == pin.digest && note.name == pin.name && note.version == pin.version {
+        return Ok(());
+    }
+    let detail = format!(
+        "{pin} was asked for, and the note is about {}@{} {}",
+        note.name, note.version, note.component.digest
+    );
+    Err(refusal(RefusalCode::Digest, detail))
+}
+
 /// All components of this runner.
 pub struct Components {
     trust: TrustPolicy,
@@ -101,9 +123,9 @@ pub struct Components {
 #[derive(Default)]
 struct Loads {
     /// What is loaded, and when it was last asked for.
-    ready: HashMap<Digest, (u64, Arc<Loaded>)>,
+    ready: HashMap<ComponentPin, (u64, Arc<Loaded>)>,
     /// One at a time loads a component; the others wait for it.
-    turns: HashMap<Digest, Arc<tokio::sync::Mutex<()>>>,
+    turns: HashMap<ComponentPin, Arc<tokio::sync::Mutex<()>>>,
     uses: u64,
 }
 
@@ -120,93 +142,92 @@ impl Components {
         &self.trust
     }
 
-    /// The component with this digest, loaded.
+    /// The release that is pinned, loaded.
     ///
     /// # Errors
     /// [`NotLoaded`].
-    pub async fn get(&self, digest: Digest, source: &dyn Source) -> Result<Arc<Loaded>, NotLoaded> {
-        if let Some(loaded) = self.warm(digest) {
+    pub async fn get(&self, pin: &ComponentPin, source: &dyn Source) -> Result<Arc<Loaded>, NotLoaded> {
+        if let Some(loaded) = self.warm(pin) {
             return Ok(loaded);
         }
-        let turn = self.turn(digest);
+        let turn = self.turn(pin);
         let _mine = turn.lock().await;
-        if let Some(loaded) = self.warm(digest) {
+        if let Some(loaded) = self.warm(pin) {
             return Ok(loaded);
         }
-        let verified = self.verified(digest, source).await?;
+        let verified = self.verified(pin, source).await?;
         let loaded = self.load(verified).await?;
-        self.keep(digest, &loaded);
+        self.keep(pin, &loaded);
         Ok(loaded)
     }
 
     /// What is loaded and still valid.
-    fn warm(&self, digest: Digest) -> Option<Arc<Loaded>> {
+    fn warm(&self, pin: &ComponentPin) -> Option<Arc<Loaded>> {
         let now = (self.clock)();
         let mut loads = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loads.uses += 1;
         let uses = loads.uses;
-        let (used, loaded) = loads.ready.get_mut(&digest)?;
+        let (used, loaded) = loads.ready.get_mut(pin)?;
         if now < loaded.not_before || now >= loaded.expires {
-            loads.ready.remove(&digest);
+            loads.ready.remove(pin);
             return None;
         }
         *used = uses;
         Some(Arc::clone(loaded))
     }
 
-    fn turn(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
+    fn turn(&self, pin: &ComponentPin) -> Arc<tokio::sync::Mutex<()>> {
         let mut loads = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loads.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        Arc::clone(loads.turns.entry(digest).or_default())
+        Arc::clone(loads.turns.entry(pin.clone()).or_default())
     }
 
-    fn keep(&self, digest: Digest, loaded: &Arc<Loaded>) {
+    fn keep(&self, pin: &ComponentPin, loaded: &Arc<Loaded>) {
         let mut loads = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if loads.ready.len() >= MAX_LOADED
             && let Some(oldest) =
-                loads.ready.iter().min_by_key(|(_, (used, _))| *used).map(|(digest, _)| *digest)
+                loads.ready.iter().min_by_key(|(_, (used, _))| *used).map(|(pin, _)| pin.clone())
         {
             loads.ready.remove(&oldest);
         }
         let uses = loads.uses;
-        loads.ready.insert(digest, (uses, Arc::clone(loaded)));
+        loads.ready.insert(pin.clone(), (uses, Arc::clone(loaded)));
     }
 
     /// What lies on this host's shelf is as good as what is fetched, if it is believed: both are verified alike.
-    async fn verified(&self, digest: Digest, source: &dyn Source) -> Result<VerifiedComponent, NotLoaded> {
-        if let Some((bundle, bytes)) = self.shelf.get(digest)
-            && let Ok(verified) = self.verify(digest, &bundle, bytes)
+    async fn verified(
+        &self,
+        pin: &ComponentPin,
+        source: &dyn Source,
+    ) -> Result<VerifiedComponent, NotLoaded> {
+        if let Some((bundle, bytes)) = self.shelf.get(pin)
+            && let Ok(verified) = self.verify(pin, &bundle, bytes)
         {
             return Ok(verified);
         }
-        let bundle = source.bundle(digest).await?;
+        let bundle = source.bundle(pin).await?;
         // The note is believed before anything that it names is fetched, and says how much that is.
-        let release = verify::release(bundle.note.as_bytes(), &self.trust, (self.clock)())?;
+        let release = verify::release(published(&bundle), &self.trust, (self.clock)())?;
+        check_pin(pin, release.note())?;
         let wanted = release.note().component;
-        if wanted.digest != digest {
-            let detail = format!("{digest} was asked for, and the note is about {}", wanted.digest);
-            return Err(refusal(RefusalCode::Digest, detail));
-        }
         let bytes = source.bytes(wanted).await?;
-        let verified = self.verify(digest, &bundle, bytes)?;
-        if let Err(error) = self.shelf.put(digest, &bundle, verified.bytes()) {
-            tracing::warn!(%digest, %error, "a component is not kept on disk; it is fetched again after a restart");
+        let verified = self.verify(pin, &bundle, bytes)?;
+        if let Err(error) = self.shelf.put(pin, &bundle, verified.bytes()) {
+            tracing::warn!(%pin, %error, "a component is not kept on disk; it is fetched again after a restart");
         }
         Ok(verified)
     }
 
     fn verify(
         &self,
-        digest: Digest,
+        pin: &ComponentPin,
         bundle: &ComponentBundle,
         bytes: Bytes,
     ) -> Result<VerifiedComponent, NotLoaded> {
-        let (note, manifest) = (bundle.note.as_bytes(), bundle.manifest.as_bytes());
-        let verified = verify::component(note, manifest, bytes.as_ref(), &self.trust, (self.clock)())?;
-        if verified.digest() != digest {
-            let detail = format!("{digest} was asked for, and {} came", verified.digest());
-            return Err(refusal(RefusalCode::Digest, detail));
-        }
+        let manifest = bundle.manifest.as_bytes();
+        let verified =
+            verify::component(published(bundle), manifest, bytes.as_ref(), &self.trust, (self.clock)())?;
+        check_pin(pin, verified.release().note())?;
         Ok(verified)
     }
 

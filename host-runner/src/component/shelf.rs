@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use remit_protocol::{Digest, Size, endpoint::ComponentBundle, limits::MAX_COMPONENT};
+use remit_protocol::{ComponentPin, Digest, Size, endpoint::ComponentBundle, limits::MAX_COMPONENT};
 
 use crate::state::no_follow;
 
@@ -29,8 +29,8 @@ impl Shelf {
         Self { directory }
     }
 
-    pub(super) fn get(&self, digest: Digest) -> Option<(ComponentBundle, Bytes)> {
-        let file = OpenOptions::new().read(true).custom_flags(no_follow()).open(self.path(digest)).ok()?;
+    pub(super) fn get(&self, pin: &ComponentPin) -> Option<(ComponentBundle, Bytes)> {
+        let file = OpenOptions::new().read(true).custom_flags(no_follow()).open(self.path(pin)).ok()?;
         let mut entry = Vec::new();
         file.take(MAX_ENTRY).read_to_end(&mut entry).ok()?;
         let line = entry.iter().position(|byte| *byte == b'\n')?;
@@ -38,19 +38,19 @@ impl Shelf {
         Some((bundle, Bytes::from(entry).slice(line + 1..)))
     }
 
-    pub(super) fn put(&self, digest: Digest, bundle: &ComponentBundle, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn put(&self, pin: &ComponentPin, bundle: &ComponentBundle, bytes: &[u8]) -> io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.directory)?;
         serde_json::to_writer(&mut file, bundle)?;
         file.write_all(b"\n")?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
-        file.persist(self.path(digest)).map_err(|error| error.error)?;
+        file.persist(self.path(pin)).map_err(|error| error.error)?;
         File::open(&self.directory)?.sync_all()?;
-        make_room(&self.directory, SUFFIX, MOST, &self.path(digest))
+        make_room(&self.directory, SUFFIX, MOST, &self.path(pin))
     }
 
-    fn path(&self, digest: Digest) -> PathBuf {
-        self.directory.join(format!("{}.{SUFFIX}", digest.to_hex()))
+    fn path(&self, pin: &ComponentPin) -> PathBuf {
+        self.directory.join(format!("{}.{SUFFIX}", Digest::of(pin.to_string().as_bytes()).to_hex()))
     }
 }
 
@@ -95,8 +95,14 @@ mod tests {
             note: "note\n".to_owned(),
             proof: None,
         };
-        assert!(shelf.get(digest).is_none());
-        shelf.put(digest, &bundle, b"wasm\nwith a line").unwrap();
-        assert_eq!(shelf.get(digest), Some((bundle, Bytes::from_static(b"wasm\nwith a line"))));
+        let pin = |name: &str| ComponentPin {
+            name: name.parse().unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            digest,
+        };
+        assert!(shelf.get(&pin("acme/x")).is_none());
+        shelf.put(&pin("acme/x"), &bundle, b"wasm\nwith a line").unwrap();
+        assert!(shelf.get(&pin("acme/y")).is_none());
+        assert_eq!(shelf.get(&pin("acme/x")), Some((bundle, Bytes::from_static(b"wasm\nwith a line"))));
     }
 }

@@ -19,7 +19,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use remit_protocol::{
-    Digest, Session, Timestamp,
+    ComponentPin, Session, Timestamp,
     digest::Sized,
     endpoint::{
         self, ComponentBundle, Enrol, Enrolled, Hello, OpenSession, Poll, PollAnswer, Problem, ReportAnswer,
@@ -326,8 +326,9 @@ impl Client {
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn component(&self, digest: Digest) -> Result<ComponentBundle, CallError> {
-        let path = format!("{}/{digest}", endpoint::COMPONENTS);
+    pub async fn component(&self, pin: &ComponentPin) -> Result<ComponentBundle, CallError> {
+        let (name, version) = (&pin.name, &pin.version);
+        let path = format!("{}/{}/{}/{version}", endpoint::COMPONENTS, name.namespace(), name.name());
         // Manifest, note and proof, with room for their quotes in JSON.
         let limit = 2 * (MAX_MANIFEST + 2 * MAX_NOTE);
         let answer = self.patiently(Method::GET, &path, Bytes::new(), limit, PATIENCE).await?;

@@ -242,7 +242,7 @@ fn routes(app: App) -> Table {
         .runner(endpoint::REPORT,                     post(runner::report))
         .runner(endpoint::BLOBS,                      post(runner::upload))
         .runner(&by_digest(endpoint::BLOBS),              get(runner::blob))
-        .runner(&by_digest(endpoint::COMPONENTS),         get(runner::component))
+        .runner(&format!("{}/{{namespace}}/{{name}}/{{version}}", endpoint::COMPONENTS), get(runner::component))
 }
 
 /// The address of one of the things below `path`.

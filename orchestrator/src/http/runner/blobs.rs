@@ -5,7 +5,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use remit_protocol::{
-    Digest, RunnerId, digest,
+    ComponentSelector, ComponentVersion, Digest, RunnerId, digest,
     endpoint::ComponentBundle,
     limits::{MAX_BODY, MAX_NODE_SET},
 };
@@ -39,17 +39,19 @@ async fn give(app: App, runner: RunnerId, digest: Digest) -> Result<Answer, Fail
 /// What belongs to a published component beside its bytes.
 pub(in crate::http) async fn component(
     State(app): State<App>,
-    Place(digest): Place<Digest>,
+    Place((namespace, name, version)): Place<(String, String, ComponentVersion)>,
     request: Request,
 ) -> Response {
-    signed(app, request, MAX_BODY, Counting::InSession, move |app, _call| bundle(app, digest)).await
+    let wanted = format!("{namespace}/{name}@{version}");
+    signed(app, request, MAX_BODY, Counting::InSession, move |app, _call| bundle(app, wanted)).await
 }
 
-async fn bundle(app: App, digest: Digest) -> Result<Answer, Failure> {
-    let found = app.store.component_by_digest(digest).await?;
-    let found = found.ok_or_else(|| Failure::not_found("component", digest))?;
+async fn bundle(app: App, wanted: String) -> Result<Answer, Failure> {
+    let exact = ComponentSelector::new(&wanted).map_err(|_| Failure::not_found("component", &wanted))?;
+    let found = app.store.select_component(&exact).await?;
+    let found = found.ok_or_else(|| Failure::not_found("component", &wanted))?;
     Answer::message(&ComponentBundle {
-        digest,
+        digest: found.digest,
         length: found.length,
         manifest: found.manifest,
         note: found.note,
