@@ -13,7 +13,7 @@ use crate::{
     orchestrator::{CallError, Caller, Client, NoRoad, Road},
     sandbox::compile,
     start::{self, Environment},
-    state::{self, State, StateError},
+    state::{self, Identity, StateError},
 };
 
 /// How bad a finding is.
@@ -95,13 +95,12 @@ fn state_directory(config: &Config) -> Finding {
             error => Finding::bad(WHAT, error.to_string(), "correct owner and mode"),
         };
     }
-    match State::open(path).map(|state| (state.identity(), state.session())) {
-        Ok((Ok(identity), Ok(session))) => {
-            Finding::good(WHAT, format!("runner {}, session {session}", identity.name))
+    match Identity::read(path) {
+        Ok(identity) => Finding::good(WHAT, format!("enrolled as {}", identity.name)),
+        Err(StateError::NotEnrolled(_)) => {
+            Finding::bad(WHAT, "not enrolled", "run `remit-runner enrol` with a ticket")
         }
-        Ok((Err(error), _) | (_, Err(error))) => Finding::bad(WHAT, error.to_string(), "see above"),
-        Err(StateError::InUse(_)) => Finding::good(WHAT, "in use: the runner is running"),
-        Err(error) => Finding::bad(WHAT, error.to_string(), "enrol this host with a ticket"),
+        Err(error) => Finding::bad(WHAT, error.to_string(), "restore the state directory, or enrol anew"),
     }
 }
 
@@ -180,8 +179,8 @@ fn kernel() -> Finding {
 async fn network(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let orchestrator = &config.orchestrator;
-    let identity = State::open(&config.runner.state).and_then(|state| Ok((state.identity()?, state)));
-    let pin = identity.as_ref().ok().and_then(|(identity, _)| identity.ca);
+    let identity = Identity::read(&config.runner.state);
+    let pin = identity.as_ref().ok().and_then(|identity| identity.ca);
     let dialer =
         match start::dialer(&orchestrator.url, orchestrator.proxy.as_ref(), orchestrator.ca_file.as_ref()) {
             Ok(dialer) => dialer,
@@ -199,7 +198,12 @@ async fn network(config: &Config) -> Vec<Finding> {
             return vec![Finding::bad("network", error.to_string(), "correct ca_file in runner.toml")];
         }
     };
-    findings.push(connection(&road, config).await);
+    let connection = connection(&road, config).await;
+    let broken = connection.severity == Severity::Bad;
+    findings.push(connection);
+    if broken {
+        return findings;
+    }
     let caller = Caller::new(road);
     let before = clock::system();
     match caller.hello().await {
@@ -209,7 +213,7 @@ async fn network(config: &Config) -> Vec<Finding> {
         }
         Err(error) => findings.push(Finding::bad("orchestrator", error.to_string(), call_remedy(&error))),
     }
-    if let Ok((identity, _state)) = identity {
+    if let Ok(identity) = identity {
         findings.push(hold(caller, identity).await);
     }
     findings

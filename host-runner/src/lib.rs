@@ -1,8 +1,9 @@
 //! The runner: fetches work, verifies it, confines it to its remit, runs it.
 //!
 //! Read in this order: [`runner`] (the dispatcher: everything that can happen, in one place), [`attempt`] (one section's
-//! life), [`component`] (from a digest to something that runs), [`sandbox`] (one step in one store), [`capability`] (what a step may ask of its host),
-//! [`secrets`] (where values come from), [`report`] (what leaves, and in which form), [`orchestrator`] (the client).
+//! life), [`component`] (from a digest to something that runs), [`sandbox`] (one step in one store), [`capability`] (what
+//! a step may ask of its host), [`secrets`] (where values come from), [`report`] (what leaves, and in which form),
+//! [`orchestrator`] (the client). [`start`] puts them together for the program.
 //!
 //! *Never here:* a listening socket, the orchestrator's code, a component that `remit_signing` did not verify.
 

@@ -29,6 +29,7 @@ use remit_runner::{
     sandbox,
     secrets::{ProviderConfig, Providers, SecretValue, providers::open_store},
     start::{self, Environment},
+    state,
 };
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -294,7 +295,8 @@ fn standard_input(limit: u64) -> anyhow::Result<Zeroizing<Vec<u8>>> {
 fn read_config(path: &Path) -> anyhow::Result<Config> {
     let bytes = local::read_file(path, MAX_CONFIG).with_context(|| path.display().to_string())?;
     let text = String::from_utf8(bytes).with_context(|| path.display().to_string())?;
-    Config::parse(&text, check::directory(path)).map_err(|faults| {
+    let directory = std::path::absolute(check::directory(path))?;
+    Config::parse(&text, &directory).map_err(|faults| {
         let lines =
             faults.into_iter().map(|fault| check::Mistake { file: path.to_owned(), fault }.to_string());
         anyhow::anyhow!("the configuration has mistakes:\n{}", lines.collect::<Vec<_>>().join("\n"))
@@ -463,6 +465,8 @@ fn store(
 fn keep_secret(secret: Secret, environment: &Environment) -> anyhow::Result<ExitCode> {
     match secret {
         Secret::Set(SecretPlace { path, configured }) => {
+            // A secret may be kept before the host is enrolled.
+            state::make_private(&read_config(&configured.config)?.runner.state)?;
             let stores = store(&configured.config, Some(&path), environment)?;
             if std::io::stdin().is_terminal() {
                 say_error("type the value, then press Enter and Ctrl-D; it is shown as you type:");

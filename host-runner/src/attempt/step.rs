@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Largest output that a report carries: an event must fit a request's body with what stands around it.
-const MAX_OUTPUT: u64 = 400 << 10;
+const MAX_OUTPUT: usize = 400 << 10;
 /// Most denials whose lines stand in a message.
 const MAX_DENIALS: usize = 8;
 
@@ -201,7 +201,7 @@ fn presentable(mut ended: Ended, sink: &Sink) -> Ended {
             }
         }
     }
-    let size = ended.usage.as_ref().map_or(0, |usage| usage.used.output.bytes());
+    let size = ended.output.as_ref().map_or(0, |output| output.to_string().len());
     if size > MAX_OUTPUT {
         ended.outcome = Outcome::OverLimit(Limit::Output);
         ended.output = None;

@@ -86,6 +86,32 @@ pub struct Identity {
     pub ca: Option<Digest>,
 }
 
+impl Identity {
+    /// The identity in the state directory `directory`, which another process may hold.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn read(directory: &Path) -> Result<Self, StateError> {
+        let path = directory.join(IDENTITY);
+        let Some(bytes) = read_private(&path)? else {
+            return Err(StateError::NotEnrolled(directory.to_owned()));
+        };
+        let damaged = |why: String| StateError::Damaged { path: path.clone(), why };
+        let raw: RawIdentity = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        if raw.v != 1 {
+            return Err(damaged(format!("its form is {}, and this version knows 1", raw.v)));
+        }
+        Ok(Self {
+            runner: raw.runner,
+            name: raw.name.clone(),
+            key: SigningKey::from_private_text(&raw.key).map_err(|e| damaged(e.to_string()))?,
+            audience: raw.audience.parse().map_err(|e| damaged(format!("{e}")))?,
+            answer_key: PublicKey::from_base64(&raw.answer_key).map_err(|e| damaged(e.to_string()))?,
+            ca: raw.ca,
+        })
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawIdentity {
@@ -118,8 +144,7 @@ impl State {
     /// [`StateError`].
     pub fn create(path: &Path) -> Result<Self, StateError> {
         for directory in [path.to_owned(), path.join("journal"), path.join("cache")] {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-            made.map_err(|source| StateError::Io { path: directory, source })?;
+            make_private(&directory)?;
         }
         Self::hold(path)
     }
@@ -184,23 +209,7 @@ impl State {
     /// # Errors
     /// [`StateError`].
     pub fn identity(&self) -> Result<Identity, StateError> {
-        let path = self.path.join(IDENTITY);
-        let Some(bytes) = read_private(&path)? else {
-            return Err(StateError::NotEnrolled(self.path.clone()));
-        };
-        let damaged = |why: String| StateError::Damaged { path: path.clone(), why };
-        let raw: RawIdentity = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-        if raw.v != 1 {
-            return Err(damaged(format!("its form is {}, and this version knows 1", raw.v)));
-        }
-        Ok(Identity {
-            runner: raw.runner,
-            name: raw.name.clone(),
-            key: SigningKey::from_private_text(&raw.key).map_err(|e| damaged(e.to_string()))?,
-            audience: raw.audience.parse().map_err(|e| damaged(format!("{e}")))?,
-            answer_key: PublicKey::from_base64(&raw.answer_key).map_err(|e| damaged(e.to_string()))?,
-            ca: raw.ca,
-        })
+        Identity::read(&self.path)
     }
 
     /// Keeps a new identity with the session that it begins with.
@@ -263,6 +272,15 @@ impl State {
         write_private(&path, &key[..])?;
         Ok(key)
     }
+}
+
+/// Makes a directory that only this user can enter, if it is not there.
+///
+/// # Errors
+/// [`StateError::Io`].
+pub fn make_private(path: &Path) -> Result<(), StateError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| StateError::Io { path: path.to_owned(), source })
 }
 
 /// Refuses a file or directory of which others than this user could read or write anything.
