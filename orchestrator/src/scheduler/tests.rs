@@ -108,7 +108,7 @@ impl House {
 
     /// A runner that has enrolled and opened its first session.
     async fn runner(&self, name: &str) -> Fake {
-        let id = RunnerId::from_parts(self.clock.now(), (&self.clock).random());
+        let id = RunnerId::from_parts(self.clock.now(), self.clock.random());
         let at = self.clock.now();
         let new = NewRunner {
             id,
@@ -120,7 +120,7 @@ impl House {
             at,
         };
         self.store.create_runner(new).await.unwrap();
-        let ticket = remit_protocol::TicketId::from_parts(at, (&self.clock).random());
+        let ticket = remit_protocol::TicketId::from_parts(at, self.clock.random());
         let expires = at.plus(Duration::from_secs(3600));
         self.store.create_ticket(NewTicket { id: ticket, runner: id, key: [1; 32], expires }).await.unwrap();
         self.store.enrol(Enrolment { ticket, key: [2; 32], at }).await.unwrap();

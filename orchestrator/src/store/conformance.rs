@@ -1,1 +1,559 @@
-//! One suite for every store back end: the same history, the same answers.
+//! One suite for every store back end: the same history, the same answers. A second back end joins in [`on_each`].
+
+use std::collections::BTreeSet;
+
+use remit_protocol::{
+    AttemptId, ComponentSelector, Description, Digest, Epoch, ExecutionId, NodeIndex, Outcome, Revision,
+    RunnerId, SectionNumber, Session, StepIndex, TicketId, Timestamp, TokenId,
+    capability::Effect,
+    digest,
+    manifest::Kind,
+    operator::{self, Access, InstanceRole, Projects},
+    report::StepEnded,
+};
+use serde_json::json;
+
+use super::*;
+use crate::execution::{
+    AttemptRecord, AttemptState, Change, ExecutionState, Happening, Head, Place, Purpose, SectionRecord,
+    SectionState, Work,
+};
+
+/// Runs `test` on a fresh store of each back end.
+async fn on_each<F: Future<Output = ()>>(test: impl Fn(Store) -> F) {
+    let directory = tempfile::tempdir().unwrap();
+    test(Store::open(directory.path()).unwrap()).await;
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_795_000_000_000 + seconds * 1000)
+}
+
+fn execution(number: u128) -> ExecutionId {
+    ExecutionId::from_parts(at(u64::try_from(number).unwrap()), number)
+}
+
+async fn project(store: &Store, name: &str) {
+    let project =
+        Project { name: name.parse().unwrap(), description: Description::default(), created: at(0) };
+    store.create_project(project).await.unwrap();
+}
+
+fn revision(job: &str, source: &str) -> NewRevision {
+    NewRevision {
+        project: "ops".parse().unwrap(),
+        job: job.parse().unwrap(),
+        document: digest::Sized::of(source.as_bytes()),
+        note: None,
+        source: source.to_owned(),
+        group: "g".to_owned(),
+        description: "d".to_owned(),
+        by: "ann".to_owned(),
+        at: at(1),
+    }
+}
+
+fn head(job: &str) -> Head {
+    Head {
+        project: "ops".parse().unwrap(),
+        job: job.parse().unwrap(),
+        revision: Revision(1),
+        document: digest::Sized::of(b"document"),
+        note: None,
+        purpose: Purpose::Job,
+        options: serde_json::Map::new(),
+        started_by: "ann".to_owned(),
+        tags: BTreeSet::new(),
+        nodes: None,
+        timeout: None,
+        not_before: None,
+        at_once: None,
+        parent: None,
+        again: None,
+    }
+}
+
+fn moved(state: ExecutionState, began: Option<Timestamp>, ended: Option<Timestamp>) -> Change {
+    Change::Execution { state, began, ended, stop: None }
+}
+
+fn section(state: SectionState) -> SectionRecord {
+    let work = Work::Steps { first: StepIndex(0), count: 1, effect: Effect::Effect, nodes: None };
+    let place = Place { number: SectionNumber(0), after: vec![], work };
+    SectionRecord { place, state, epoch: Epoch(0), losses: 0, not_before: None }
+}
+
+fn told(state: ExecutionState) -> Happening {
+    Happening::Execution { state }
+}
+
+fn new(id: ExecutionId, job: &str) -> NewExecution {
+    NewExecution {
+        id,
+        head: head(job),
+        at: at(1),
+        key: None,
+        changes: vec![
+            moved(ExecutionState::Running, None, None),
+            Change::Planned(section(SectionState::Ready)),
+        ],
+        happenings: vec![told(ExecutionState::Running)],
+    }
+}
+
+async fn create(store: &Store, new: NewExecution) -> Result<Created, StoreError> {
+    Store::create_execution(store.turn().await.unwrap(), new).await
+}
+
+async fn record(
+    store: &Store,
+    id: ExecutionId,
+    version: u64,
+    changes: Vec<Change>,
+    happenings: Vec<Happening>,
+) -> Result<(), StoreError> {
+    let commit = Commit { execution: id, version, at: at(2), changes, happenings };
+    Store::record(store.turn().await.unwrap(), vec![commit]).await.unwrap().remove(0)
+}
+
+fn result(attempt: AttemptId, node: Option<u32>, outcome: Outcome) -> Change {
+    let ended = StepEnded {
+        step: StepIndex(0),
+        node: node.map(NodeIndex),
+        outcome,
+        tries: 1,
+        started: at(1),
+        ended: at(2),
+        output: Some(json!({"a": [1, null]})),
+        message: "m".to_owned(),
+        usage: None,
+        remit: Some(Digest::of(b"remit")),
+    };
+    Change::StepEnded { attempt: Some(attempt), ended: Box::new(ended) }
+}
+
+#[tokio::test]
+async fn projects_and_jobs() {
+    on_each(async |store| {
+        assert!(matches!(store.save_job(revision("a", "1")).await, Err(StoreError::NotFound { .. })));
+        project(&store, "ops").await;
+        let again =
+            Project { name: "ops".parse().unwrap(), description: Description::default(), created: at(9) };
+        assert!(matches!(store.create_project(again).await, Err(StoreError::Conflict { .. })));
+        assert_eq!(store.projects().await.unwrap().len(), 1);
+        let first = store.save_job(revision("a", "1")).await.unwrap();
+        assert_eq!(first, Saved { revision: Revision(1), new: true });
+        assert_eq!(
+            store.save_job(revision("a", "1")).await.unwrap(),
+            Saved { revision: Revision(1), new: false }
+        );
+        assert_eq!(store.save_job(revision("a", "2")).await.unwrap().revision, Revision(2));
+        let (ops, a) = ("ops".parse().unwrap(), "a".parse().unwrap());
+        let newest = store.job(&ops, &a, None).await.unwrap().unwrap();
+        assert_eq!((newest.revision, newest.source.as_str()), (Revision(2), "2"));
+        assert_eq!(store.job(&ops, &a, Some(Revision(1))).await.unwrap().unwrap().source, "1");
+        assert!(store.job(&ops, &a, Some(Revision(3))).await.unwrap().is_none());
+        // A job that was deleted and comes back goes on counting; its old revisions stay readable.
+        assert!(store.delete_job(&ops, &a).await.unwrap());
+        assert!(!store.delete_job(&ops, &a).await.unwrap());
+        assert!(store.jobs(&ops).await.unwrap().is_empty());
+        assert!(store.job(&ops, &a, Some(Revision(2))).await.unwrap().is_some());
+        assert_eq!(store.save_job(revision("a", "2")).await.unwrap().revision, Revision(3));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_components_version_is_never_moved() {
+    on_each(async |store| {
+        let component = |version: &str, bytes: &str, note: &str| Component {
+            name: "a/b".parse().unwrap(),
+            version: version.parse().unwrap(),
+            digest: Digest::of(bytes.as_bytes()),
+            length: 1,
+            kind: Kind::Step,
+            manifest: "{}".to_owned(),
+            note: note.to_owned(),
+            proof: None,
+            published: at(1),
+            publisher: "ann".to_owned(),
+            yanked: None,
+        };
+        let publish =
+            async |version, bytes, note| store.publish_component(component(version, bytes, note)).await;
+        assert_eq!(publish("1.0.0", "x", "n").await, Ok(Published::New));
+        assert_eq!(publish("1.0.0", "x", "n").await, Ok(Published::Same));
+        assert_eq!(publish("1.0.0", "x", "n2").await, Ok(Published::Resigned));
+        assert!(matches!(publish("1.0.0", "y", "n").await, Err(StoreError::Conflict { .. })));
+        publish("1.10.0", "z", "n").await.unwrap();
+        publish("1.9.0", "y", "n").await.unwrap();
+        publish("2.0.0-rc.1", "w", "n").await.unwrap();
+        let select = async |text: &str| {
+            let found = store.select_component(&ComponentSelector::new(text).unwrap()).await.unwrap();
+            found.map(|component| component.version.to_string())
+        };
+        assert_eq!(select("a/b@1").await.as_deref(), Some("1.10.0"));
+        assert_eq!(select("a/b@2").await, None);
+        let (name, version) = ("a/b".parse().unwrap(), "1.10.0".parse().unwrap());
+        store.yank_component(&name, &version, Some(at(2))).await.unwrap();
+        assert_eq!(select("a/b@1").await.as_deref(), Some("1.9.0"));
+        assert_eq!(select("a/b@1.10.0").await.as_deref(), Some("1.10.0"));
+        let found = store.component_by_digest(Digest::of(b"x")).await.unwrap().unwrap();
+        assert_eq!(found.note, "n2");
+        assert_eq!(store.components().await.unwrap().len(), 4);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_ticket_is_used_once_and_a_copied_runner_is_locked() {
+    on_each(async |store| {
+        let id = RunnerId::from_parts(at(0), 1);
+        let runner = |id| NewRunner {
+            id,
+            name: "r".parse().unwrap(),
+            local: false,
+            tags: BTreeSet::from(["dmz".parse().unwrap()]),
+            projects: Projects::All,
+            description: Description::default(),
+            at: at(0),
+        };
+        store.create_runner(runner(id)).await.unwrap();
+        let taken = store.create_runner(runner(RunnerId::from_parts(at(0), 2))).await;
+        assert!(matches!(taken, Err(StoreError::Conflict { .. })));
+        let ticket = |number| NewTicket {
+            id: TicketId::from_parts(at(0), number),
+            runner: id,
+            key: [7; 32],
+            expires: at(100),
+        };
+        let enrol =
+            |number, key, at| Enrolment { ticket: TicketId::from_parts(self::at(0), number), key, at };
+        store.create_ticket(ticket(1)).await.unwrap();
+        store.create_ticket(ticket(2)).await.unwrap();
+        assert!(store.ticket(ticket(1).id).await.unwrap().is_none());
+        assert_eq!(store.ticket(ticket(2).id).await.unwrap(), Some(ticket(2)));
+        assert!(matches!(store.enrol(enrol(2, [1; 32], at(100))).await, Err(StoreError::Conflict { .. })));
+        let enrolled = store.enrol(enrol(2, [1; 32], at(5))).await.unwrap();
+        assert_eq!(store.enrol(enrol(2, [1; 32], at(6))).await.unwrap(), enrolled);
+        assert!(matches!(store.enrol(enrol(2, [2; 32], at(6))).await, Err(StoreError::Conflict { .. })));
+
+        let facts = SessionFacts {
+            version: "1".to_owned(),
+            hostname: "h".to_owned(),
+            features: BTreeSet::new(),
+            slots: 3,
+            at: at(7),
+        };
+        let open = async |last| store.open_session(id, Session(last), facts.clone()).await.unwrap();
+        assert_eq!(open(0).await, Opening::Opened(Session(1)));
+        // The answer was lost: nobody has used session 1.
+        assert_eq!(open(0).await, Opening::Opened(Session(2)));
+        store.confirm_session(id, Session(2)).await.unwrap();
+        assert_eq!(open(2).await, Opening::Opened(Session(3)));
+        assert_eq!(open(1).await, Opening::Locked);
+        assert_eq!(open(3).await, Opening::Locked);
+        store.change_runner(id, RunnerChange { unlock: true, ..RunnerChange::default() }).await.unwrap();
+        assert_eq!(open(9).await, Opening::Opened(Session(10)));
+        let changed =
+            RunnerChange { enabled: Some(false), tags: Some(BTreeSet::new()), ..RunnerChange::default() };
+        let changed = store.change_runner(id, changed).await.unwrap();
+        assert_eq!((changed.enabled, changed.tags.len(), changed.slots), (false, 0, 3));
+        store.delete_runner(id).await.unwrap();
+        assert!(store.runner(id).await.unwrap().is_none());
+        assert!(matches!(store.delete_runner(id).await, Err(StoreError::NotFound { .. })));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tokens_end_and_are_taken_back() {
+    on_each(async |store| {
+        let id = TokenId::from_parts(at(0), 1);
+        let new = NewToken {
+            id,
+            name: "t".parse().unwrap(),
+            hash: [3; 32],
+            access: Access::Instance { role: InstanceRole::Admin },
+            expires: Some(at(10)),
+            by: "ann".to_owned(),
+            at: at(0),
+        };
+        store.create_token(new).await.unwrap();
+        store.tokens_used(vec![(id, at(5)), (id, at(4))]).await.unwrap();
+        let token = store.token(id).await.unwrap().unwrap();
+        assert_eq!((token.hash, token.last_used), ([3; 32], Some(at(5))));
+        assert!(token.is_valid(at(9)) && !token.is_valid(at(10)));
+        store.revoke_token(id, at(6)).await.unwrap();
+        store.revoke_token(id, at(7)).await.unwrap();
+        let token = store.tokens().await.unwrap().remove(0);
+        assert_eq!((token.revoked, token.is_valid(at(7))), (Some(at(6)), false));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_execution_moves_by_versions_and_tells_in_order() {
+    on_each(async |store| {
+        let id = execution(1);
+        create(&store, new(id, "a")).await.unwrap();
+        let handed = AttemptRecord {
+            id: AttemptId::from_parts(at(1), 1),
+            section: SectionNumber(0),
+            epoch: Epoch(1),
+            runner: RunnerId::from_parts(at(1), 2),
+            session: Session(4),
+            ranges: vec![(0, 3)],
+            state: AttemptState::Leased,
+            nonce: None,
+            events: 0,
+            leased: at(1),
+            began: None,
+            ended: None,
+            message: String::new(),
+        };
+        let leased = SectionRecord { epoch: Epoch(1), ..section(SectionState::Leased) };
+        let changes = vec![Change::Section(leased.clone()), Change::HandedOut(handed.clone())];
+        record(&store, id, 1, changes.clone(), vec![]).await.unwrap();
+        // What was decided on an older version is refused whole.
+        let stale = record(&store, id, 1, changes, vec![]).await;
+        assert!(matches!(stale, Err(StoreError::Conflict { .. })));
+        assert!(record(&store, id, 2, vec![], vec![]).await.is_ok());
+        assert!(record(&store, id, 3, vec![], vec![]).await.is_err());
+        let begun = AttemptRecord {
+            state: AttemptState::Started,
+            nonce: Some(u64::MAX),
+            began: Some(at(2)),
+            ..handed
+        };
+        let changes = vec![
+            Change::Attempt(begun.clone()),
+            Change::Dispatched { attempt: begun.id, number: 1, nodes: vec![NodeIndex(2)] },
+            result(begun.id, None, Outcome::Succeeded),
+            Change::StepConcluded { step: StepIndex(0), outcome: Outcome::Succeeded },
+            moved(ExecutionState::Ended(Outcome::Succeeded), Some(at(2)), Some(at(3))),
+        ];
+        let ended = told(ExecutionState::Ended(Outcome::Succeeded));
+        assert_eq!(store.open_executions().await.unwrap(), [id]);
+        record(&store, id, 2, changes, vec![told(ExecutionState::Running), ended.clone()]).await.unwrap();
+        assert!(store.open_executions().await.unwrap().is_empty());
+        let found = store.execution(id).await.unwrap().unwrap();
+        assert_eq!((found.version, found.last_event), (3, 3));
+        assert_eq!((found.sections, found.attempts), (vec![leased], vec![begun.clone()]));
+        assert_eq!(found.steps[&StepIndex(0)], Outcome::Succeeded);
+        assert_eq!((found.began, found.ended), (Some(at(2)), Some(at(3))));
+        let feed = store.events_after(id, 2).await.unwrap();
+        assert_eq!(feed, [FeedEntry { number: 3, at: at(2), what: ended }]);
+        assert_eq!(store.dispatched(id).await.unwrap(), [(begun.id, vec![NodeIndex(2)])]);
+        assert_eq!(store.execution_of(begun.id).await.unwrap(), Some(id));
+        let results = store.results(id, ResultFilter { limit: 9, ..ResultFilter::default() }).await.unwrap();
+        assert_eq!(results[0].ended.output, Some(json!({"a": [1, null]})));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_same_key_makes_the_same_execution() {
+    on_each(async |store| {
+        let keyed = |number, job: &str, request: &[u8]| NewExecution {
+            key: Some(("k".parse().unwrap(), Digest::of(request))),
+            ..new(execution(number), job)
+        };
+        assert_eq!(create(&store, keyed(1, "a", b"x")).await, Ok(Created::New));
+        assert_eq!(create(&store, keyed(2, "a", b"x")).await, Ok(Created::Before(execution(1))));
+        assert!(matches!(create(&store, keyed(3, "a", b"y")).await, Err(StoreError::Conflict { .. })));
+        assert_eq!(create(&store, keyed(4, "b", b"y")).await, Ok(Created::New));
+        assert!(store.execution(execution(2)).await.unwrap().is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn executions_are_listed_in_pages_by_what_is_asked() {
+    on_each(async |store| {
+        for number in 1..=6 {
+            create(&store, new(execution(number), if number % 2 == 0 { "even" } else { "odd" }))
+                .await
+                .unwrap();
+        }
+        let refused = Outcome::Refused(remit_protocol::RefusalCode::Signature);
+        for (number, outcome) in [(1, Outcome::Failed), (2, refused)] {
+            let end = moved(ExecutionState::Ended(outcome), Some(at(2)), Some(at(3)));
+            record(&store, execution(number), 1, vec![end], vec![]).await.unwrap();
+        }
+        let list = async |filter: ExecutionFilter| {
+            let found = store.executions(filter).await.unwrap();
+            found.into_iter().map(|summary| summary.id).collect::<Vec<_>>()
+        };
+        let all = ExecutionFilter { limit: 100, ..ExecutionFilter::default() };
+        let ids = |numbers: &[u128]| numbers.iter().map(|number| execution(*number)).collect::<Vec<_>>();
+        assert_eq!(list(all.clone()).await, ids(&[6, 5, 4, 3, 2, 1]));
+        assert_eq!(list(ExecutionFilter { limit: 2, ..all.clone() }).await, ids(&[6, 5]));
+        assert_eq!(list(ExecutionFilter { before: Some(execution(3)), ..all.clone() }).await, ids(&[2, 1]));
+        assert_eq!(
+            list(ExecutionFilter { job: Some("odd".parse().unwrap()), ..all.clone() }).await,
+            ids(&[5, 3, 1])
+        );
+        let outcome = |text: &str| ExecutionFilter { outcome: Some(text.to_owned()), ..all.clone() };
+        assert_eq!(list(outcome("refused")).await, ids(&[2]));
+        assert_eq!(list(outcome("failed")).await, ids(&[1]));
+        assert!(list(outcome("%")).await.is_empty());
+        let state = |state| ExecutionFilter { state: Some(state), ..all.clone() };
+        assert_eq!(list(state(operator::ExecutionState::Ended)).await, ids(&[2, 1]));
+        assert_eq!(list(state(operator::ExecutionState::Waiting)).await.len(), 4);
+        let elsewhere = ExecutionFilter { project: Some("other".parse().unwrap()), ..all };
+        assert!(list(elsewhere).await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn results_of_many_nodes_come_in_pages() {
+    on_each(async |store| {
+        let id = execution(1);
+        create(&store, new(id, "a")).await.unwrap();
+        let attempt = AttemptId::from_parts(at(1), 1);
+        let outcome = |node: u32| if node % 100 == 0 { Outcome::Failed } else { Outcome::Succeeded };
+        let changes = (0..10_000).map(|node| result(attempt, Some(node), outcome(node))).collect();
+        record(&store, id, 1, changes, vec![]).await.unwrap();
+        record(&store, id, 2, vec![result(attempt, Some(7), Outcome::Trapped)], vec![]).await.unwrap();
+        let counts = &store.result_counts(id).await.unwrap()[&StepIndex(0)];
+        assert_eq!(counts[&Outcome::Succeeded], 9899);
+        assert_eq!((counts[&Outcome::Failed], counts[&Outcome::Trapped]), (100, 1));
+        let failed =
+            ResultFilter { outcome: Some("failed".to_owned()), limit: 60, ..ResultFilter::default() };
+        let page = store.results(id, failed.clone()).await.unwrap();
+        let last = page.last().map(|result| (result.ended.node, result.ended.step)).unwrap();
+        assert_eq!((page.len(), last), (60, (Some(NodeIndex(5900)), StepIndex(0))));
+        let rest = store.results(id, ResultFilter { after: Some(last), ..failed }).await.unwrap();
+        assert_eq!((rest.len(), rest[0].ended.node), (40, Some(NodeIndex(6000))));
+        assert_eq!(store.outcomes(id).await.unwrap().len(), 10_000);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sources_stand_in_their_order_and_keep_what_they_gave() {
+    on_each(async |store| {
+        let (ops, loaded) = ("ops".parse().unwrap(), "loaded".parse().unwrap());
+        let source = |name: &str| NewSource {
+            project: "ops".parse().unwrap(),
+            name: name.parse().unwrap(),
+            kind: SourceKind::Component,
+            config: json!({"uses": "a/b@1"}),
+            document: Some(digest::Sized::of(b"d")),
+            every: None,
+        };
+        store.save_source(source("b")).await.unwrap();
+        store.save_source(source("a")).await.unwrap();
+        store.load_nodes(&ops, &loaded, digest::Sized::of(b"n"), 3, at(1)).await.unwrap();
+        store.save_source(source("b")).await.unwrap();
+        let names = async || {
+            let all = store.sources(&ops).await.unwrap();
+            all.iter().map(|source| source.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names().await, ["loaded", "b", "a"]);
+        let wrong = store.load_nodes(&ops, &"a".parse().unwrap(), digest::Sized::of(b"n"), 3, at(1)).await;
+        assert!(matches!(wrong, Err(StoreError::Conflict { .. })));
+
+        // A refresh counts if it is the newest of its source.
+        let refresh = |number| NewExecution {
+            head: Head { purpose: Purpose::Source("a".parse().unwrap()), ..head("discover") },
+            ..new(execution(number), "discover")
+        };
+        create(&store, refresh(1)).await.unwrap();
+        create(&store, refresh(2)).await.unwrap();
+        let gave = |bytes: &[u8], count| Change::SourceNodes {
+            name: "a".parse().unwrap(),
+            found: Ok((digest::Sized::of(bytes), count)),
+        };
+        record(&store, execution(2), 1, vec![gave(b"new", 2)], vec![]).await.unwrap();
+        record(&store, execution(1), 1, vec![gave(b"old", 1)], vec![]).await.unwrap();
+        let failed = Change::SourceNodes { name: "a".parse().unwrap(), found: Err("why".to_owned()) };
+        record(&store, execution(2), 2, vec![failed], vec![]).await.unwrap();
+        let found = store.sources(&ops).await.unwrap().remove(2);
+        assert_eq!((found.nodes, found.count), (Some(digest::Sized::of(b"new")), 2));
+        assert_eq!((found.error.as_deref(), found.execution), (Some("why"), Some(execution(2))));
+        let listed = ExecutionFilter { limit: 9, ..ExecutionFilter::default() };
+        assert!(store.executions(listed.clone()).await.unwrap().is_empty());
+        assert_eq!(store.executions(ExecutionFilter { sources: true, ..listed }).await.unwrap().len(), 2);
+        assert!(store.delete_source(&ops, &loaded).await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_people_did_is_kept_in_order() {
+    on_each(async |store| {
+        for (second, action) in [(1, "job.save"), (2, "job.run"), (3, "runner.create")] {
+            let new = NewAudit {
+                at: at(second),
+                who: "ann".to_owned(),
+                action: action.to_owned(),
+                target: "t".to_owned(),
+                detail: String::new(),
+            };
+            store.audit(new).await.unwrap();
+        }
+        let jobs = AuditFilter { action: Some("job.".to_owned()), limit: 1, ..AuditFilter::default() };
+        let newest = store.audit_entries(jobs.clone()).await.unwrap().remove(0);
+        assert_eq!(newest.entry.action, "job.run");
+        let rest = store.audit_entries(AuditFilter { before: Some(newest.number), ..jobs }).await.unwrap();
+        assert_eq!(rest[0].entry.action, "job.save");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_that_fails_undoes_only_itself() {
+    on_each(async |store| {
+        let name = |number: u32| format!("p{}", number / 2).parse().unwrap();
+        let projects = (0..400).map(|number| Project {
+            name: name(number),
+            description: Description::default(),
+            created: at(0),
+        });
+        let made =
+            futures_util::future::join_all(projects.map(|project| store.create_project(project))).await;
+        assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 200);
+        assert_eq!(store.projects().await.unwrap().len(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    create(&store, new(execution(1), "a")).await.unwrap();
+    let before = store.execution(execution(1)).await.unwrap();
+    drop(store);
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(store.execution(execution(1)).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_damaged_or_newer_database_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Store::open(directory.path()).unwrap());
+    let path = directory.path().join("remit.db");
+    let newer = rusqlite::Connection::open(&path).unwrap();
+    newer.pragma_update(None, "user_version", 999).unwrap();
+    drop(newer);
+    assert!(matches!(Store::open(directory.path()), Err(StoreError::Unavailable(_))));
+    std::fs::write(&path, b"this is no database, whatever its name says it is").unwrap();
+    assert!(matches!(Store::open(directory.path()), Err(StoreError::Damaged(_))));
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_and_what_was_recorded_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    project(&store, "ops").await;
+    store.db.write(|tx| Ok(tx.pragma_update(None, "max_page_count", 60)?)).await.unwrap();
+    let big = NewRevision { source: "x".repeat(1 << 20), ..revision("big", "1") };
+    assert_eq!(store.save_job(big).await, Err(StoreError::Full));
+    store.db.write(|tx| Ok(tx.pragma_update(None, "max_page_count", 1_000_000)?)).await.unwrap();
+    assert_eq!(store.save_job(revision("small", "1")).await.map(|saved| saved.new), Ok(true));
+    assert_eq!(store.jobs(&"ops".parse().unwrap()).await.unwrap().len(), 1);
+}
