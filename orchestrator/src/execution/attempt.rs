@@ -2,7 +2,7 @@
 
 use remit_job::{rollup, sections};
 use remit_protocol::{
-    AttemptId, Epoch, NodeIndex, Outcome, RunnerId, Session, Timestamp,
+    AttemptId, Epoch, NodeIndex, Outcome, RefusalCode, RunnerId, Session, Timestamp,
     assignment::StartMode,
     capability::Effect,
     report::{Event, StepEnded, Verdict},
@@ -294,6 +294,11 @@ impl Live {
         self.end_attempt(at, AttemptEvent::End(outcome), message, now, draft)?;
         self.end_section(at, outcome, message, now, draft)?;
         self.advance(now, draft)
+    }
+
+    /// The section cannot be handed to any runner, for a reason that lies in the job.
+    pub fn refuse(&mut self, at: usize, why: &str, now: Timestamp, draft: &mut Draft) -> Result<(), Illegal> {
+        self.finished(at, Outcome::Refused(RefusalCode::Parameter), why, now, draft)
     }
 
     /// Moves the newest attempt of a section to an end, and frees its slot.

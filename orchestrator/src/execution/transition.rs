@@ -145,3 +145,55 @@ pub fn node(state: NodeState, event: NodeEvent) -> Result<NodeState, Illegal> {
         | (S::Ended(_), E::Dispatch | E::Reset | E::End(_)) => Err(Illegal::new("the node", state, event)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const END: Outcome = Outcome::Failed;
+
+    #[test]
+    fn what_has_ended_stays_as_it_is() {
+        use {ExecutionEvent as X, SectionEvent as S};
+        for event in [X::Admit, X::Hold, X::Resume, X::Cancel, X::Conclude(END)] {
+            assert!(execution(ExecutionState::Ended(Outcome::Succeeded), event).is_err());
+        }
+        let events = [
+            S::Due,
+            S::Gate,
+            S::Delegate,
+            S::Lease,
+            S::Withdraw,
+            S::Begin,
+            S::Requeue,
+            S::Doubt,
+            S::Adopt,
+            S::Rerun,
+            S::End(END),
+        ];
+        for event in events {
+            assert!(section(SectionState::Ended(Outcome::Succeeded), event).is_err());
+        }
+    }
+
+    #[test]
+    fn every_open_state_has_a_way_out_without_a_runner() {
+        for state in SectionState::OPEN {
+            assert_eq!(section(*state, SectionEvent::End(END)), Ok(SectionState::Ended(END)));
+        }
+        for state in AttemptState::OPEN {
+            assert_eq!(attempt(*state, AttemptEvent::End(END)), Ok(AttemptState::Ended(END)));
+        }
+        for state in ExecutionState::OPEN {
+            let stopped = execution(*state, ExecutionEvent::Cancel).unwrap_or(*state);
+            assert_eq!(execution(stopped, ExecutionEvent::Conclude(END)), Ok(ExecutionState::Ended(END)));
+        }
+    }
+
+    #[test]
+    fn only_a_leased_section_begins() {
+        for state in SectionState::OPEN {
+            assert_eq!(section(*state, SectionEvent::Begin).is_ok(), *state == SectionState::Leased);
+        }
+    }
+}

@@ -23,7 +23,7 @@ mod waiting;
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -99,6 +99,8 @@ struct State {
     broken: BTreeSet<ExecutionId>,
     watchers: HashMap<ExecutionId, watch::Sender<u64>>,
     sources_looked_at: Option<Timestamp>,
+    /// Attempts whose assignment is too large to travel, with its bytes.
+    oversized: BTreeMap<AttemptId, usize>,
     documents: HashMap<Digest, Arc<Document>>,
     nodes: Option<(Vec<Digest>, Arc<NodeSet>)>,
 }

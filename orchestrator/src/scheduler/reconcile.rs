@@ -9,6 +9,7 @@ use super::{
     BEGIN_WITHIN, Scheduler, State,
     commit::Drafts,
     runner::{Known, Message},
+    session::MAX_ASSIGNMENT,
 };
 use crate::{
     execution::{AttemptState, ExecutionState, transition::Illegal},
@@ -139,6 +140,12 @@ impl State {
                 }
             }
             self.rerank(id, elapsed);
+            if self.runners.get(&id).is_some_and(|known| known.deleted && known.attempts.is_empty()) {
+                self.runners.remove(&id);
+            }
+        }
+        for (attempt, bytes) in std::mem::take(&mut self.oversized) {
+            self.refuse_oversized(attempt, bytes, drafts, now);
         }
         let idle: Vec<AttemptId> = self.leased_too_long(now);
         for attempt in idle {
@@ -176,6 +183,20 @@ impl State {
         if over && let Some(known) = self.runners.get_mut(&open.runner) {
             // Should it come back, it is to stop.
             known.tell(Message::Forget(attempt));
+        }
+    }
+
+    /// An assignment that no runner could receive is refused here.
+    fn refuse_oversized(&mut self, attempt: AttemptId, bytes: usize, drafts: &mut Drafts, now: Timestamp) {
+        let Some(id) = self.attempts.get(&attempt).copied() else { return };
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let Some(at) = live.section_of(attempt).filter(|at| live.sections[*at].is_out()) else { return };
+        let why = format!(
+            "options and outputs of earlier steps take {bytes} bytes, and at most {MAX_ASSIGNMENT} travel to a runner: \
+             let earlier steps give less"
+        );
+        if let Err(illegal) = live.refuse(at, &why, now, drafts.of(id)) {
+            self.mend(id, drafts, &illegal);
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Known {
     /// The newest `seen` that is recorded.
     pub(super) noted: Option<Timestamp>,
     pub(super) draining: bool,
+    /// It was deleted, and stays only until its work is lost.
+    pub(super) deleted: bool,
     /// The session that the store knows to be in use.
     pub(super) confirmed: Session,
     /// The number of the first message; unknown until the first poll after a restart of ours.
@@ -59,6 +61,7 @@ impl Known {
             seen: runner.seen,
             noted: runner.seen,
             draining: false,
+            deleted: false,
             confirmed: Session(0),
             first: Some(1),
             outbox: VecDeque::new(),
@@ -165,7 +168,7 @@ impl Scheduler {
             (None, Some(known)) => {
                 // Its work is lost with it; the reconciler says so.
                 known.runner.enabled = false;
-                known.runner.session = Session(u64::MAX);
+                known.deleted = true;
                 known.heard = Some(Duration::ZERO);
                 known.rank = None;
                 if known.attempts.is_empty() {

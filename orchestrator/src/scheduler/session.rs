@@ -6,6 +6,7 @@ use remit_protocol::{
     AttemptId, Outcome, PROTOCOL, RunnerId, Session, Span, Timestamp,
     assignment::StartMode,
     endpoint::{Command, HOLD, Held, HeldState, LEASE, OpenSession, Poll, PollAnswer, SessionOpened},
+    limits::MAX_BODY,
 };
 use tokio::sync::Notify;
 
@@ -21,7 +22,9 @@ use crate::{
 };
 
 /// Most commands of one answer.
-const COMMANDS: usize = 32;
+const COMMANDS: usize = 64;
+/// Largest assignment: an answer may not be larger than [`MAX_BODY`], and has a frame of its own.
+pub(super) const MAX_ASSIGNMENT: usize = MAX_BODY - (16 << 10);
 
 /// Why a runner's call is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -175,8 +178,11 @@ impl Scheduler {
         number: u64,
     ) -> Result<Option<PollAnswer>, SessionError> {
         let now = self.now();
-        let state = self.state();
+        let mut state = self.state();
         let known = state.runners.get(&runner).ok_or(SessionError::Unknown)?;
+        if known.deleted {
+            return Err(SessionError::Unknown);
+        }
         if known.runner.session != session {
             return Err(SessionError::Superseded);
         }
@@ -184,8 +190,26 @@ impl Scheduler {
         if known.polls != number {
             return Ok(Some(PollAnswer { first, commands: Vec::new(), now }));
         }
-        let commands: Vec<Command> =
-            known.outbox.iter().take(COMMANDS).map(|message| state.command(*message, now)).collect();
+        let messages: Vec<Message> = known.outbox.iter().take(COMMANDS).copied().collect();
+        let mut commands = Vec::with_capacity(messages.len());
+        let mut room = MAX_ASSIGNMENT;
+        for message in messages {
+            let command = state.command(message, now);
+            let bytes = serde_json::to_vec(&command).map_or(usize::MAX, |bytes| bytes.len());
+            match (message, bytes) {
+                (Message::Run(attempt, _), bytes) if bytes > MAX_ASSIGNMENT => {
+                    // The message keeps its place and number; the reconciler ends the attempt.
+                    state.oversized.insert(attempt, bytes);
+                    self.inner.wake.notify_one();
+                    commands.push(Command::Forget { attempt });
+                }
+                _ if bytes > room => break,
+                _ => {
+                    room -= bytes;
+                    commands.push(command);
+                }
+            }
+        }
         Ok((!commands.is_empty()).then_some(PollAnswer { first, commands, now }))
     }
 }
@@ -211,6 +235,9 @@ impl State {
         elapsed: Duration,
     ) -> Result<(&mut Known, bool), SessionError> {
         let known = self.runners.get_mut(&runner).ok_or(SessionError::Unknown)?;
+        if known.deleted {
+            return Err(SessionError::Unknown);
+        }
         if known.runner.locked.is_some() {
             return Err(SessionError::Locked);
         }

@@ -734,3 +734,39 @@ async fn work_goes_to_the_least_loaded_and_then_to_who_was_idle_for_longest() {
     let reason = house.scheduler.why_waiting(id).remove(0).reason;
     assert!(reason.to_string().starts_with("one is offline (last heard of 20"), "{reason}");
 }
+
+#[tokio::test]
+async fn an_assignment_that_cannot_travel_is_refused() {
+    let house = House::new(samples::steps(&["pure", "pure", "pure"])).await;
+    let mut runner = house.runner("one").await;
+    let id = house.trigger().await;
+    for step in 0..2 {
+        let assignment = runner.assigned(&house).await;
+        let Event::StepEnded(mut end) = ended(step, None, Outcome::Succeeded) else { unreachable!() };
+        end.output = Some(serde_json::Value::String("x".repeat(300 << 10)));
+        let events = vec![Event::StepEnded(end), finished(Outcome::Succeeded)];
+        runner.say(&house, AttemptReport { first_event: 1, events, ..about(&assignment) }).await.unwrap();
+    }
+    assert!(matches!(runner.poll(&house).await[..], [Command::Forget { .. }]));
+    house.later(1).await;
+    let record = house.ended(id, Outcome::Refused(remit_protocol::RefusalCode::Parameter)).await;
+    assert!(record.attempts[2].message.contains("let earlier steps give less"), "{record:#?}");
+}
+
+#[tokio::test]
+async fn the_work_of_a_deleted_runner_is_not_waited_for() {
+    let house = House::new(samples::steps(&["read"])).await;
+    let mut runner = house.runner("one").await;
+    let id = house.trigger().await;
+    runner.assigned(&house).await;
+    house.store.delete_runner(runner.id).await.unwrap();
+    house.scheduler.runner_changed(runner.id).await.unwrap();
+    assert_eq!(runner.peek(&house).await, Err(SessionError::Unknown));
+    house.later(1).await;
+    house.later(1).await;
+    assert_eq!(house.scheduler.runner_load(runner.id), None);
+    let mut other = house.runner("two").await;
+    house.later(10).await;
+    assert_eq!(other.assigned(&house).await.epoch, Epoch(2));
+    house.expect(id, ExecutionState::Running).await;
+}

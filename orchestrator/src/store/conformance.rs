@@ -413,7 +413,7 @@ async fn results_of_many_nodes_come_in_pages() {
         let id = execution(1);
         create(&store, new(id, "a")).await.unwrap();
         let attempt = AttemptId::from_parts(at(1), 1);
-        let outcome = |node: u32| if node % 100 == 0 { Outcome::Failed } else { Outcome::Succeeded };
+        let outcome = |node: u32| if node.is_multiple_of(100) { Outcome::Failed } else { Outcome::Succeeded };
         let changes = (0..10_000).map(|node| result(attempt, Some(node), outcome(node))).collect();
         record(&store, id, 1, changes, vec![]).await.unwrap();
         record(&store, id, 2, vec![result(attempt, Some(7), Outcome::Trapped)], vec![]).await.unwrap();

@@ -192,8 +192,8 @@ impl Drop for Logs {
 
 fn path_of(root: &Path, execution: ExecutionId) -> PathBuf {
     let name = execution.to_string();
-    // The last characters are random, the first are the time.
-    root.join(&name[name.len() - 2..]).join(format!("{name}.log"))
+    // The last character is random, the first are the time.
+    root.join(&name[name.len() - 1..]).join(format!("{name}.log"))
 }
 
 fn index_of(path: &Path) -> PathBuf {
@@ -208,7 +208,15 @@ struct OpenLog {
     entries: u64,
     bytes: u64,
     used: u64,
-    new: bool,
+    new: New,
+}
+
+/// What of a file's name is not on disk yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum New {
+    Nothing,
+    Name,
+    Directory,
 }
 
 struct Appender {
@@ -290,17 +298,19 @@ impl Appender {
         } else {
             for (execution, log) in logs {
                 log.file.sync_data()?;
-                if log.new {
-                    if let Some(directory) = path_of(&self.root, execution).parent() {
-                        File::open(directory)?.sync_all()?;
-                    }
+                if log.new != New::Nothing
+                    && let Some(directory) = path_of(&self.root, execution).parent()
+                {
+                    File::open(directory)?.sync_all()?;
+                }
+                if log.new == New::Directory {
                     File::open(self.root.as_path())?.sync_all()?;
                 }
             }
         }
         for execution in written {
             if let Some(log) = self.open.get_mut(&execution) {
-                log.new = false;
+                log.new = New::Nothing;
             }
         }
         Ok(())
@@ -371,14 +381,13 @@ fn find_mark(path: &Path, from: u64) -> io::Result<(u64, u64)> {
 
 /// Opens a log to go on with it: counts its entries and cuts off a torn end.
 fn recover(path: &Path) -> io::Result<OpenLog> {
-    let mut new = false;
+    let mut new = if path.exists() { New::Nothing } else { New::Name };
     if let Some(directory) = path.parent()
         && !directory.exists()
     {
         std::fs::create_dir_all(directory)?;
-        new = true;
+        new = New::Directory;
     }
-    new |= !path.exists();
     let options = || OpenOptions::new().read(true).append(true).create(true).to_owned();
     let file = options().open(path)?;
     let length = file.metadata()?.len();
