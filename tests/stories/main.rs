@@ -28,7 +28,7 @@ fn site(folder: &Path, ceiling: &str) -> Stack {
 fn apply(stack: &Stack, folder: &Path, source: &str) -> Value {
     let file = folder.join("job.yaml");
     std::fs::write(&file, source).unwrap();
-    stack.json(&["job", "apply", &file.display().to_string()]).unwrap()
+    stack.json(&["job", "apply", &file.display().to_string(), "--accept-wider"]).unwrap()
 }
 
 /// Runs a job to its end; gives the execution as the API shows it.
