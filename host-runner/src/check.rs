@@ -40,16 +40,30 @@ pub fn check(path: &Path) -> Vec<Mistake> {
         Ok(config) => config,
         Err(faults) => {
             faults.into_iter().for_each(|fault| add(path, fault));
+            if let Some(trust) = trust_beside(path) {
+                trust_mistakes(&trust).into_iter().for_each(|fault| add(&trust, fault));
+            }
             return mistakes;
         }
     };
     let trust = &config.runner.trust;
+    trust_mistakes(trust).into_iter().for_each(|fault| add(trust, fault));
+    named_files(&config).into_iter().for_each(|fault| add(path, fault));
+    mistakes
+}
+
+fn trust_mistakes(trust: &Path) -> Vec<Fault> {
     let policy = read(trust).and_then(|text| {
         TrustPolicy::from_toml(&text).map_err(|faults| faults.iter().map(start::fault).collect())
     });
-    policy.err().into_iter().flatten().for_each(|fault| add(trust, fault));
-    named_files(&config).into_iter().for_each(|fault| add(path, fault));
-    mistakes
+    policy.err().unwrap_or_default()
+}
+
+/// The trust policy that a configuration names which cannot be used as a whole.
+fn trust_beside(path: &Path) -> Option<PathBuf> {
+    let table: toml::Table = std::fs::read_to_string(path).ok()?.parse().ok()?;
+    let named = table.get("runner")?.get("trust")?.as_str()?;
+    Some(directory(path).join(named))
 }
 
 /// Where relative paths of a file begin.

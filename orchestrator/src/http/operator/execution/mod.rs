@@ -4,7 +4,7 @@ mod view;
 
 use axum::{Extension, extract::State};
 use remit_protocol::{
-    ExecutionId, NodeIndex, SectionNumber, StepIndex,
+    ExecutionId, NodeIndex, Outcome, SectionNumber, StepIndex,
     operator::{
         Cancel, Decide, ExecutionQuery, ExecutionSummary, ExecutionView, LogPage, LogQuery, MAX_PAGE,
         NodeResult, NodesQuery, Page, QueueEntry, QueueQuery, SectionState, path,
@@ -73,7 +73,10 @@ pub(crate) async fn nodes(
     let after = asked.after.as_deref().map(str::parse::<u32>).transpose();
     let after = after.map_err(|_| Failure::invalid("`after` is not a number.", ""))?;
     let limit = usize::try_from(asked.entries()).unwrap_or(usize::MAX);
-    let open = asked.outcome.as_deref() == Some("open");
+    // A node without a result is open while its step goes on, and was not begun once it ended.
+    let rest = known.record.steps.get(&step).copied().map(view::unreported);
+    let bare = rest.map_or("open", Outcome::kind);
+    let open = asked.outcome.as_deref() == Some(bare);
     let mut items = Vec::new();
     // Nodes come by their place. Those with a result come from the store; the others lie between them.
     let mut place = after.map_or(0, |after| after.saturating_add(1));
@@ -92,10 +95,11 @@ pub(crate) async fn nodes(
         for result in found {
             let Some(NodeIndex(index)) = result.ended.node else { continue };
             if asked.outcome.is_none() || open {
-                items.extend((place..index).filter_map(|index| waiting(set, index)));
+                items.extend((place..index).filter_map(|index| waiting(set, index, rest)));
             }
             place = index.saturating_add(1);
-            if !open && let Some(item) = waiting(set, index) {
+            let wanted = asked.outcome.as_deref().is_none_or(|kind| kind == result.ended.outcome.kind());
+            if wanted && let Some(item) = waiting(set, index, rest) {
                 let outcome = Some(result.ended.outcome);
                 items.push(NodeResult { outcome, run: Some(view::run(result.ended)), ..item });
             }
@@ -107,7 +111,7 @@ pub(crate) async fn nodes(
             if asked.outcome.is_none() || open {
                 let room = u32::try_from(limit + 1 - items.len()).unwrap_or(u32::MAX);
                 let end = count.min(place.saturating_add(room));
-                items.extend((place..end).filter_map(|index| waiting(set, index)));
+                items.extend((place..end).filter_map(|index| waiting(set, index, rest)));
             }
             break;
         }
@@ -119,9 +123,9 @@ pub(crate) async fn nodes(
 }
 
 /// A node without a result.
-fn waiting(set: &remit_protocol::node::NodeSet, index: u32) -> Option<NodeResult> {
+fn waiting(set: &remit_protocol::node::NodeSet, index: u32, outcome: Option<Outcome>) -> Option<NodeResult> {
     let node = set.nodes.get(usize::try_from(index).unwrap_or(usize::MAX))?;
-    Some(NodeResult { index: NodeIndex(index), node: node.name.clone(), outcome: None, run: None })
+    Some(NodeResult { index: NodeIndex(index), node: node.name.clone(), outcome, run: None })
 }
 
 /// The log, from any entry on.

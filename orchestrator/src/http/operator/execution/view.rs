@@ -155,6 +155,11 @@ pub(in crate::http) async fn names(app: &App, record: &ExecutionRecord) -> Resul
     Ok(names)
 }
 
+/// How the nodes ended of which a step that ended as a whole has no result: nobody began them.
+pub(super) fn unreported(step: Outcome) -> Outcome {
+    if step == Outcome::Skipped { step } else { Outcome::NotStarted }
+}
+
 /// The whole view.
 pub(super) async fn view(app: &App, known: &Known) -> Result<ExecutionView, Failure> {
     let record = &known.record;
@@ -177,14 +182,19 @@ pub(super) async fn view(app: &App, known: &Known) -> Result<ExecutionView, Fail
             }
         }
         let ended: u32 = by_kind.values().sum();
+        let outcome = record.steps.get(&index).copied();
+        let mut open = nodes.saturating_sub(ended);
+        if let (true, Some(rest)) = (per_node && open > 0, outcome.map(unreported)) {
+            *by_kind.entry(rest.kind().to_owned()).or_default() += std::mem::take(&mut open);
+        }
         StepResult {
             index,
             name: step.name.clone(),
             component: component.name.clone(),
             version: component.version.clone(),
             per_node,
-            outcome: record.steps.get(&index).copied(),
-            open: per_node.then(|| nodes.saturating_sub(ended)),
+            outcome,
+            open: per_node.then_some(open),
             counts: by_kind,
             run: runs.remove(&index).map(run),
         }
