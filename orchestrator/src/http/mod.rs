@@ -1,6 +1,6 @@
 //! The only axum: the operator API for people and programs, the runner API, live events. Pages come to `web/` later.
 //!
-//! [`routes`] is the list of what the service offers, each route with what it takes to call it. Handlers parse, ask the
+//! [`routes()`] is the list of what the service offers, each route with what it takes to call it. Handlers parse, ask the
 //! rooms that know, and answer; they hold no state and decide nothing about work. *Invariants:* a route without a need
 //! cannot be written down; only `error` words failures; nothing is read before its size is bounded.
 
