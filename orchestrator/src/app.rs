@@ -18,9 +18,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zeroize::Zeroizing;
 
 use crate::{
-    config::Config,
+    config::{Config, Keep},
     http::{self, Clock, Server, Services},
     registry::{self, Registry},
+    retention,
     scheduler::{Scheduler, Surroundings},
     store::{Paths, Store},
     tls,
@@ -28,6 +29,8 @@ use crate::{
 
 /// How often uses of tokens are recorded.
 const MINUTE: Duration = Duration::from_secs(60);
+/// How often old logs are removed.
+const DAY: Duration = Duration::from_secs(86_400);
 /// How often the certificate is made or read anew.
 const RENEWAL: Duration = Duration::from_secs(3600);
 
@@ -105,6 +108,7 @@ pub struct App {
     server: Server,
     identity: Arc<tls::Identity>,
     connections: u32,
+    keep: Keep,
     ready: Ready,
 }
 
@@ -150,7 +154,8 @@ impl App {
         let services = Arc::new(Services::new(store, registry, scheduler, proof, clock, stop));
         let mut ready = Ready { url, listen, ca: identity.authority_file(), token_file: None, token: None };
         first_token(&services, &state, first, &mut ready).await?;
-        Ok(Self { services, server, identity, connections: config.connections, ready })
+        let (connections, keep) = (config.connections, config.keep);
+        Ok(Self { services, server, identity, connections, keep, ready })
     }
 
     /// What to tell whoever started it.
@@ -163,7 +168,7 @@ impl App {
     /// # Errors
     /// If TLS cannot be set up.
     pub async fn serve(self) -> anyhow::Result<()> {
-        let Self { services, server, identity, connections, .. } = self;
+        let Self { services, server, identity, connections, keep, .. } = self;
         let config = identity.server_config()?;
         let router = http::router(&services);
         let tasks = TaskTracker::new();
@@ -175,12 +180,33 @@ impl App {
             }
         });
         tasks.spawn(keep_in_order(Arc::clone(&services), identity));
+        tasks.spawn(sweep(Arc::clone(&services), keep));
         tasks.close();
         let metrics = Arc::clone(&services.metrics);
         server.serve(config, connections, router, metrics, services.stop.clone()).await;
         services.stop.cancel();
         tasks.wait().await;
         Ok(())
+    }
+}
+
+/// Removes old logs once a day, until the end.
+async fn sweep(services: Arc<Services>, keep: Keep) {
+    let mut day = tokio::time::interval(DAY);
+    loop {
+        tokio::select! {
+            _ = day.tick() => {}
+            () = services.stop.cancelled() => return,
+        }
+        let swept = tokio::select! {
+            swept = retention::sweep(&services.store, keep, services.now()) => swept,
+            () = services.stop.cancelled() => return,
+        };
+        match swept {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "old logs were removed"),
+            Err(error) => tracing::warn!(%error, "old logs could not be removed"),
+        }
     }
 }
 

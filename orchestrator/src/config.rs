@@ -15,6 +15,8 @@ use toml::Spanned;
 const CONNECTIONS: u32 = 20_000;
 /// Most connections that a file may ask for.
 const MOST_CONNECTIONS: u32 = 200_000;
+/// Most executions of a job whose logs are kept however old they are.
+const MAX_AT_LEAST: u32 = 1000;
 /// Largest configuration file.
 const MAX_FILE: usize = 256 << 10;
 
@@ -311,6 +313,10 @@ impl Faults<'_> {
 
     fn keep(&mut self, keep: &Spanned<RawKeep>) -> Keep {
         let RawKeep { days, at_least } = *keep.get_ref();
+        if at_least > MAX_AT_LEAST {
+            let message = format!("{at_least} is more than {MAX_AT_LEAST}.");
+            self.add(keep.span(), "logs.keep.at_least", message, "");
+        }
         if !(1..=3650).contains(&days) {
             self.add(keep.span(), "logs.keep.days", format!("{days} is not between 1 and 3650."), "");
         }

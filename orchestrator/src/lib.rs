@@ -12,6 +12,7 @@ pub mod execution;
 pub mod http;
 pub mod nodes;
 pub mod registry;
+pub mod retention;
 pub mod scheduler;
 pub mod store;
 pub mod tls;

@@ -9,6 +9,7 @@ use remit_orchestrator::{
     config::Config,
     registry,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -84,12 +85,22 @@ fn main() -> ExitCode {
     } else {
         log.init();
     }
+    raise_open_files();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "remit-orchestrator: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Each parked runner is a connection: as many files may be open as the operating system lets this process have.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the number of open files could not be raised");
     }
 }
 

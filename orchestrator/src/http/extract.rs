@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::error::Failure;
 
-/// How long a body of a call may take to come.
+/// How long a body of a call may take to come, and a second more for each MiB that it may have.
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// Largest JSON body where a route says nothing else: a job file of 1 MiB, escaped.
 const MAX_JSON: usize = 2 << 20;
@@ -24,7 +24,8 @@ pub(crate) async fn read(body: Body, length: Option<u64>, limit: usize) -> Resul
     if length.is_some_and(|length| length > limit as u64) {
         return Err(Failure::too_large(limit as u64));
     }
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, limit).collect()).await {
+    let time = BODY_TIME + Duration::from_secs((limit >> 20) as u64);
+    match tokio::time::timeout(time, Limited::new(body, limit).collect()).await {
         Err(_) => Err(Failure::too_slow()),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::too_large(limit as u64)),

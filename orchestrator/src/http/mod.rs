@@ -46,7 +46,7 @@ pub use server::Server;
 
 /// Calls that are worked on at once; polls that wait and readers of events do not count.
 const AT_ONCE: usize = 1024;
-/// Large bodies of runners that are held in memory at once.
+/// Large bodies that are held in memory at once.
 const UPLOADS: usize = 2;
 
 /// What the clock says. An argument of the whole service, so that tests move it.
@@ -75,7 +75,7 @@ pub struct Services {
     pub(crate) links: runner::Links,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) work: Arc<Semaphore>,
-    pub(crate) uploads: Semaphore,
+    pub(crate) uploads: Arc<Semaphore>,
     pub(crate) openapi: OnceLock<String>,
     pub(crate) stop: CancellationToken,
     clock: Clock,
@@ -104,7 +104,7 @@ impl Services {
             links: runner::Links::default(),
             metrics: Arc::default(),
             work: Arc::new(Semaphore::new(AT_ONCE)),
-            uploads: Semaphore::new(UPLOADS),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
             openapi: OnceLock::new(),
             stop,
             clock,
@@ -150,6 +150,8 @@ struct Table {
     router: OpenApiRouter<App>,
     #[cfg(test)]
     listed: Vec<(String, String, Need)>,
+    #[cfg(test)]
+    signed: Vec<String>,
 }
 
 impl Table {
@@ -166,6 +168,8 @@ impl Table {
 
     /// Adds a route of the runner API: it verifies signatures itself, over the body, and is described by the protocol's `endpoint` and not by OpenAPI.
     fn runner(mut self, path: &str, methods: MethodRouter<App>) -> Self {
+        #[cfg(test)]
+        self.signed.push(path.to_owned());
         self.router = self.router.route(path, methods);
         self
     }
@@ -184,7 +188,7 @@ fn routes(app: App) -> Table {
     use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, component, execution, instance, job, node, project}};
     use operator::runner as runners;
     let router = OpenApiRouter::with_openapi(describe());
-    Table { app, router, #[cfg(test)] listed: Vec::new() }
+    Table { app, router, #[cfg(test)] listed: Vec::new(), #[cfg(test)] signed: Vec::new() }
         .route(N::Nothing,                 routes!(instance::version))
         .route(N::Nothing,                 routes!(instance::health))
         .route(N::Nothing,                 routes!(instance::openapi))

@@ -22,6 +22,8 @@ use crate::{
 
 /// How long a ticket is good.
 const TICKET: Span = Span::from_secs(3600);
+/// Where a runner's host keeps its state, unless its owner wants it elsewhere.
+const STATE: &str = "/var/lib/remit-runner";
 
 /// Every runner, by name.
 #[utoipa::path(get, path = path::RUNNERS, tag = "runners", params(Part), responses((status = 200, body = Page<RunnerView>)))]
@@ -159,7 +161,7 @@ async fn issue(app: &App, mut runner: Runner) -> Result<TicketIssued, Failure> {
     runner.ticket_expires = Some(expires);
     let text = ticket.to_text();
     let url = identity.url.clone();
-    let enrol = format!("echo {} | remit-runner enrol --url {url}", text.as_str());
+    let enrol = format!("echo {} | remit-runner enrol --url {url} --state {STATE}", text.as_str());
     Ok(TicketIssued {
         ticket: ShownOnce::new(text.to_string()),
         id,

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{Request, State},
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use remit_protocol::{
     ComponentSelector, ComponentVersion, Digest, RunnerId, digest,
@@ -62,17 +62,10 @@ async fn bundle(app: App, wanted: String) -> Result<Answer, Failure> {
 /// Keeps a node set that a node source found.
 pub(in crate::http) async fn upload(State(app): State<App>, request: Request) -> Response {
     let limit = usize::try_from(MAX_NODE_SET).unwrap_or(usize::MAX);
-    // The signature covers the whole body, so all of it is in memory before it is believed.
-    let Ok(_place) = app.uploads.try_acquire() else {
-        app.metrics.shed.add(1);
-        return Failure::overloaded().into_response();
-    };
-    let app = App::clone(&app);
     signed(app, request, limit, Counting::InSession, keep).await
 }
 
 async fn keep(app: App, call: Call) -> Result<Answer, Failure> {
-    let (_, body, _permit) = call.into_body();
-    let stored: digest::Sized = app.store.blobs().put(body.to_vec()).await.map_err(Failure::blob)?;
+    let stored: digest::Sized = app.store.blobs().put(call.bytes().to_vec()).await.map_err(Failure::blob)?;
     Answer::message(&stored)
 }

@@ -1,6 +1,6 @@
 //! Around every call of an enrolled runner: read, believe, count once, work, sign.
 
-use std::fs::File;
+use std::{fs::File, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use remit_protocol::{Digest, RunnerId};
+use remit_protocol::{Digest, RunnerId, limits::MAX_BODY};
 use remit_signing::{
     http::{
         Content, HttpFault, MAX_SKEW, RequestParts, SignedHeaders, UnverifiedRequest, VerifiedRequest,
@@ -37,7 +37,9 @@ pub(super) struct Call {
     /// What it brings; drop it before waiting.
     body: Bytes,
     /// One of the calls that are worked on at once; drop it before waiting.
-    permit: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
+    /// One of the large bodies that are in memory at once.
+    _upload: Option<OwnedSemaphorePermit>,
 }
 
 impl Call {
@@ -46,9 +48,9 @@ impl Call {
         extract::parse(&self.body, self.body.len())
     }
 
-    /// The body, and what has to be kept for as long as it is worked on.
-    pub(super) fn into_body(self) -> (VerifiedRequest, Bytes, OwnedSemaphorePermit) {
-        (self.request, self.body, self.permit)
+    /// The body.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.body
     }
 }
 
@@ -160,6 +162,15 @@ async fn believe(
     let (runner, signature) = claim(&parts)?;
     let bound = |failure| Disbelief { failure, signature: Some(signature.clone()) };
     let key = key_of(app, runner).await.map_err(bound)?;
+    let shed = || {
+        app.metrics.shed.add(1);
+        bound(Failure::overloaded())
+    };
+    // The signature covers the whole body, so all of it is in memory before it is believed.
+    let upload = match limit > MAX_BODY {
+        true => Some(Arc::clone(&app.uploads).try_acquire_owned().map_err(|_| shed())?),
+        false => None,
+    };
     let body = extract::read(body, content_length(&parts.headers), limit).await.map_err(bound)?;
     let request = verify(app, &parts, &body, &key).map_err(|fault| bound(disbelieved(&fault)))?;
     // What follows may wait for long, and the head pins a read buffer.
@@ -176,11 +187,8 @@ async fn believe(
             "Send it again with a new number and signature.",
         ))),
         Turn::New => {
-            let permit = std::sync::Arc::clone(&app.work).try_acquire_owned().map_err(|_| {
-                app.metrics.shed.add(1);
-                bound(Failure::overloaded())
-            })?;
-            Ok(Believed::New(Call { request, body, permit }))
+            let permit = Arc::clone(&app.work).try_acquire_owned().map_err(|_| shed())?;
+            Ok(Believed::New(Call { request, body, _permit: permit, _upload: upload }))
         }
     }
 }

@@ -133,3 +133,34 @@ async fn nodes_are_loaded_whole_and_filtered() {
         .await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
 }
+
+#[tokio::test]
+async fn old_logs_go_but_for_the_newest_of_a_job() {
+    let service = Service::furnished().await;
+    let store = &service.app.store;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let id = service.trigger().await;
+        service.admin("POST", &format!("/api/v1/executions/{id}/cancel"), json!({"mode": "force"})).await;
+        let entry = remit_protocol::report::LogEntry {
+            at: service.hands.now(),
+            step: remit_protocol::StepIndex(0),
+            node: None,
+            level: remit_protocol::report::Level::Info,
+            text: "x".to_owned(),
+            fields: Vec::new(),
+        };
+        let attempt = remit_protocol::AttemptId::from_parts(service.hands.now(), 1);
+        store.logs().append(id, attempt, 1, vec![entry]).await.unwrap();
+        ids.push(id);
+        service.hands.advance(Duration::from_secs(1));
+    }
+    let keep = crate::config::Keep { days: 1, at_least: 1 };
+    let sweep = async || crate::retention::sweep(store, keep, service.hands.now()).await.unwrap();
+    assert_eq!(sweep().await, 0);
+    service.hands.advance(Duration::from_secs(2 * 86_400));
+    assert_eq!(sweep().await, 2);
+    assert_eq!(sweep().await, 0);
+    let page = store.logs().page(ids[2], 1, 10, Default::default()).await.unwrap();
+    assert_eq!(page.entries.len(), 1);
+}

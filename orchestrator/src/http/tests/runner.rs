@@ -140,7 +140,7 @@ async fn a_job_runs_from_trigger_to_the_end_of_its_events() {
     let other = service.app.store.blobs().put(b"other".to_vec()).await.unwrap();
     let signed = runner.sign("GET", &get(other.digest), &());
     assert_eq!(runner.refused(&signed).await, "not-found");
-    let signed = runner.sign("GET", &format!("{}/{}", endpoint::COMPONENTS, Digest::of(&wasm())), &());
+    let signed = runner.sign("GET", &format!("{}/acme/hello/1.0.0", endpoint::COMPONENTS), &());
     assert_eq!(runner.send(&signed).await.0, 200);
 
     let report = finished(&runner, work.attempt, work.epoch);
@@ -297,13 +297,24 @@ async fn other_ticket(service: &Service) -> String {
 }
 
 #[tokio::test]
-async fn requests_without_signatures_are_turned_away() {
+async fn every_route_for_runners_wants_a_signature() {
     let service = Service::new().await;
-    for path in [endpoint::SESSION, endpoint::POLL, endpoint::REPORT, endpoint::BLOBS] {
-        let (status, answer) = service.call("POST", path, Some(&service.admin), Body::from("{}")).await;
-        assert_eq!((status.as_u16(), &answer["code"]), (401, &json!("unsigned")), "{path}");
+    let mut tried = 0;
+    for path in crate::http::routes(Arc::clone(&service.app)).signed {
+        if path == endpoint::HELLO || path == endpoint::ENROL {
+            // The one says who is here, the other verifies a ticket.
+            continue;
+        }
+        let path = path.replace("{digest}", &Digest::of(b"").to_string()).replace("{version}", "1.0.0");
+        for method in ["GET", "POST"] {
+            let (status, answer) = service.call(method, &path, Some(&service.admin), Body::from("{}")).await;
+            let code = answer["code"].as_str().unwrap_or_default();
+            assert!(
+                matches!((status.as_u16(), code), (401, "unsigned") | (405, "no-method")),
+                "{method} {path}: {answer}"
+            );
+            tried += u32::from(status == StatusCode::UNAUTHORIZED);
+        }
     }
-    let blob = format!("{}/{}", endpoint::BLOBS, Digest::of(b""));
-    let (status, _) = service.call("GET", &blob, Some(&service.admin), Body::empty()).await;
-    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(tried, 6);
 }
