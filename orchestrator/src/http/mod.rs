@@ -264,9 +264,22 @@ fn describe() -> utoipa::openapi::OpenApi {
     utoipa::openapi::OpenApiBuilder::new().info(info).build()
 }
 
+/// Operations are called by noun and verb: `jobs.list`. The verb alone stands in several nouns.
+fn name_operations(document: &mut utoipa::openapi::OpenApi) {
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            let tag = operation.tags.as_ref().and_then(|tags| tags.first());
+            operation.operation_id =
+                tag.zip(operation.operation_id.as_ref()).map(|(tag, verb)| format!("{tag}.{verb}"));
+        }
+    }
+}
+
 /// The router of the whole service, and the OpenAPI document in place.
 pub(crate) fn router(app: &App) -> Router {
-    let (router, document) = routes(Arc::clone(app)).router.split_for_parts();
+    let (router, mut document) = routes(Arc::clone(app)).router.split_for_parts();
+    name_operations(&mut document);
     let _ = app.openapi.set(document.to_json().unwrap_or_default());
     router
         .fallback(|| async { Failure::no_route() })
