@@ -86,7 +86,7 @@ fn act(name: &str, argument: &str) -> Result<String, End> {
         "huge-text" => log::write(Level::Info, &"z".repeat(number(argument)), &[]),
         "sleep" => context::sleep(argument.parse().unwrap_or_default())?,
         "sleep-deaf" => {
-            std::thread::sleep(std::time::Duration::from_millis(argument.parse().unwrap_or_default()))
+            std::thread::sleep(std::time::Duration::from_millis(argument.parse().unwrap_or_default()));
         }
         "read-stdin" => return read_stdin(),
         "environment" => return Ok(format!("{:?}", format!("{:?} {:?}", environment(), arguments()))),
