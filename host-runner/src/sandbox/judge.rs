@@ -30,8 +30,17 @@ pub struct HostFault(pub String);
 
 /// A run that the host could not begin.
 pub(super) fn fault(message: &str) -> Ended {
+    never_begun(Outcome::HostFault, message)
+}
+
+/// A run that was cancelled before its turn.
+pub(super) fn cancelled() -> Ended {
+    never_begun(Outcome::Cancelled, "it was cancelled before it began")
+}
+
+fn never_begun(outcome: Outcome, message: &str) -> Ended {
     Ended {
-        outcome: Outcome::HostFault,
+        outcome,
         output: None,
         nodes: None,
         message: message.to_owned(),

@@ -205,9 +205,13 @@ impl Sandbox {
             let message = lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
             return Ended::refused(RefusalCode::Grant, message, lacking);
         }
-        let Ok(_slot) = self.slots.acquire().await else {
-            return judge::fault("the sandbox is shut down");
+        let cancel = invocation.cancel.clone();
+        let slot = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return judge::cancelled(),
+            slot = self.slots.acquire() => slot,
         };
+        let Ok(_slot) = slot else { return judge::fault("the sandbox is shut down") };
         let mut store = match state::store(self, prepared, invocation) {
             Ok(store) => store,
             Err(fault) => return judge::fault(&fault.0),
