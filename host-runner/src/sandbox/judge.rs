@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use remit_protocol::{
-    Limits, Outcome, Span, json,
-    report::{Limit, Usage},
-};
+use remit_protocol::{Limits, Outcome, Span, json, report::Limit};
 use serde_json::Value;
 use tokio::time::Instant;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace, component::ResourceTableError};
@@ -52,9 +49,11 @@ fn never_begun(outcome: Outcome, message: &str) -> Ended {
 
 /// Takes a store apart when its call is over.
 pub(super) async fn end(mut store: Store<State>, driven: Driven, grace: Duration) -> Ended {
-    let (usage, finished) = close(&mut store);
+    let (wall, finished) = close(&mut store);
     let state = store.data_mut();
     let (mut outcome, mut message, output) = verdict(state, driven, grace);
+    // After the verdict, which charges the output.
+    let usage = state.account.usage(wall);
     if let (Outcome::Succeeded, Err(OverLimit(limit))) = (outcome, finished) {
         (outcome, message) = (Outcome::OverLimit(limit), OverLimit(limit).to_string());
     }
@@ -104,8 +103,8 @@ pub(super) async fn description(
     }
 }
 
-/// Flushes what was held back and counts what was used.
-fn close(store: &mut Store<State>) -> (Usage, Result<(), OverLimit>) {
+/// Flushes what was held back and counts what is still open; gives the time that the run took.
+fn close(store: &mut Store<State>) -> (Span, Result<(), OverLimit>) {
     let state = store.data_mut();
     let finished = state.log.finish();
     if let Some((done, total)) = state.progress.take() {
@@ -115,7 +114,7 @@ fn close(store: &mut Store<State>) -> (Usage, Result<(), OverLimit>) {
     state.account.set(Limit::Handles, open);
     let wall = Instant::now().saturating_duration_since(state.begun);
     let wall = Span::from_millis(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
-    (state.account.usage(wall), finished)
+    (wall, finished)
 }
 
 type Verdict = (Outcome, String, Option<Value>);

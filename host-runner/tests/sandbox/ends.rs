@@ -2,13 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use remit_protocol::{
-    NodeName, Span, Tag,
-    limits::LimitsPart,
-    manifest::Kind,
-    node::Node,
-    report::Level,
-};
+use remit_protocol::{NodeName, Span, Tag, limits::LimitsPart, manifest::Kind, node::Node, report::Level};
 use serde_json::json;
 
 use crate::support::{Bench, Setup, verified};
@@ -38,7 +32,7 @@ async fn each_end_has_its_outcome() {
     check("say-cancelled", "failed", "nobody cancelled it").await;
     check("panic on purpose", "trapped", "unreachable").await;
     check("exit", "trapped", "instead of returning").await;
-    check("recurse", "trapped", "call stack exhausted").await;
+    check("recurse", "trapped", "wasm trap").await;
     check("echo not json", "failed", "not acceptable JSON").await;
     check("echo [1,2", "failed", "not acceptable JSON").await;
     assert!(bench.log.texts().iter().any(|line| line.contains("on purpose")), "{:?}", bench.log.texts());
@@ -47,13 +41,14 @@ async fn each_end_has_its_outcome() {
 #[tokio::test]
 async fn text_that_leaves_is_neutralised() {
     let bench = Bench::pure(LimitsPart::default());
-    bench.run("say ESC[2Jcleared ESC]52;c;eA==\u{7}end").await;
+    bench.run("say ESC[2Jcleared ESC]52;c;eA==BELend").await;
     bench.run("print text").await;
     let ended = bench.run("fail ESC[31mred\u{202e}").await;
     assert!(!ended.message.contains('\u{202e}'), "{}", ended.message);
     let lines = bench.log.lines.lock().unwrap().clone();
     let shown: Vec<_> = lines.iter().map(|line| (line.level, line.text.as_str())).collect();
-    let expect = [(Level::Warn, "cleared end"), (Level::Info, "out text"), (Level::Warn, "error without end")];
+    let expect =
+        [(Level::Warn, "cleared end"), (Level::Info, "out text"), (Level::Warn, "error without end")];
     assert_eq!(shown, expect);
 }
 
@@ -165,9 +160,15 @@ async fn an_import_without_permission_fails_before_any_guest_code() {
         (ended.outcome.to_string(), ended.denials[0].remedy.clone())
     };
     let (outcome, remedy) = refused("scratch", r#"{"files":[{"scratch":true}]}"#).await;
-    assert_eq!((outcome.as_str(), remedy.as_str()), ("refused(E_GRANT)", "grant:\n  files: [{ scratch: true }]"));
+    assert_eq!(
+        (outcome.as_str(), remedy.as_str()),
+        ("refused(E_GRANT)", "grant:\n  files: [{ scratch: true }]")
+    );
     let (outcome, remedy) = refused("exec", r#"{"exec":[{"program":"granted"}]}"#).await;
-    assert_eq!((outcome.as_str(), remedy.as_str()), ("refused(E_GRANT)", "grant:\n  exec: [{ program: NAME }]"));
+    assert_eq!(
+        (outcome.as_str(), remedy.as_str()),
+        ("refused(E_GRANT)", "grant:\n  exec: [{ program: NAME }]")
+    );
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use remit_protocol::{
-    Size, SecretPath, Span,
+    SecretPath, Size, Span,
     capability::{
         Ceiling,
         exec::ExecCeiling,
@@ -54,7 +54,14 @@ fn ceiling() -> Ceiling {
 }
 
 fn bench_with(grant: &str, limits: LimitsPart) -> Bench {
-    Bench::new(Setup { guest: "exec", requests: REQUESTS, grant, ceiling: ceiling(), limits, ..Setup::default() })
+    Bench::new(Setup {
+        guest: "exec",
+        requests: REQUESTS,
+        grant,
+        ceiling: ceiling(),
+        limits,
+        ..Setup::default()
+    })
 }
 
 fn bench() -> Bench {
@@ -80,7 +87,8 @@ async fn a_program_gets_its_arguments_and_nothing_of_the_runner() {
 #[tokio::test]
 async fn only_what_fits_the_remit_is_started() {
     let check = async |act: &str, message: &str, remedy: &str| {
-        let bench = bench_with(r#"{"exec":[{"program":"echo","args":["{enum a b}"]}]}"#, LimitsPart::default());
+        let bench =
+            bench_with(r#"{"exec":[{"program":"echo","args":["{enum a b}"]}]}"#, LimitsPart::default());
         let ended = bench.run(act).await;
         assert_eq!(ended.outcome.to_string(), "failed", "{act}: {:?}", ended.output);
         assert!(ended.message.contains(message), "{act}: {}", ended.message);
@@ -88,8 +96,12 @@ async fn only_what_fits_the_remit_is_started() {
         assert_eq!(ended.usage.unwrap().used.processes, 0);
     };
     check("run echo c", "denied: exec echo", "grant:\n  exec: [{ program: \"echo\", args: [\"c\"] }]").await;
-    check("run echo -n", "denied", "[[ceiling.exec]]\nprogram = \"echo\"\npath = \"/usr/bin/echo\"\nargs = [\"-n\"]")
-        .await;
+    check(
+        "run echo -n",
+        "denied",
+        "[[ceiling.exec]]\nprogram = \"echo\"\npath = \"/usr/bin/echo\"\nargs = [\"-n\"]",
+    )
+    .await;
     check("run pwd", "denied: exec pwd", "grant:\n  exec: [{ program: \"pwd\", args: [] }]").await;
     let bench = bench_with(r#"{"exec":[{"program":"echo","args":["{enum a b}"]}]}"#, LimitsPart::default());
     assert_eq!(bench.output("run echo b").await, json!("b\n||code 0"));
@@ -112,7 +124,8 @@ async fn a_bound_secret_reaches_the_program_and_is_redacted_from_its_output() {
 
 #[tokio::test]
 async fn processes_and_bytes_are_counted() {
-    let limits = LimitsPart { processes: Some(1), ingress: Some(Size::from_bytes(1000)), ..LimitsPart::default() };
+    let limits =
+        LimitsPart { processes: Some(1), ingress: Some(Size::from_bytes(1000)), ..LimitsPart::default() };
     let bench = bench_with(r#"{"exec":[{"program":"cat"}]}"#, limits);
     let ended = bench.run("feed 500 cat").await;
     let used = ended.usage.unwrap().used;

@@ -55,13 +55,17 @@ async fn an_output_is_bounded() {
     let limits = LimitsPart { output: bytes(1000), ..LimitsPart::default() };
     check(limits, "output 998", "succeeded").await;
     check(limits, "output 999", "over-limit(output)").await;
-    check(limits, "output 20000000", "over-limit(output)").await;
+    check(limits, "output 2000000", "over-limit(output)").await;
 }
 
 #[tokio::test]
 async fn one_call_cannot_make_the_host_copy_without_end() {
-    check(LimitsPart { log: Some(Size::from_mib(1000)), ..LimitsPart::default() }, "huge-text 30000000", "over-limit(memory)")
-        .await;
+    check(
+        LimitsPart { log: Some(Size::from_mib(1000)), ..LimitsPart::default() },
+        "huge-text 30000000",
+        "over-limit(memory)",
+    )
+    .await;
     check(LimitsPart::default(), "random 65536", "succeeded").await;
     check(LimitsPart::default(), "random 67108864", "trapped").await;
 }

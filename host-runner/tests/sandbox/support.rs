@@ -9,7 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use remit_protocol::{
-    ComponentName, ComponentVersion, ExecutionId, Limits, Namespace, ProjectName, SecretName, SecretPath, Span, StepName, Timestamp,
+    ComponentName, ComponentVersion, ExecutionId, Limits, Namespace, ProjectName, SecretName, SecretPath,
+    Span, StepName, Timestamp,
     capability::{Ceiling, Effect, Grant, Remit, Requests, Subject},
     digest::Sized,
     limits::LimitsPart,
@@ -25,7 +26,9 @@ use remit_runner::{
     sandbox::{Ended, Invocation, LoadError, NativeCode, Prepared, Sandbox, SandboxConfig, compile},
     secrets::{Resolve, SecretError, SecretValue},
 };
-use remit_signing::{KeyName, SigningKey, TrustPolicy, VerifiedComponent, component::ComponentNote, note, policy, verify, wasm};
+use remit_signing::{
+    KeyName, SigningKey, TrustPolicy, VerifiedComponent, component::ComponentNote, note, policy, verify, wasm,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long a cancelled guest may go on in these tests.
@@ -179,10 +182,7 @@ impl Bench {
             vec![SecretPath::new("keys/test/token").unwrap()],
         )]);
         let remit = Remit::compute(
-            Subject {
-                component: &component.manifest().name,
-                project: &ProjectName::new("ops").unwrap(),
-            },
+            Subject { component: &component.manifest().name, project: &ProjectName::new("ops").unwrap() },
             &component.manifest().requests,
             component.manifest().limits,
             &serde_json::from_str::<Grant>(setup.grant).unwrap(),

@@ -86,7 +86,11 @@ fn run(words: &[String], stdin: &[u8]) -> Result<String, CapabilityError> {
         }
     }
     let text = |bytes: &[u8]| {
-        if bytes.len() > 10_000 { bytes.len().to_string() } else { String::from_utf8_lossy(bytes).into_owned() }
+        if bytes.len() > 10_000 {
+            bytes.len().to_string()
+        } else {
+            String::from_utf8_lossy(bytes).into_owned()
+        }
     };
     Ok(format!("{}|{}|{}", text(&out), text(&err), ending(&child.wait()?)))
 }

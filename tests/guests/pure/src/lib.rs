@@ -73,7 +73,7 @@ fn act(name: &str, argument: &str) -> Result<String, End> {
         "random" => return Ok(random::get_random_bytes(number(argument) as u64).len().to_string()),
         "log" => (0..number(argument)).for_each(|_| log::write(Level::Info, "line", &[])),
         "log-bytes" => log::write(Level::Info, &"x".repeat(number(argument)), &[]),
-        "say" => log::write(Level::Warn, &argument.replace("ESC", "\u{1b}"), &[]),
+        "say" => log::write(Level::Warn, &argument.replace("ESC", "\u{1b}").replace("BEL", "\u{7}"), &[]),
         "print" => {
             println!("out {argument}");
             eprint!("error without end");

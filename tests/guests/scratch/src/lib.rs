@@ -25,7 +25,9 @@ impl Guest for Scratch {
         let (name, argument) = text.split_once(' ').unwrap_or((text, ""));
         match act(name, argument) {
             Ok(text) => Ok(format!("{text:?}")),
-            Err(error) => Err(End::Failed(Failure { message: format!("{:?}: {error}", error.kind()), fields: vec![] })),
+            Err(error) => {
+                Err(End::Failed(Failure { message: format!("{:?}: {error}", error.kind()), fields: vec![] }))
+            }
         }
     }
 }
@@ -40,7 +42,8 @@ fn act(name: &str, argument: &str) -> io::Result<String> {
         }
         "read" => fs::read_to_string(argument),
         "list" => {
-            let names = fs::read_dir(argument)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            let names =
+                fs::read_dir(argument)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
             Ok(names.collect::<io::Result<Vec<_>>>()?.join(" "))
         }
         "hard-link" => {

@@ -41,7 +41,8 @@ impl Guest for Source {
         let mut words = text.split(' ');
         match words.next() {
             Some("pages") => {
-                let mut number = || words.next().and_then(|word| word.parse::<usize>().ok()).unwrap_or_default();
+                let mut number =
+                    || words.next().and_then(|word| word.parse::<usize>().ok()).unwrap_or_default();
                 let (pages, size) = (number(), number());
                 for page in 0..pages {
                     let nodes: Vec<_> = (0..size).map(|n| node(format!("n{page}-{n}"))).collect();
