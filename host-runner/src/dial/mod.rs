@@ -168,7 +168,8 @@ impl Dialer {
         self.tunnel(proxy, host, port).await
     }
 
-    /// Connects on the runner's own behalf: through its proxy if it has one, else directly.
+    /// Connects to the orchestrator: through the runner's proxy if it has one, else directly. Its addresses are barred from
+    /// then on; behind a proxy they are not known, and its name alone is barred.
     ///
     /// # Errors
     /// As [`trusted`](Self::trusted), and what the proxy refuses.
@@ -176,9 +177,10 @@ impl Dialer {
         match &self.proxy {
             Some(proxy) => self.tunnel(proxy, host, port).await,
             None => {
-                let (stream, peer) = self.trusted(host, port).await?;
-                self.barred.add(peer.ip(), port);
-                Ok(stream)
+                let found = self.resolve(host).await?;
+                // All of them: the next call may find another one in front.
+                found.iter().for_each(|address| self.barred.add(*address, port));
+                connect(host, port, &found).await
             }
         }
     }

@@ -171,3 +171,22 @@ async fn literals_and_the_orchestrator_do_not_go_through_the_proxy() {
     let error = without.through_proxy("a.example", 443).await.unwrap_err().to_string();
     assert!(error.contains("names none"), "{error}");
 }
+
+#[tokio::test]
+async fn where_the_orchestrator_was_found_no_step_goes_by_another_name() {
+    let (_listener, port) = listener().await;
+    let both = ["127.0.0.1", "127.0.0.3"].map(|text| text.parse::<IpAddr>().unwrap());
+    let names = HashMap::from([
+        ("remit.corp.example".to_owned(), both.to_vec()),
+        ("alias.example".to_owned(), vec![both[0]]),
+        ("second.example".to_owned(), vec![both[1]]),
+    ]);
+    let barred = Barred::new("remit.corp.example", port);
+    let dialer = Dialer::new(Arc::new(Fixed(names)), None, Trust::untrusting(), barred);
+    dialer.guarded("alias.example", port, &loopback()).await.unwrap();
+    dialer.own("remit.corp.example", port).await.unwrap();
+    for host in ["remit.corp.example", "alias.example", "second.example"] {
+        let error = dialer.guarded(host, port, &loopback()).await.unwrap_err();
+        assert!(matches!(error, DialError::Prohibited(Prohibited::Orchestrator { .. })), "{host}: {error}");
+    }
+}

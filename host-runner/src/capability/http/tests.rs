@@ -376,6 +376,7 @@ async fn the_runner_adds_the_credential_and_the_component_cannot() {
         let seen = server.requests().pop().unwrap();
         assert!(seen.contains(&format!("\r\n{expect}\r\n")), "{seen}");
         assert!(seen.contains("\r\naccept-encoding: identity\r\n"), "{seen}");
+        assert!(!seen.contains("gzip"), "{seen}");
     };
     check(json!({"name": "token", "use": "bearer"}), "authorization: Bearer a-very-secret-token").await;
     check(
