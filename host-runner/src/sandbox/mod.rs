@@ -26,7 +26,7 @@ use remit_protocol::{
 };
 use remit_signing::VerifiedComponent;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use wasmtime::Engine;
 
@@ -205,19 +205,29 @@ impl Sandbox {
             let message = lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
             return Ended::refused(RefusalCode::Grant, message, lacking);
         }
-        let cancel = invocation.cancel.clone();
-        let slot = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return judge::cancelled(),
-            slot = self.slots.acquire() => slot,
-        };
-        let Ok(_slot) = slot else { return judge::fault("the sandbox is shut down") };
+        let Some(_slot) = self.slot(&invocation.cancel).await else { return judge::cancelled() };
         let mut store = match state::store(self, prepared, invocation) {
             Ok(store) => store,
             Err(fault) => return judge::fault(&fault.0),
         };
         let driven = drive::drive(&mut store, prepared, self.config.grace).await;
         judge::end(store, driven, self.config.grace).await
+    }
+
+    /// A slot, when it is this run's turn; none if it is cancelled before that.
+    async fn slot(&self, cancel: &CancellationToken) -> Option<SemaphorePermit<'_>> {
+        if cancel.is_cancelled() {
+            return None;
+        }
+        if let Ok(slot) = self.slots.try_acquire() {
+            return Some(slot);
+        }
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            // The semaphore is never closed.
+            slot = self.slots.acquire() => slot.ok(),
+        }
     }
 
     /// Asks a component for its schemas, with no capability and little time.

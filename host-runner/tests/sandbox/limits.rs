@@ -55,7 +55,7 @@ async fn an_output_is_bounded() {
     let limits = LimitsPart { output: bytes(1000), ..LimitsPart::default() };
     check(limits, "output 998", "succeeded").await;
     check(limits, "output 999", "over-limit(output)").await;
-    check(limits, "output 2000000", "over-limit(output)").await;
+    check(limits, "output 9000000", "over-limit(output)").await;
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ use std::{
 
 use async_trait::async_trait;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, test_kill_process_group,
+    waitid,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -28,6 +29,10 @@ use crate::secrets::SecretValue;
 pub(super) const MAX_PIECE: usize = 32 << 10;
 /// How long a process group may take to end after SIGTERM before it is killed.
 const TERM_GRACE: Duration = Duration::from_secs(2);
+/// How long processes that were killed are waited for: one may hang in the kernel.
+const DYING: Duration = Duration::from_secs(2);
+/// How often is looked whether they are gone; nothing tells of processes that are not our children.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What to start: everything is owned, so that it may be started in another process.
 pub struct Program {
@@ -171,6 +176,17 @@ impl Group {
         }
     }
 
+    /// Waits, for a moment, until the other processes of the group have met their SIGKILL; the leader must be reaped before.
+    async fn gone(&self) {
+        let looks = DYING.as_millis() / LOOK.as_millis();
+        for _ in 0..looks {
+            if test_kill_process_group(self.pid).is_err() {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Sends to all of the group; one that is gone is no error.
     fn signal(&self, signal: Signal) {
         let _ = kill_process_group(self.pid, signal);
@@ -257,6 +273,7 @@ async fn end(mut child: Child, group: Group, directory: Option<TempDir>) -> std:
     let _ = tokio::time::timeout(TERM_GRACE, group.exited()).await;
     group.signal(Signal::KILL);
     let status = child.wait().await;
+    group.gone().await;
     if let Some(directory) = directory {
         let _ = tokio::task::spawn_blocking(move || directory.close()).await;
     }
