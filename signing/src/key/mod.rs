@@ -5,6 +5,8 @@
 //! has several spellings of the same key.
 
 #[cfg(test)]
+mod edge;
+#[cfg(test)]
 mod vectors;
 
 use std::{fmt, str::FromStr};

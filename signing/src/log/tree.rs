@@ -200,146 +200,261 @@ fn split(length: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
     use proptest::prelude::*;
-    use serde_json::Value;
 
     use super::*;
 
-    /// A hash of the vectors; where they use a text that is no hash, one that is as different.
-    fn hash(value: &Value) -> Digest {
-        let bytes = STANDARD.decode(value.as_str().unwrap()).unwrap();
-        <[u8; 32]>::try_from(&bytes[..])
-            .map_or_else(|_| Digest::of(&[b"not a hash: ", &bytes[..]].concat()), Digest::from_bytes)
-    }
+    /// The definitions of RFC 6962 §2.1, each by its own recursion over the leaves themselves: slow, and sharing nothing
+    /// with what is tested.
+    mod defined {
+        use super::Digest;
 
-    fn hashes(value: &Value) -> Vec<Digest> {
-        value.as_array().map(|items| items.iter().map(hash).collect()).unwrap_or_default()
-    }
+        fn halves<T>(leaves: &[T]) -> (&[T], &[T]) {
+            let mut power = 1;
+            while power * 2 < leaves.len() {
+                power *= 2;
+            }
+            leaves.split_at(power)
+        }
 
-    /// Checks each of the 98 cases of a file; `verify` says whether it accepts.
-    fn check(file: &str, verify: impl Fn(&Value) -> bool) {
-        let cases: Vec<Value> = serde_json::from_str(file).unwrap();
-        assert_eq!(cases.len(), 98);
-        for case in cases {
-            assert_eq!(verify(&case), case["wantErr"] == Value::Bool(false), "{}", case["file"]);
+        /// MTH(D\[n\]).
+        pub(super) fn root(leaves: &[Vec<u8>]) -> Digest {
+            match leaves {
+                [] => Digest::of(&[]),
+                [leaf] => Digest::of(&[&[0][..], leaf].concat()),
+                _ => {
+                    let (left, right) = halves(leaves);
+                    let (left, right) = (root(left), root(right));
+                    Digest::of(&[&[1][..], left.as_bytes(), right.as_bytes()].concat())
+                }
+            }
+        }
+
+        /// PATH(m, D\[n\]).
+        pub(super) fn path(index: usize, leaves: &[Vec<u8>]) -> Vec<Digest> {
+            if leaves.len() == 1 {
+                return Vec::new();
+            }
+            let (left, right) = halves(leaves);
+            let (mut path, other) = if index < left.len() {
+                (path(index, left), right)
+            } else {
+                (path(index - left.len(), right), left)
+            };
+            path.push(root(other));
+            path
+        }
+
+        /// SUBPROOF(m, D\[n\], b), where b is `known`: whether the verifier has the root of the first m leaves.
+        pub(super) fn subproof(older: usize, leaves: &[Vec<u8>], known: bool) -> Vec<Digest> {
+            if older == leaves.len() {
+                return if known { Vec::new() } else { vec![root(leaves)] };
+            }
+            let (left, right) = halves(leaves);
+            let (mut proof, other) = if older <= left.len() {
+                (subproof(older, left, known), right)
+            } else {
+                (subproof(older - left.len(), right, false), left)
+            };
+            proof.push(root(other));
+            proof
         }
     }
 
-    #[test]
-    fn published_inclusion_proofs_are_agreed_with() {
-        check(include_str!("../../tests/vectors/merkle/inclusion.json"), |case| {
-            // What is no hash cannot be asked about here; the vectors want it refused.
-            let sound = |name: &str| case[name].as_str().unwrap().len() == 44;
-            let number = |name: &str| case[name].as_u64().unwrap();
-            let (index, size) = (number("leafIdx"), number("treeSize"));
-            sound("root")
-                && sound("leafHash")
-                && verify_inclusion(
-                    &hash(&case["leafHash"]),
-                    index,
-                    size,
-                    &hashes(&case["proof"]),
-                    &hash(&case["root"]),
-                )
-        });
+    /// The numbers below `size` as leaves.
+    fn numbers(size: usize) -> Vec<Vec<u8>> {
+        (0..size).map(|number| number.to_be_bytes().to_vec()).collect()
     }
 
-    #[test]
-    fn published_consistency_proofs_are_agreed_with() {
-        check(include_str!("../../tests/vectors/merkle/consistency.json"), |case| {
-            let number = |name: &str| case[name].as_u64().unwrap();
-            let (older, newer) = (number("size1"), number("size2"));
-            let (first, second) = (hash(&case["root1"]), hash(&case["root2"]));
-            verify_consistency(older, newer, &hashes(&case["proof"]), &first, &second)
-        });
-    }
-
-    fn tree(size: u64) -> Tree {
+    fn tree(leaves: &[Vec<u8>]) -> Tree {
         let mut tree = Tree::default();
-        for number in 0..size {
-            assert_eq!(tree.append(leaf_hash(&number.to_be_bytes())), number);
+        for (index, leaf) in leaves.iter().enumerate() {
+            assert_eq!(tree.append(leaf_hash(leaf)), index as u64);
         }
         tree
     }
 
-    /// The definition of RFC 6962, word for word.
-    fn defined_root(leaves: &[Digest]) -> Digest {
-        match leaves {
-            [] => Digest::of(b""),
-            [leaf] => *leaf,
-            _ => {
-                let (left, right) = leaves.split_at(split(leaves.len() as u64) as usize);
-                node_hash(&defined_root(left), &defined_root(right))
+    /// Each digest that differs from `digest` in one bit.
+    fn neighbours(digest: Digest) -> impl Iterator<Item = Digest> {
+        (0..256).map(move |bit| {
+            let mut bytes = *digest.as_bytes();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            Digest::from_bytes(bytes)
+        })
+    }
+
+    /// Each proof that differs from `proof` in one bit, lacks one hash, or has one more.
+    fn changed(proof: &[Digest]) -> Vec<Vec<Digest>> {
+        let mut all = Vec::new();
+        for (at, hash) in proof.iter().enumerate() {
+            for other in neighbours(*hash) {
+                let mut proof = proof.to_vec();
+                proof[at] = other;
+                all.push(proof);
             }
+            let mut proof = proof.to_vec();
+            proof.remove(at);
+            all.push(proof);
         }
+        for at in 0..=proof.len() {
+            let mut proof = proof.to_vec();
+            proof.insert(at, Digest::of(b"one more"));
+            all.push(proof);
+        }
+        all
+    }
+
+    /// Roots over the first letters of the alphabet, computed outside this program.
+    #[test]
+    fn known_roots_are_found() {
+        let check = |size: u64, expect: &str| {
+            let letters: Vec<Vec<u8>> = (b'a'..=b'g').map(|letter| vec![letter]).collect();
+            assert_eq!(tree(&letters).root_of(size).unwrap().to_hex(), expect, "{size}");
+            assert_eq!(tree(&letters[..size as usize]).root().to_hex(), expect, "{size}");
+            assert_eq!(defined::root(&letters[..size as usize]).to_hex(), expect, "{size}");
+        };
+        // SHA-256 of nothing, as RFC 6962 says.
+        check(0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        check(1, "022a6979e6dab7aa5ae4c3e5e45f7e977112a7e63593820dbec1ec738a24f93c");
+        check(2, "b137985ff484fb600db93107c77b0365c80d78f5b429ded0fd97361d077999eb");
+        check(3, "36642e73c2540ab121e3a6bf9545b0a24982cd830eb13d3cd19de3ce6c021ec1");
+        check(4, "33376a3bd63e9993708a84ddfe6c28ae58b83505dd1fed711bd924ec5a6239f0");
+        check(5, "fe14a5426fbd70c0fa73f52342afed0da0bd23c4838662ccf6b88a3070ead97b");
+        check(6, "e069fc12e231ccfd4516bf1617945fb3ccd5cc8910d92d6265289f088f777fdd");
+        check(7, "4ae191939f548d9934740b88dea2c5cb89bb8870fc4505cd79dec6bbfaaee9cb");
+        // A leaf without a byte is not nothing.
+        let expect = "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d";
+        assert_eq!(leaf_hash(b"").to_hex(), expect);
     }
 
     #[test]
-    fn roots_are_as_defined() {
-        let whole = tree(70);
-        let leaves: Vec<Digest> = (0..70_u64).map(|number| leaf_hash(&number.to_be_bytes())).collect();
+    fn roots_and_proofs_are_as_defined() {
+        let leaves = numbers(70);
+        let whole = tree(&leaves);
         for size in 0..=70 {
-            let expect = defined_root(&leaves[..size as usize]);
-            assert_eq!(tree(size).root(), expect);
-            assert_eq!(whole.root_of(size), Some(expect));
+            let part = &leaves[..size];
+            let at = size as u64;
+            assert_eq!(tree(part).root(), defined::root(part));
+            assert_eq!(whole.root_of(at), Some(defined::root(part)));
+            for index in 0..size {
+                let expect = defined::path(index, part);
+                assert_eq!(whole.prove_inclusion(index as u64, at), Some(expect), "{index} of {size}");
+            }
+            for older in 1..=size {
+                let expect = defined::subproof(older, part, true);
+                assert_eq!(whole.prove_consistency(older as u64, at), Some(expect), "{older} in {size}");
+            }
+            assert_eq!(whole.prove_inclusion(at, at), None);
+            assert_eq!(whole.prove_consistency(0, at), None);
+            assert_eq!(whole.prove_consistency(at + 1, at), None);
         }
         assert_eq!(whole.root_of(71), None);
+        assert_eq!(whole.prove_inclusion(0, 71), None);
+        assert_eq!(whole.prove_consistency(1, 71), None);
     }
 
+    /// A proof is good for its own leaf in its own place, and for no other leaf or place.
     #[test]
     fn members_are_proven_and_others_not() {
-        let tree = tree(40);
-        for size in 1..=40 {
+        let leaves = numbers(26);
+        let tree = tree(&leaves);
+        for size in 1..=25 {
             let root = tree.root_of(size).unwrap();
             for index in 0..size {
-                let leaf = leaf_hash(&index.to_be_bytes());
                 let proof = tree.prove_inclusion(index, size).unwrap();
-                assert!(verify_inclusion(&leaf, index, size, &proof, &root), "{index} of {size}");
-                let other = leaf_hash(&(index + 1).to_be_bytes());
-                assert!(!verify_inclusion(&other, index, size, &proof, &root));
-                assert!(!verify_inclusion(&leaf, index + 1, size, &proof, &root));
-            }
-            assert_eq!(tree.prove_inclusion(size, size), None);
-        }
-    }
-
-    #[test]
-    fn a_tree_that_grew_is_proven_and_one_that_changed_not() {
-        let (own, mut forked) = (tree(40), tree(20));
-        for _ in 20..40 {
-            forked.append(leaf_hash(b"another history"));
-        }
-        for newer in 1..=40 {
-            for older in 1..=newer {
-                let (first, second) = (own.root_of(older).unwrap(), own.root_of(newer).unwrap());
-                let proof = own.prove_consistency(older, newer).unwrap();
-                assert!(verify_consistency(older, newer, &proof, &first, &second), "{older} in {newer}");
-                if older > 20 && older < newer {
-                    let fork = forked.root_of(older).unwrap();
-                    assert!(!verify_consistency(older, newer, &proof, &fork, &second));
-                    let proof = forked.prove_consistency(older, newer).unwrap();
-                    assert!(!verify_consistency(older, newer, &proof, &first, &second));
+                for (number, leaf) in (0..).zip(&leaves) {
+                    for place in 0..=size {
+                        let verifies = verify_inclusion(&leaf_hash(leaf), place, size, &proof, &root);
+                        assert_eq!(
+                            verifies,
+                            number == index && place == index,
+                            "{number} at {place} of {size}"
+                        );
+                    }
                 }
             }
         }
     }
 
+    /// The size is not among what is changed: it is bound to the root by the checkpoint's signature, not by the proof.
+    #[test]
+    fn an_inclusion_proof_with_one_change_is_none() {
+        let leaves = numbers(17);
+        let tree = tree(&leaves);
+        for size in [1, 2, 3, 4, 5, 7, 8, 11, 16, 17] {
+            let root = tree.root_of(size).unwrap();
+            for (index, leaf) in (0..size).zip(&leaves) {
+                let leaf = leaf_hash(leaf);
+                let proof = tree.prove_inclusion(index, size).unwrap();
+                let verifies = |leaf: &Digest, index, proof: &[Digest], root: &Digest| {
+                    verify_inclusion(leaf, index, size, proof, root)
+                };
+                assert!(verifies(&leaf, index, &proof, &root));
+                assert!(neighbours(leaf).all(|leaf| !verifies(&leaf, index, &proof, &root)));
+                assert!(neighbours(root).all(|root| !verifies(&leaf, index, &proof, &root)));
+                assert!((0..u64::BITS).all(|bit| !verifies(&leaf, index ^ (1 << bit), &proof, &root)));
+                assert!(changed(&proof).iter().all(|proof| !verifies(&leaf, index, proof, &root)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_consistency_proof_with_one_change_is_none() {
+        let tree = tree(&numbers(17));
+        for newer in [1, 2, 3, 4, 5, 7, 8, 11, 16, 17] {
+            for older in 1..=newer {
+                let (first, second) = (tree.root_of(older).unwrap(), tree.root_of(newer).unwrap());
+                let proof = tree.prove_consistency(older, newer).unwrap();
+                let verifies = |proof: &[Digest], first: &Digest, second: &Digest| {
+                    verify_consistency(older, newer, proof, first, second)
+                };
+                assert!(verifies(&proof, &first, &second));
+                assert!(neighbours(first).all(|first| !verifies(&proof, &first, &second)));
+                assert!(neighbours(second).all(|second| !verifies(&proof, &first, &second)));
+                assert!(changed(&proof).iter().all(|proof| !verifies(proof, &first, &second)));
+                // Backwards, and from the empty tree, nothing is shown.
+                assert_eq!(verify_consistency(newer, older, &proof, &second, &first), older == newer);
+                assert!(!verify_consistency(0, newer, &proof, &Digest::of(b""), &second));
+            }
+        }
+    }
+
+    /// Leaves of which many are equal, so that a wrong leaf is often the right one elsewhere.
+    fn history() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        prop::collection::vec((0_u8..3).prop_map(|letter| vec![letter]), 1..150)
+    }
+
     proptest! {
         #[test]
-        fn a_proof_with_a_changed_bit_is_none(
-            size in 1_u64..200, at in any::<prop::sample::Index>(), bit in 0_usize..256, hash in any::<prop::sample::Index>()
+        fn a_proof_verifies_if_and_only_if_the_leaf_is_there(
+            leaves in history(), at in any::<prop::sample::Index>(), letter in 0_u8..3
         ) {
-            let tree = tree(size);
-            let index = at.index(size as usize) as u64;
-            let mut proof = tree.prove_inclusion(index, size).unwrap();
-            prop_assume!(!proof.is_empty());
-            let hash = hash.index(proof.len());
-            let mut bytes = *proof[hash].as_bytes();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            proof[hash] = Digest::from_bytes(bytes);
-            let leaf = leaf_hash(&index.to_be_bytes());
-            prop_assert!(!verify_inclusion(&leaf, index, size, &proof, &tree.root()));
+            let (tree, index) = (tree(&leaves), at.index(leaves.len()));
+            let (place, size) = (index as u64, leaves.len() as u64);
+            let proof = tree.prove_inclusion(place, size).unwrap();
+            let verifies = verify_inclusion(&leaf_hash(&[letter]), place, size, &proof, &tree.root());
+            prop_assert_eq!(verifies, leaves[index] == [letter]);
+        }
+
+        /// Whichever of the two trees makes the proof.
+        #[test]
+        fn consistency_verifies_if_and_only_if_the_older_is_a_prefix(
+            newer in history(), at in any::<prop::sample::Index>(),
+            change in prop::option::of((any::<prop::sample::Index>(), 0_u8..3))
+        ) {
+            let length = at.index(newer.len()) + 1;
+            let mut other = newer.clone();
+            if let Some((at, letter)) = change {
+                other[at.index(length)] = vec![letter];
+            }
+            let prefix = other[..length] == newer[..length];
+            let (own, fork) = (tree(&newer), tree(&other));
+            let (older, size) = (length as u64, newer.len() as u64);
+            let first = fork.root_of(older).unwrap();
+            for prover in [&own, &fork] {
+                let proof = prover.prove_consistency(older, size).unwrap();
+                prop_assert_eq!(verify_consistency(older, size, &proof, &first, &own.root()), prefix);
+            }
         }
 
         #[test]

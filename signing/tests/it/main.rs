@@ -1,4 +1,4 @@
-//! What this room promises, from outside: the profile's negative cases, published vectors, and properties.
+//! What this room promises, from outside: the profile's negative cases, and properties.
 
 #[cfg(test)]
 mod component;
