@@ -182,10 +182,17 @@ fn every_hostile_guest_is_used() {
         .map(|file| fs::read_to_string(file).unwrap())
         .collect();
     for entry in fs::read_dir(root().join("tests/guests")).into_iter().flatten() {
-        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        let entry = entry.unwrap();
+        if !entry.path().is_dir() {
+            continue;
+        }
+        let name = entry.file_name().to_string_lossy().into_owned();
         assert!(sources.contains(&format!("\"{name}\"")), "no test uses tests/guests/{name}");
     }
 }
+
+/// Codes that no test expects yet: a debt that only shrinks.
+const UNTESTED: [&str; 5] = ["E_JOB", "E_NODES", "E_REQUEST", "E_COMPILE", "E_UNSUPPORTED"];
 
 #[test]
 fn every_refusal_code_has_a_test() {
@@ -193,6 +200,9 @@ fn every_refusal_code_has_a_test() {
     for file in files(&root(), ".rs") {
         let text = fs::read_to_string(&file).unwrap();
         let path = inside(&file);
+        if path == "tests/tidy.rs" {
+            continue;
+        }
         if path.contains("/tests/") || path.starts_with("tests/") {
             tests.push_str(&text);
         } else if let Some(at) = text.find("#[cfg(test)]") {
@@ -200,7 +210,12 @@ fn every_refusal_code_has_a_test() {
         }
     }
     for code in remit_protocol::RefusalCode::ALL {
-        let variant = format!("RefusalCode::{code:?}");
-        assert!(tests.contains(&variant) || tests.contains(code.code()), "no test expects {code}");
+        let whole = |word: &str| {
+            let goes_on = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+            tests.match_indices(word).any(|(at, _)| !goes_on(&tests[at + word.len()..]))
+        };
+        let tested = whole(&format!("RefusalCode::{code:?}")) || whole(code.code());
+        assert!(tested || UNTESTED.contains(&code.code()), "no test expects {code}");
+        assert!(!(tested && UNTESTED.contains(&code.code())), "{code} has a test now: take it off the list");
     }
 }

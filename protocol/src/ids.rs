@@ -34,7 +34,7 @@ macro_rules! text_id {
         pub struct $name(String);
 
         impl $name {
-            #[doc = concat!("Parses a ", $kind, ": ", $rule, ".")]
+            #[doc = concat!("Parses a ", $kind, ": `", $rule, "`.")]
             pub fn new(text: impl Into<String>) -> Result<Self, InvalidId> {
                 let text = text.into();
                 let check: fn(&str) -> bool = $check;

@@ -46,3 +46,45 @@ fn a_wider_grant_wants_to_be_accepted() {
     let accepted = stack.remit(&["job", "apply", &file.display().to_string(), "--accept-wider"]).unwrap();
     assert_eq!(accepted.code, 0, "{accepted:?}");
 }
+
+#[test]
+fn a_runner_that_wants_signed_jobs_runs_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let stack = site(folder.path(), "require_signed = [\"job\"]\n\n[ceiling]\n");
+    apply(
+        &stack,
+        folder.path(),
+        "job: one\nsteps:\n  - { name: one, uses: remit/transform@1, with: { value: 1 } }\n",
+    );
+    let shown = run(&stack, &["one"]);
+    assert_eq!(shown["summary"]["outcome"], "refused(E_JOB_UNSIGNED)", "{shown:#}");
+}
+
+#[test]
+fn a_secret_that_is_not_there_and_a_value_that_cannot_be_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let ceiling = format!(
+        "[ceiling]\n\n[[ceiling.http]]\nhost = \"api.example\"\nport = 443\nmethods = [\"GET\"]\npaths = [\"/\"]\n\n\
+         [[ceiling.secrets]]\npath = \"keys/none/token\"\nuse = \"bearer\"\nhosts = [\"api.example\"]\n\n\
+         [[provider]]\nmount = \"keys/none\"\nkind = \"directory\"\npath = {:?}\n",
+        folder.path()
+    );
+    let stack = site(folder.path(), &ceiling);
+    apply(
+        &stack,
+        folder.path(),
+        "job: secret\nsteps:\n  - name: call\n    uses: remit/http-request@1\n    with: { url: https://api.example/ }\n    \
+         secrets: { token: keys/none/token }\n    grant:\n      http:\n        - { host: api.example, methods: [GET], paths: [/], \
+         secret: { name: token, use: bearer } }\n",
+    );
+    let shown = run(&stack, &["secret"]);
+    assert_eq!(shown["summary"]["outcome"], "refused(E_SECRET)", "{shown:#}");
+    apply(
+        &stack,
+        folder.path(),
+        "job: zero\noptions:\n  n: { type: integer, default: 0 }\nsteps:\n  - name: one\n    uses: remit/transform@1\n    \
+         with: { value: \"${1 / options.n}\" }\n",
+    );
+    let shown = run(&stack, &["zero"]);
+    assert_eq!(shown["summary"]["outcome"], "refused(E_PARAM)", "{shown:#}");
+}
