@@ -285,7 +285,8 @@ impl Stack {
             .stderr(Stdio::piped())
             .spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(format!("{input}\n").as_bytes())?;
+            // A program that wants no input may have ended already.
+            let _ = stdin.write_all(format!("{input}\n").as_bytes());
         }
         Ok(Ended::of(&child.wait_with_output()?))
     }

@@ -7,12 +7,12 @@ use std::{
 
 use clap::{Args, Subcommand};
 use remit_protocol::{
-    IdempotencyKey, JobName, OptionName, Tag,
+    ExecutionId, IdempotencyKey, JobName, OptionName, Tag,
     operator::{Applied, Apply, ApplyMode, Change, JobSummary, JobView, Page, Trigger, Triggered, path},
 };
 use serde_json::Value;
 
-use super::execution::{Quiet, follow};
+use super::execution::{Execution, Quiet, follow};
 use crate::{
     connection::Connection,
     failure::{Code, Failure, Result},
@@ -33,6 +33,19 @@ pub(crate) enum Job {
     },
     /// Run a job.
     Run(RunJob),
+    /// Follow an execution until it ends; the exit code tells how.
+    Follow {
+        /// The execution's id.
+        id: ExecutionId,
+    },
+    /// Cancel an execution.
+    Cancel {
+        /// The execution's id.
+        id: ExecutionId,
+        /// End it in the record at once, whether or not its runner answers.
+        #[arg(long)]
+        force: bool,
+    },
     /// Delete a job; its executions stay.
     Delete {
         /// Its name.
@@ -105,6 +118,8 @@ impl Job {
                 });
             }
             Self::Run(run) => run.run(connection, output).await?,
+            Self::Follow { id } => follow(connection, id, output, Quiet::No).await?,
+            Self::Cancel { id, force } => Execution::Cancel { id, force }.run(connection, output).await?,
             Self::Delete { name } => {
                 let _: Value = connection.delete(&path::fill(path::JOB, &[&project, &name])).await?;
                 output.print(&serde_json::json!({ "deleted": name }), |_| format!("job {name} is deleted"));
