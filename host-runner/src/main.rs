@@ -201,6 +201,12 @@ enum Bench {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Secrets pass through this process: it leaves no image of its memory when it dies.
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Core, none) {
+        say_error(&format!("remit-runner: core dumps cannot be switched off: {error}"));
+        return ExitCode::FAILURE;
+    }
     // Before there is any other thread: variables that hold secrets are read and removed.
     let environment = environment();
     log(&cli);
