@@ -9,7 +9,7 @@ use crate::{
     check::{check, directory},
     clock,
     config::Config,
-    dial::DialError,
+    dial::{DialError, proxy::ProxyError},
     orchestrator::{CallError, Caller, Client, NoRoad, Road},
     sandbox::compile,
     start::{self, Environment},
@@ -240,6 +240,9 @@ async fn connection(road: &Road, config: &Config) -> Finding {
                 }
                 NoRoad::Dial { source: DialError::Connect { .. }, .. } | NoRoad::Slow { .. } => {
                     "open the firewall for outbound HTTPS to this address, or set `proxy`"
+                }
+                NoRoad::Dial { source: DialError::Proxy(ProxyError::Credentials { .. }), .. } => {
+                    "write `proxy = \"http://user:password@host:port\"`, with what the proxy's owner gave you"
                 }
                 NoRoad::Dial { source: DialError::Proxy(_), .. } => {
                     "ask the proxy's owner to allow CONNECT to it"

@@ -34,7 +34,6 @@ use remit_signing::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -47,7 +46,7 @@ use crate::{
     component::{Components, Loaded, NotLoaded, cache::Cache, compile::Compiler},
     config::Config,
     report::redact::Redactor,
-    sandbox::{DescribeError, Description, Ended, Invocation, Sandbox},
+    sandbox::{Cancel, DescribeError, Description, Ended, Invocation, Sandbox},
     secrets::{Providers, Resolve},
     start::{self, CannotStart, Environment},
 };
@@ -101,10 +100,10 @@ pub struct Report {
 #[derive(Debug, thiserror::Error)]
 pub enum CannotRun {
     /// The manifest.
-    #[error("the manifest cannot be read: {0}")]
+    #[error("the manifest cannot be read")]
     Manifest(#[from] InvalidJson),
     /// Verification.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] Refusal),
     /// A name that no key has.
     #[error(transparent)]
@@ -119,7 +118,7 @@ pub enum CannotRun {
     #[error(transparent)]
     Start(#[from] CannotStart),
     /// No room for what the run needs on disk.
-    #[error("no temporary directory: {0}")]
+    #[error("no temporary directory")]
     Disk(#[from] std::io::Error),
     /// The component does not describe itself.
     #[error(transparent)]
@@ -245,7 +244,7 @@ impl Run {
                 try_number: 1,
             },
             log: Arc::new(StandardError),
-            cancel: CancellationToken::new(),
+            cancel: Cancel::new(),
             redactor,
             timeout: None,
         })

@@ -31,6 +31,7 @@ use remit_runner::{
     start::{self, Environment},
     state,
 };
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -65,7 +66,13 @@ enum Command {
     /// Make this host a runner: reads a one-use ticket from standard input.
     Enrol(Enrol),
     /// Run until told to stop: SIGTERM ends what runs, a second one cancels it.
-    Run(Configured),
+    Run {
+        #[command(flatten)]
+        configured: Configured,
+        /// Stop when the process that started it ends, however that ends.
+        #[arg(long, hide = true)]
+        end_with_parent: bool,
+    },
     /// Find every mistake in runner.toml and trust.toml.
     Check(Report),
     /// Find out what is wrong on this host, and what to do.
@@ -257,7 +264,12 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         Command::Check(report) => check_files(&report),
         Command::Secret(secret) => keep_secret(secret, environment),
         Command::Enrol(plan) => block_on(enrol_host(plan)),
-        Command::Run(configured) => run(&configured.config, environment),
+        Command::Run { configured, end_with_parent } => {
+            if end_with_parent {
+                set_parent_process_death_signal(Some(Signal::TERM))?;
+            }
+            run(&configured.config, environment)
+        }
         Command::Doctor(report) => examine(&report, environment),
         Command::Step(Step::Run(step)) => step_run(&step, environment),
         Command::Step(Step::Describe { component, kind }) => block_on(describe(component, kind, environment)),

@@ -3,7 +3,6 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use remit_protocol::endpoint::Fault;
@@ -23,7 +22,7 @@ use crate::{
         tls::{TlsError, Trust},
     },
     orchestrator::{Caller, Client, NoRoad, Road},
-    runner::{CannotRun, Facts, GRACE, Runner, features},
+    runner::{CannotRun, Facts, Runner, features},
     sandbox::{EngineError, Sandbox, SandboxConfig},
     secrets::{Providers, providers::ProvidersError},
     state::{State, StateError},
@@ -113,8 +112,7 @@ pub fn dialer(
 /// # Errors
 /// The engine does not start.
 pub fn sandbox(slots: u32, scratch: PathBuf, dialer: &Arc<Dialer>) -> Result<Sandbox, EngineError> {
-    let grace = Duration::from_millis(GRACE.as_millis());
-    Sandbox::new(SandboxConfig { slots, scratch, grace, dialer: Arc::clone(dialer) })
+    Sandbox::new(SandboxConfig { slots, scratch, dialer: Arc::clone(dialer) })
 }
 
 /// The trust policy in a file.

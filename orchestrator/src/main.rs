@@ -1,15 +1,20 @@
 //! The program `remit-orchestrator`.
 
-use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use remit_orchestrator::{
     app::{App, FirstToken, system_clock},
     config::Config,
     registry,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -20,11 +25,17 @@ struct Cli {
     /// What is logged, such as `info` or `remit_orchestrator=debug`.
     #[arg(long, global = true, default_value = "info", env = "REMIT_LOG")]
     log: String,
-    /// Logs as lines of JSON.
-    #[arg(long, global = true)]
-    log_json: bool,
+    /// The form of the log, on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogForm::Text, env = "REMIT_LOG_FORM")]
+    log_form: LogForm,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogForm {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -45,6 +56,9 @@ enum Command {
         /// Prints the token that the first start makes in the ready line, instead of writing it to a file.
         #[arg(long)]
         print_token: bool,
+        /// Stops when the process that started it ends, however that ends.
+        #[arg(long, hide = true)]
+        end_with_parent: bool,
     },
     /// Checks configuration and trust policy: every mistake with its place.
     Check {
@@ -80,10 +94,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if cli.log_json {
-        log.json().init();
-    } else {
-        log.init();
+    match cli.log_form {
+        LogForm::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogForm::Json => log.json().init(),
     }
     raise_open_files();
     match run(cli.command) {
@@ -115,7 +128,10 @@ fn run(command: Command) -> anyhow::Result<()> {
             writeln!(out, "Publishers of these namespaces are trusted: {}", namespaces.join(", "))?;
             Ok(())
         }
-        Command::Serve { place, listen, url, trust, print_token } => {
+        Command::Serve { place, listen, url, trust, print_token, end_with_parent } => {
+            if end_with_parent {
+                set_parent_process_death_signal(Some(Signal::TERM))?;
+            }
             let mut config = place.config()?;
             config.listen = listen.unwrap_or(config.listen);
             config.url = url.map(|url| url.trim_end_matches('/').to_owned()).or(config.url);

@@ -1,4 +1,5 @@
-//! How long logs are kept: those of executions that are both old and not among the newest of their job are removed.
+//! How long things are kept: logs of executions that are both old and not among the newest of their job are removed, and
+//! idempotency keys that nobody repeats any more.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,12 @@ use crate::{
     store::{ExecutionFilter, LogError, MAX_PAGE, Store, StoreError},
 };
 
-/// Why logs were not removed.
+/// How long a trigger may be repeated under its idempotency key and still means the same execution.
+const KEYS: u64 = 7 * DAY;
+/// Milliseconds.
+const DAY: u64 = 86_400_000;
+
+/// Why something was not removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
     /// The store.
@@ -20,16 +26,18 @@ pub enum RetentionError {
     Log(#[from] LogError),
 }
 
-/// Removes the logs that `keep` does not ask to keep at `now`. Gives their number.
+/// Removes what is not to be kept at `now`: old keys, and the logs that `keep` does not ask to keep. Gives the number of the
+/// logs.
 ///
 /// # Errors
 /// The store's; what was removed before stays removed.
 pub async fn sweep(store: &Store, keep: Keep, now: Timestamp) -> Result<u64, RetentionError> {
-    let age = u64::from(keep.days) * 86_400_000;
-    let cut = ExecutionId::from_parts(Timestamp::from_millis(now.as_millis().saturating_sub(age)), 0);
+    let before =
+        |age: u64| ExecutionId::from_parts(Timestamp::from_millis(now.as_millis().saturating_sub(age)), 0);
+    store.forget_keys(before(KEYS)).await?;
     let mut newest: HashMap<(ProjectName, JobName), Option<ExecutionId>> = HashMap::new();
     let mut removed = 0;
-    let mut before = cut;
+    let mut before = before(u64::from(keep.days) * DAY);
     loop {
         let filter = ExecutionFilter {
             before: Some(before),

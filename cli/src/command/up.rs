@@ -117,7 +117,13 @@ impl Up {
             .arg(data.join("orchestrator"))
             .arg("--listen")
             .arg(self.listen.to_string());
-        command.arg("--trust").arg(trust).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        command
+            .arg("--trust")
+            .arg(trust)
+            .arg("--end-with-parent")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
         command.process_group(0);
         let mut child =
             command.spawn().map_err(|error| Failure::new(Code::Unreachable, error.to_string(), ""))?;
@@ -205,7 +211,8 @@ async fn runner(connection: &Connection, data: &Path, ready: &Ready, trust: &Pat
         enrol(&config, &issued).await?;
     }
     let mut command = Command::from(programs::sister("remit-runner")?);
-    command.arg("run").arg("--config").arg(&config).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    command.arg("run").arg("--end-with-parent").arg("--config").arg(&config);
+    command.stdin(Stdio::null()).process_group(0).kill_on_drop(true);
     command.spawn().map_err(|error| Failure::new(Code::Unreachable, error.to_string(), ""))
 }
 

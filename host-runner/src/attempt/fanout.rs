@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
@@ -85,7 +86,7 @@ pub(super) async fn run(
             },
             changed = reins.durable.changed() => {
                 if changed.is_err() {
-                    cancel.cancel();
+                    cancel.within(Duration::ZERO);
                 }
                 let durable = *reins.durable.borrow_and_update();
                 fanout.confirm(durable);

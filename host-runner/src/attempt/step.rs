@@ -11,7 +11,6 @@ use remit_protocol::{
     report::{Event, Level, Limit, StepEnded},
 };
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     prepare::{ReadyNode, ReadyStep, Section},
@@ -19,7 +18,7 @@ use super::{
 };
 use crate::{
     capability::context::StepContext,
-    sandbox::{Ended, Invocation, Sandbox},
+    sandbox::{Cancel, Ended, Invocation, Sandbox},
     secrets::Resolve,
 };
 
@@ -37,7 +36,7 @@ pub(super) struct Surroundings {
     /// Where its words go.
     pub(super) voice: Arc<Voice>,
     /// Ends it.
-    pub(super) cancel: CancellationToken,
+    pub(super) cancel: Cancel,
     /// When the job's time is over.
     pub(super) deadline: Option<Instant>,
 }

@@ -13,12 +13,12 @@ use tokio::{
     sync::{mpsc::UnboundedSender, watch},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     capability::log::{Line, LogSink},
     clock::Clock,
     runner::Said,
+    sandbox::Cancel,
 };
 
 /// Bytes of log on their way to the dispatcher; beyond it, lines are cut, with a mark.
@@ -49,7 +49,7 @@ pub struct Reins {
     /// Whether something may begin.
     pub gate: watch::Receiver<Gate>,
     /// It is to stop.
-    pub cancel: CancellationToken,
+    pub cancel: Cancel,
 }
 
 impl Reins {

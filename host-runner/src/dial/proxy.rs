@@ -39,6 +39,14 @@ pub enum ProxyError {
         /// The status that it answered.
         status: u16,
     },
+    /// It wants to know who asks.
+    #[error("the proxy {proxy} wants credentials, and {} (it answers 407)", if *.given { "refuses the ones in its address" } else { "its address holds none" })]
+    Credentials {
+        /// The proxy.
+        proxy: String,
+        /// Whether its address holds credentials.
+        given: bool,
+    },
     /// It broke off or speaks something else.
     #[error("the proxy {proxy} does not answer as a proxy: {why}")]
     Broken {
@@ -111,6 +119,7 @@ impl Proxy {
         }
         match status(&answer) {
             Some(200..=299) => Ok(()),
+            Some(407) => Err(ProxyError::Credentials { proxy: proxy(), given: self.basic.is_some() }),
             Some(status) => {
                 Err(ProxyError::Refused { proxy: proxy(), target: format!("{host}:{port}"), status })
             }
@@ -203,7 +212,7 @@ mod tests {
         }
         check("HTTP/1.1 200 Connection established\r\n\r\ntunnel", Ok("tunnel")).await;
         check("HTTP/1.0 200\r\nX: y\r\n\r\n", Ok("")).await;
-        check("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", Err("answers 407")).await;
+        check("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", Err("refuses the ones")).await;
         check("HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno!", Err("answers 403")).await;
         check("SSH-2.0-x\r\n\r\n", Err("status line")).await;
         check("HTTP/1.1 2000\r\n\r\n", Err("status line")).await;

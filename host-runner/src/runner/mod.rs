@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::OptionFuture;
 use remit_protocol::{
-    AttemptId, Session, Span,
+    AttemptId, Session,
     assignment::Assignment,
     endpoint::{Poll, PollAnswer, ReportAnswer, SessionOpened},
 };
@@ -31,7 +31,6 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
 use self::core::{Action, Core, Happening, MAX_BACKLOG};
 pub use self::core::{Exit, Facts, Order, Said};
@@ -39,6 +38,7 @@ use crate::{
     attempt::{self, Gate, Mouth, Reins, Voice, Workshop},
     orchestrator::{CallError, Client},
     report::journal::{self, CannotOpen, Journal, Progress},
+    sandbox::Cancel,
     state::{State, StateError},
 };
 
@@ -82,7 +82,7 @@ pub struct Runner {
 struct Held {
     begin: watch::Sender<bool>,
     durable: watch::Sender<u64>,
-    cancel: CancellationToken,
+    cancel: Cancel,
     task: tokio::task::Id,
 }
 
@@ -264,8 +264,7 @@ impl Runner {
     fn start(&mut self, assignment: Box<Assignment>) {
         let attempt = assignment.attempt;
         tracing::debug!(%attempt, job = %assignment.job, section = %assignment.section, "taking an attempt");
-        let (begin, durable, cancel) =
-            (watch::Sender::new(false), watch::Sender::new(0), CancellationToken::new());
+        let (begin, durable, cancel) = (watch::Sender::new(false), watch::Sender::new(0), Cancel::new());
         let reins = Reins {
             begin: begin.subscribe(),
             durable: durable.subscribe(),
@@ -290,7 +289,7 @@ impl Runner {
             Order::Durable(event) => {
                 held.durable.send_replace(event);
             }
-            Order::Cancel(_) => held.cancel.cancel(),
+            Order::Cancel(grace) => held.cancel.within(grace.duration()),
         }
     }
 
@@ -309,6 +308,3 @@ impl Runner {
 pub fn features() -> BTreeSet<String> {
     remit_protocol::capability::CAPABILITIES.iter().map(|name| (*name).to_owned()).collect()
 }
-
-/// How long a cancelled step may tidy up where the orchestrator does not say.
-pub const GRACE: Span = Span::from_secs(10);

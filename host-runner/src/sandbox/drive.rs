@@ -2,13 +2,13 @@
 
 use std::{
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::pin,
     task::Poll,
     time::{Duration, Instant},
 };
 
 use remit_protocol::report::Limit;
-use tokio::time::{Sleep, sleep, sleep_until};
+use tokio::time::sleep_until;
 use wasmtime::Store;
 
 use super::{
@@ -31,29 +31,28 @@ pub(super) enum Stop {
 pub(super) type Driven = Result<wasmtime::Result<Answer>, Stop>;
 
 /// Calls `run` or `discover`.
-pub(super) async fn drive(store: &mut Store<State>, prepared: &Prepared, grace: Duration) -> Driven {
+pub(super) async fn drive(store: &mut Store<State>, prepared: &Prepared) -> Driven {
     let input = std::mem::take(&mut store.data_mut().input);
-    bounded(store, prepared, Export::Main(input), grace).await
+    bounded(store, prepared, Export::Main(input)).await
 }
 
 /// Calls `describe`.
-pub(super) async fn describe(store: &mut Store<State>, prepared: &Prepared, grace: Duration) -> Driven {
-    bounded(store, prepared, Export::Describe, grace).await
+pub(super) async fn describe(store: &mut Store<State>, prepared: &Prepared) -> Driven {
+    bounded(store, prepared, Export::Describe).await
 }
 
 /// Every poll of the call is timed. A guest that computes gives way at each tick of the engine, so that the bounds are
 /// looked at even if nothing else ever wakes it.
-async fn bounded(store: &mut Store<State>, prepared: &Prepared, export: Export, grace: Duration) -> Driven {
-    let (account, cancel, deadline) = {
+async fn bounded(store: &mut Store<State>, prepared: &Prepared, export: Export) -> Driven {
+    let (account, ending, deadline) = {
         let state = store.data();
-        (state.account.clone(), state.cancel.clone(), state.deadline)
+        (state.account.clone(), state.ending.clone(), state.deadline)
     };
     let budget = account.allowed().cpu.duration();
     let mut spent = Duration::ZERO;
     let mut call = pin!(prepared.call(store, export));
     let mut wall = pin!(sleep_until(deadline));
-    let mut cancelled = pin!(cancel.cancelled());
-    let mut last: Option<Pin<Box<Sleep>>> = None;
+    let mut cut = pin!(ending.over());
     let driven = poll_fn(|context| {
         let begun = now();
         let polled = call.as_mut().poll(context);
@@ -67,11 +66,10 @@ async fn bounded(store: &mut Store<State>, prepared: &Prepared, export: Export, 
         if wall.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(Stop::Wall));
         }
-        if last.is_none() && cancelled.as_mut().poll(context).is_ready() {
-            last = Some(Box::pin(sleep(grace)));
+        if cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(Stop::Cancelled));
         }
-        let late = last.as_mut().is_some_and(|last| last.as_mut().poll(context).is_ready());
-        if late { Poll::Ready(Err(Stop::Cancelled)) } else { Poll::Pending }
+        Poll::Pending
     })
     .await;
     if matches!(driven, Err(Stop::Cpu)) {

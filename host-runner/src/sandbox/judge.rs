@@ -48,10 +48,10 @@ fn never_begun(outcome: Outcome, message: &str) -> Ended {
 }
 
 /// Takes a store apart when its call is over.
-pub(super) async fn end(mut store: Store<State>, driven: Driven, grace: Duration) -> Ended {
+pub(super) async fn end(mut store: Store<State>, driven: Driven) -> Ended {
     let (wall, finished) = close(&mut store);
     let state = store.data_mut();
-    let (mut outcome, mut message, output) = verdict(state, driven, grace);
+    let (mut outcome, mut message, output) = verdict(state, driven);
     // After the verdict, which charges the output.
     let usage = state.account.usage(wall);
     if let (Outcome::Succeeded, Err(OverLimit(limit))) = (outcome, finished) {
@@ -82,12 +82,11 @@ pub(super) async fn end(mut store: Store<State>, driven: Driven, grace: Duration
 pub(super) async fn description(
     mut store: Store<State>,
     driven: Driven,
-    grace: Duration,
 ) -> Result<Description, DescribeError> {
     let most = usize::try_from(store.data().account.allowed().output.bytes()).unwrap_or(usize::MAX);
     let text = match driven {
         Ok(Ok(Answer::Described(text))) => text,
-        other => return Err(DescribeError(verdict(store.data_mut(), other, grace).1)),
+        other => return Err(DescribeError(verdict(store.data_mut(), other).1)),
     };
     drop(store);
     let value = json::value_from_slice(text.as_bytes(), most)
@@ -119,7 +118,7 @@ fn close(store: &mut Store<State>) -> (Span, Result<(), OverLimit>) {
 
 type Verdict = (Outcome, String, Option<Value>);
 
-fn verdict(state: &State, driven: Driven, grace: Duration) -> Verdict {
+fn verdict(state: &State, driven: Driven) -> Verdict {
     let allowed = state.account.allowed();
     let answer = match driven {
         Ok(Ok(answer)) => answer,
@@ -128,8 +127,7 @@ fn verdict(state: &State, driven: Driven, grace: Duration) -> Verdict {
             return (outcome, message, None);
         }
         Err(stop) => {
-            let (outcome, message) =
-                stopped(allowed, stop, state.deadline.duration_since(state.begun), grace);
+            let (outcome, message) = stopped(allowed, stop, state.deadline.duration_since(state.begun));
             return (outcome, message, None);
         }
     };
@@ -169,7 +167,7 @@ fn output(state: &State, text: &str) -> Verdict {
     }
 }
 
-fn stopped(allowed: &Limits, stop: Stop, wall: Duration, grace: Duration) -> (Outcome, String) {
+fn stopped(allowed: &Limits, stop: Stop, wall: Duration) -> (Outcome, String) {
     let span =
         |duration: Duration| Span::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     match stop {
@@ -179,8 +177,7 @@ fn stopped(allowed: &Limits, stop: Stop, wall: Duration, grace: Duration) -> (Ou
             (Outcome::OverLimit(Limit::Cpu), message)
         }
         Stop::Cancelled => {
-            let message = format!("it was cancelled and did not end by itself within {}", span(grace));
-            (Outcome::Cancelled, message)
+            (Outcome::Cancelled, "it was cancelled and did not end by itself in time".to_owned())
         }
     }
 }

@@ -7,6 +7,7 @@
 //! *Invariant:* every run has a deadline, a bound on CPU time and memory and a way to be cancelled; a guest that computes
 //! gives way every ten milliseconds; a fault of the host is never laid on the guest, nor the other way round.
 
+mod cancel;
 mod compile;
 mod drive;
 mod engine;
@@ -15,7 +16,7 @@ mod limits;
 mod prepare;
 mod state;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use remit_protocol::{
     Outcome, RefusalCode, SecretName, Span,
@@ -27,10 +28,10 @@ use remit_protocol::{
 use remit_signing::VerifiedComponent;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio_util::sync::CancellationToken;
 use wasmtime::Engine;
 
 pub use self::{
+    cancel::Cancel,
     compile::{CompileError, NativeCode, compile},
     engine::EngineError,
     judge::HostFault,
@@ -52,8 +53,6 @@ pub struct SandboxConfig {
     pub slots: u32,
     /// Where scratch directories and the empty working directories of programs are made.
     pub scratch: PathBuf,
-    /// How long a cancelled step may take to end by itself.
-    pub grace: Duration,
     /// Makes the connections of `http` and `ssh`.
     pub dialer: Arc<Dialer>,
 }
@@ -80,7 +79,7 @@ pub struct Invocation {
     /// Where its log goes.
     pub log: Arc<dyn LogSink>,
     /// Ends it early.
-    pub cancel: CancellationToken,
+    pub cancel: Cancel,
     /// Knows the secrets of the attempt.
     pub redactor: Redactor,
     /// Less time than the remit's `wall`, if the job gives less.
@@ -210,12 +209,12 @@ impl Sandbox {
             Ok(store) => store,
             Err(fault) => return judge::fault(&fault.0),
         };
-        let driven = drive::drive(&mut store, prepared, self.config.grace).await;
-        judge::end(store, driven, self.config.grace).await
+        let driven = drive::drive(&mut store, prepared).await;
+        judge::end(store, driven).await
     }
 
     /// A slot, when it is this run's turn; none if it is cancelled before that.
-    async fn slot(&self, cancel: &CancellationToken) -> Option<SemaphorePermit<'_>> {
+    async fn slot(&self, cancel: &Cancel) -> Option<SemaphorePermit<'_>> {
         if cancel.is_cancelled() {
             return None;
         }
@@ -238,7 +237,7 @@ impl Sandbox {
         let _slot =
             self.slots.acquire().await.map_err(|_| DescribeError("the sandbox is shut down".into()))?;
         let mut store = state::describing(self, prepared).map_err(|fault| DescribeError(fault.0))?;
-        let driven = drive::describe(&mut store, prepared, self.config.grace).await;
-        judge::description(store, driven, self.config.grace).await
+        let driven = drive::describe(&mut store, prepared).await;
+        judge::description(store, driven).await
     }
 }

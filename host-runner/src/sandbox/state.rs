@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::{Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::{Account, HostFault, Invocation, Prepared, Sandbox, SandboxConfig, limits::MemoryLimiter};
+use super::{
+    Account, Cancel, HostFault, Invocation, Prepared, Sandbox, SandboxConfig, limits::MemoryLimiter,
+};
 use crate::{
     capability::{
         Class, Effects,
@@ -50,6 +52,7 @@ pub struct State {
     pub(crate) config: Arc<SandboxConfig>,
     pub(crate) effects: Arc<Effects>,
     pub(crate) cancel: CancellationToken,
+    pub(super) ending: Cancel,
     pub(crate) begun: Instant,
     pub(crate) deadline: Instant,
     pub(super) input: String,
@@ -103,7 +106,8 @@ pub(super) fn store(
         http: None,
         config: sandbox.config.clone(),
         effects: sandbox.effects.clone(),
-        cancel: invocation.cancel,
+        cancel: invocation.cancel.asked().clone(),
+        ending: invocation.cancel,
         begun,
         deadline: begun + wall.duration(),
         input: invocation.input,
@@ -152,7 +156,7 @@ pub(super) fn describing(sandbox: &Sandbox, prepared: &Prepared) -> Result<Store
         input: String::new(),
         context,
         log: Arc::new(Discard),
-        cancel: CancellationToken::new(),
+        cancel: Cancel::new(),
         redactor: Redactor::new(),
         timeout: None,
     };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use remit_protocol::{NodeName, Span, Tag, limits::LimitsPart, manifest::Kind, node::Node, report::Level};
 use serde_json::json;
 
-use crate::support::{Bench, Setup, verified};
+use crate::support::{Bench, GRACE, Setup, verified};
 
 #[tokio::test]
 async fn an_output_comes_back() {
@@ -98,7 +98,7 @@ async fn cancelling_is_heard_or_enforced() {
         let bench = Bench::pure(LimitsPart::default());
         let cancel = async {
             tokio::task::yield_now().await;
-            bench.cancel.cancel();
+            bench.cancel.within(GRACE);
         };
         let (ended, ()) = tokio::join!(bench.run(act), cancel);
         assert_eq!(ended.outcome.to_string(), "cancelled", "{act}: {}", ended.message);
@@ -108,7 +108,7 @@ async fn cancelling_is_heard_or_enforced() {
     check("sleep-deaf 3600000", "did not end by itself").await;
     check("loop", "did not end by itself").await;
     let bench = Bench::pure(LimitsPart::default());
-    bench.cancel.cancel();
+    bench.cancel.within(GRACE);
     let ended = bench.run("nothing").await;
     assert_eq!((ended.outcome.to_string().as_str(), ended.usage), ("cancelled", None));
 }

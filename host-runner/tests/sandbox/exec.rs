@@ -13,7 +13,7 @@ use remit_protocol::{
 };
 use serde_json::json;
 
-use crate::support::{Bench, SECRET, Setup};
+use crate::support::{Bench, GRACE, SECRET, Setup};
 
 const REQUESTS: &str = r#"{"exec":[{"program":"granted"}]}"#;
 
@@ -167,7 +167,7 @@ async fn cancelling_ends_a_program_that_is_waited_for() {
     let bench = bench();
     let cancel = async {
         tokio::time::timeout(std::time::Duration::from_millis(100), bench.log.said.notified()).await.ok();
-        bench.cancel.cancel();
+        bench.cancel.within(GRACE);
     };
     let (ended, ()) = tokio::join!(bench.run("wait sleep 1000"), cancel);
     assert_eq!(ended.outcome.to_string(), "cancelled", "{}", ended.message);

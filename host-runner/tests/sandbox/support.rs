@@ -23,16 +23,15 @@ use remit_runner::{
     },
     dial::{self, Dialer},
     report::redact::Redactor,
-    sandbox::{Ended, Invocation, LoadError, NativeCode, Prepared, Sandbox, SandboxConfig, compile},
+    sandbox::{Cancel, Ended, Invocation, LoadError, NativeCode, Prepared, Sandbox, SandboxConfig, compile},
     secrets::{Resolve, SecretError, SecretValue},
 };
 use remit_signing::{
     KeyName, SigningKey, TrustPolicy, VerifiedComponent, component::ComponentNote, note, policy, verify, wasm,
 };
-use tokio_util::sync::CancellationToken;
 
 /// How long a cancelled guest may go on in these tests.
-const GRACE: Duration = Duration::from_millis(50);
+pub(crate) const GRACE: Duration = Duration::from_millis(50);
 
 /// The bytes of a guest.
 pub(crate) fn guest(name: &str) -> Vec<u8> {
@@ -127,7 +126,7 @@ pub(crate) struct Bench {
     pub(crate) sandbox: Sandbox,
     pub(crate) scratch: tempfile::TempDir,
     pub(crate) log: Arc<Recorded>,
-    pub(crate) cancel: CancellationToken,
+    pub(crate) cancel: Cancel,
     pub(crate) context: StepContext,
     pub(crate) timeout: Option<Span>,
     component: VerifiedComponent,
@@ -164,7 +163,7 @@ fn sandbox(slots: u32, scratch: &Path) -> Sandbox {
     let lookup = Arc::new(dial::resolve::Fixed(HashMap::new()));
     let barred = dial::address::Barred::new("orchestrator.example", 443);
     let dialer = Arc::new(Dialer::new(lookup, None, dial::tls::Trust::untrusting(), barred));
-    Sandbox::new(SandboxConfig { slots, scratch: scratch.to_owned(), grace: GRACE, dialer }).unwrap()
+    Sandbox::new(SandboxConfig { slots, scratch: scratch.to_owned(), dialer }).unwrap()
 }
 
 impl Bench {
@@ -194,7 +193,7 @@ impl Bench {
             sandbox,
             scratch,
             log: Arc::default(),
-            cancel: CancellationToken::new(),
+            cancel: Cancel::new(),
             context: StepContext {
                 execution: ExecutionId::from_u128(1),
                 step: StepName::new("test").unwrap(),

@@ -8,6 +8,7 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{Router, body::Body, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -22,6 +23,8 @@ use super::Metrics;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a caller may take for a request's head, and how long a connection may be idle.
 const HEAD: Duration = Duration::from_secs(60);
+/// How long what was sent may stay unconfirmed, and after which silence the other side is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(60);
 /// Largest head of a request, and largest read buffer.
 const BUFFER: usize = 16 << 10;
 /// Most header lines.
@@ -102,6 +105,10 @@ impl Server {
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, stop: CancellationToken) {
     // Answers are small and awaited: there is nothing to gather them with.
     let _ = stream.set_nodelay(true);
+    // A caller whose host has vanished says nothing for ever: its connection ends when nothing is confirmed any more.
+    let _ = sockopt::set_socket_keepalive(&stream, true);
+    let _ = sockopt::set_tcp_keepidle(&stream, SILENCE);
+    let _ = sockopt::set_tcp_user_timeout(&stream, u32::try_from(SILENCE.as_millis()).unwrap_or(u32::MAX));
     let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream));
     let stream = match handshake.await {
         Ok(Ok(stream)) => stream,

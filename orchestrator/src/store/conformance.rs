@@ -364,6 +364,9 @@ async fn the_same_key_makes_the_same_execution() {
         assert!(matches!(create(&store, keyed(3, "a", b"y")).await, Err(StoreError::Conflict { .. })));
         assert_eq!(create(&store, keyed(4, "b", b"y")).await, Ok(Created::New));
         assert!(store.execution(execution(2)).await.unwrap().is_none());
+        assert_eq!(store.forget_keys(execution(4)).await, Ok(1));
+        assert_eq!(create(&store, keyed(5, "a", b"y")).await, Ok(Created::New));
+        assert_eq!(create(&store, keyed(6, "b", b"y")).await, Ok(Created::Before(execution(4))));
     })
     .await;
 }

@@ -298,6 +298,18 @@ impl Store {
             .await
     }
 
+    /// Forgets the idempotency keys of executions before `before`; gives their number.
+    pub async fn forget_keys(&self, before: ExecutionId) -> Result<usize, StoreError> {
+        self.db
+            .write(move |tx| {
+                let forgotten = tx
+                    .prepare_cached("delete from idempotency where execution < ?")?
+                    .execute([row::key(before.to_u128())])?;
+                Ok(forgotten)
+            })
+            .await
+    }
+
     /// Executions, the newest first.
     pub async fn executions(&self, filter: ExecutionFilter) -> Result<Vec<ExecutionSummary>, StoreError> {
         self.db

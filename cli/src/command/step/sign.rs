@@ -7,6 +7,7 @@ use remit_protocol::{Span, Timestamp, digest::Sized};
 use remit_signing::{
     component::{ComponentNote, MAX_VALIDITY},
     note::{self, UnverifiedNote},
+    verify,
 };
 use serde::Serialize;
 
@@ -46,7 +47,10 @@ impl Sign {
         let key = key::load(&self.key)?;
         let manifest_bytes = package.manifest_bytes()?;
         let manifest = package.manifest()?;
-        let (component, manifest_sized) = (Sized::of(&package.wasm()?), Sized::of(&manifest_bytes));
+        let wasm = package.wasm()?;
+        // Nobody stands for bytes that no registry and no runner will take.
+        verify::check_wasm(&wasm, &manifest).map_err(|refusal| note_command::refused(&refusal))?;
+        let (component, manifest_sized) = (Sized::of(&wasm), Sized::of(&manifest_bytes));
         let same = |existing: &ComponentNote| {
             existing.component == component
                 && existing.manifest == manifest_sized
