@@ -108,9 +108,16 @@ fn one_technology_lives_in_one_room() {
         let path = inside(&file);
         let text = fs::read_to_string(&file).unwrap();
         for (technology, homes) in rooms {
-            let used = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//")).any(|line| {
-                line.contains(&format!("{technology}::")) || line.starts_with(&format!("use {technology}"))
-            });
+            let path_into = format!("{technology}::");
+            let whole_word = |line: &str| {
+                line.match_indices(&path_into).any(|(at, _)| {
+                    !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
+                })
+            };
+            let code = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
+            let used = code
+                .into_iter()
+                .any(|line| whole_word(line) || line.starts_with(&format!("use {technology}")));
             assert!(
                 !used || path == "tests/tidy.rs" || homes.iter().any(|home| path.starts_with(home)),
                 "{path} uses {technology}, which lives in {homes:?}"
