@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -82,6 +83,12 @@ pub fn components() -> PathBuf {
 #[expect(clippy::disallowed_methods, reason = "the harness exists to start programs")]
 fn command(program: PathBuf) -> Command {
     Command::new(program)
+}
+
+fn signal(process: Option<&Child>, signal: Signal) -> Result<()> {
+    let pid =
+        process.and_then(|child| Pid::from_raw(child.id().cast_signed())).context("it is not running")?;
+    Ok(kill_process(pid, signal)?)
 }
 
 /// How long anything may take on a busy machine before a test gives up.
@@ -161,6 +168,16 @@ impl Stack {
             child.wait()?;
         }
         Ok(())
+    }
+
+    /// Stops the orchestrator where it is.
+    pub fn freeze_orchestrator(&self) -> Result<()> {
+        signal(self.orchestrator.as_ref(), Signal::STOP)
+    }
+
+    /// Lets it go on.
+    pub fn thaw_orchestrator(&self) -> Result<()> {
+        signal(self.orchestrator.as_ref(), Signal::CONT)
     }
 
     /// Starts it again where it was.
@@ -377,6 +394,23 @@ impl Runner {
             child.wait()?;
         }
         Ok(())
+    }
+
+    /// Stops it where it is; [`Runner::kill`] still ends it.
+    pub fn freeze(&self) -> Result<()> {
+        signal(self.process.as_ref(), Signal::STOP)
+    }
+
+    /// True once its journal holds this text.
+    pub fn has_journalled(&self, text: &str) -> Result<bool> {
+        for entry in std::fs::read_dir(self.folder.join("state/journal"))? {
+            // A segment that was just replaced is read the next time.
+            let bytes = std::fs::read(entry?.path()).unwrap_or_default();
+            if bytes.windows(text.len()).any(|part| part == text.as_bytes()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// What it has logged so far.

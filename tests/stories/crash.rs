@@ -1,5 +1,8 @@
 //! What happens when something dies: nothing acknowledged is lost, nothing runs twice in silence.
 
+use harness::wait_for;
+use rustix::fs::{FlockOperation, flock};
+
 use super::{apply, begin, ended, in_state, run, site};
 
 const ONE: &str = "job: one\nsteps:\n  - { name: one, uses: remit/transform@1, with: { value: 1 } }\n";
@@ -42,7 +45,7 @@ fn a_runner_killed_in_a_step_with_effects_leaves_the_decision_to_a_person() {
         ),
     );
     let id = begin(&stack, &["effect"]);
-    harness::wait_for("the second step running", || {
+    wait_for("the second step running", || {
         let shown = stack.json(&["execution", "show", &id])?;
         Ok((shown["sections"][1]["state"] == "running").then_some(()))
     })
@@ -56,6 +59,76 @@ fn a_runner_killed_in_a_step_with_effects_leaves_the_decision_to_a_person() {
     let shown = ended(&stack, &id);
     assert_eq!(shown["summary"]["outcome"], "failed", "{shown:#}");
     assert_eq!(std::fs::read_dir(&marks).unwrap().count(), 1, "the first step ran once");
+}
+
+/// The ceiling and the job of a step with an effect: each run leaves a file in `marks`.
+fn marking(marks: &std::path::Path) -> (String, String) {
+    std::fs::create_dir_all(marks).unwrap();
+    let ceiling = format!(
+        "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"mktemp\"\npath = \"/usr/bin/mktemp\"\nargs = [\"-p\", {marks:?}]\n"
+    );
+    let job = format!(
+        "job: effect\nsteps:\n  - name: mark\n    uses: remit/run-command@1\n    with: {{ program: mktemp, args: [\"-p\", {marks:?}] }}\n    \
+         grant: {{ exec: [{{ program: mktemp }}] }}\n"
+    );
+    (ceiling, job)
+}
+
+#[test]
+fn a_runner_killed_before_it_has_begun_has_run_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let marks = folder.path().join("marks");
+    let (ceiling, job) = marking(&marks);
+    let mut stack = site(folder.path(), &ceiling);
+    apply(&stack, folder.path(), &job);
+    stack.runner_named("local").unwrap().freeze().unwrap();
+    let id = begin(&stack, &["effect"]);
+    stack.runner_named("local").unwrap().kill().unwrap();
+    assert_eq!(std::fs::read_dir(&marks).unwrap().count(), 0);
+    stack.restart_runner("local").unwrap();
+    let shown = ended(&stack, &id);
+    assert_eq!(shown["summary"]["outcome"], "succeeded", "{shown:#}");
+    assert_eq!(std::fs::read_dir(&marks).unwrap().count(), 1, "it ran once");
+}
+
+#[test]
+fn a_runner_killed_before_it_could_tell_tells_when_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (marks, lock) = (folder.path().join("marks"), folder.path().join("lock"));
+    std::fs::create_dir_all(&marks).unwrap();
+    let held = std::fs::File::create(&lock).unwrap();
+    flock(&held, FlockOperation::LockExclusive).unwrap();
+    let arguments = format!("[{lock:?}, \"mktemp\", \"-p\", {marks:?}]");
+    let ceiling = format!(
+        "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"flock\"\npath = \"/usr/bin/flock\"\nargs = {arguments}\n\
+         env = {{ PATH = \"/usr/bin\" }}\n"
+    );
+    let mut stack = site(folder.path(), &ceiling);
+    apply(
+        &stack,
+        folder.path(),
+        &format!(
+            "job: effect\nsteps:\n  - name: mark\n    uses: remit/run-command@1\n    \
+             with: {{ program: flock, args: {arguments} }}\n    grant: {{ exec: [{{ program: flock }}] }}\n    timeout: 2m\n"
+        ),
+    );
+    let id = begin(&stack, &["effect"]);
+    wait_for("the step running", || {
+        let shown = stack.json(&["execution", "show", &id])?;
+        Ok((shown["sections"][0]["state"] == "running").then_some(()))
+    })
+    .unwrap();
+    stack.freeze_orchestrator().unwrap();
+    drop(held);
+    let runner = stack.runner_named("local").unwrap();
+    wait_for("the end in the journal", || Ok(runner.has_journalled("finished")?.then_some(()))).unwrap();
+    runner.kill().unwrap();
+    stack.thaw_orchestrator().unwrap();
+    stack.restart_runner("local").unwrap();
+    let shown = ended(&stack, &id);
+    assert_eq!(shown["summary"]["outcome"], "succeeded", "{shown:#}");
+    assert_eq!(shown["sections"][0]["epoch"], 1, "it was not run again: {shown:#}");
+    assert_eq!(std::fs::read_dir(&marks).unwrap().count(), 1, "it ran once");
 }
 
 #[test]
