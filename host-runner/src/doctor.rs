@@ -73,6 +73,7 @@ pub fn configuration(path: &Path, mut say: impl FnMut(Finding)) -> Option<Config
 /// Looks at everything else, one after the other; `say` hears of each finding at once, since some take seconds.
 pub async fn examine(config: &Config, mut say: impl FnMut(Finding)) {
     say(state_directory(config));
+    say(disk(config));
     say(memory(config));
     say(address_space(config));
     say(compiler());
@@ -101,6 +102,25 @@ fn state_directory(config: &Config) -> Finding {
             Finding::bad(WHAT, "not enrolled", "run `remit-runner enrol` with a ticket")
         }
         Err(error) => Finding::bad(WHAT, error.to_string(), "restore the state directory, or enrol anew"),
+    }
+}
+
+/// Room below this is soon used up by native code and reports that wait.
+const LITTLE_ROOM: u64 = 256 << 20;
+
+fn disk(config: &Config) -> Finding {
+    const WHAT: &str = "disk";
+    const REMEDY: &str = "make room: without it no step begins that must not be run twice";
+    let path = &config.runner.state;
+    let room = match rustix::fs::statvfs(path) {
+        Ok(found) => found.f_bavail.saturating_mul(found.f_frsize),
+        Err(error) => return Finding::bad(WHAT, format!("{}: {error}", path.display()), REMEDY),
+    };
+    let found = format!("{} MiB are free at {}", room >> 20, path.display());
+    match room {
+        0..=0xf_ffff => Finding::bad(WHAT, found, REMEDY),
+        ..LITTLE_ROOM => Finding::warning(WHAT, found, REMEDY),
+        _ => Finding::good(WHAT, found),
     }
 }
 

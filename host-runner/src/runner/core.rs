@@ -766,7 +766,7 @@ impl Core {
 
     /// What is not on disk must not begin; what is over is reported all the same, the orchestrator keeps it.
     fn journal_failed(&mut self, ticket: u64, why: &str, now: Instant) {
-        tracing::error!(why, "the journal cannot be written; nothing new begins");
+        tracing::error!(why, "the journal cannot be written: no step begins that must not be run twice");
         let lost: Vec<AttemptId> = self
             .attempts
             .iter_mut()
