@@ -9,6 +9,7 @@ use crate::{
     check::{check, directory},
     clock,
     config::Config,
+    confine::{self, Confinement},
     dial::{DialError, proxy::ProxyError},
     orchestrator::{CallError, Caller, Client, NoRoad, Road},
     sandbox::compile,
@@ -78,6 +79,7 @@ pub async fn examine(config: &Config, mut say: impl FnMut(Finding)) {
     say(address_space(config));
     say(compiler());
     say(kernel());
+    say(confinement(config));
     for finding in network(config).await {
         say(finding);
     }
@@ -105,8 +107,25 @@ fn state_directory(config: &Config) -> Finding {
     }
 }
 
+fn confinement(config: &Config) -> Finding {
+    const WHAT: &str = "confinement";
+    match (confine::look(), config.runner.confinement) {
+        (Ok(found), _) => Finding::good(WHAT, found),
+        (Err(lacking), Confinement::Required) => Finding::bad(
+            WHAT,
+            lacking,
+            "use a kernel that has it, or write `confinement = \"where-possible\"` into [runner]",
+        ),
+        (Err(lacking), Confinement::WherePossible) => {
+            Finding::warning(WHAT, lacking, "the owner does without: `confinement` in [runner]")
+        }
+    }
+}
+
 /// Room below this is soon used up by native code and reports that wait.
 const LITTLE_ROOM: u64 = 256 << 20;
+/// Room below this does not hold a journal.
+const NO_ROOM: u64 = 1 << 20;
 
 fn disk(config: &Config) -> Finding {
     const WHAT: &str = "disk";
@@ -118,8 +137,8 @@ fn disk(config: &Config) -> Finding {
     };
     let found = format!("{} MiB are free at {}", room >> 20, path.display());
     match room {
-        0..=0xf_ffff => Finding::bad(WHAT, found, REMEDY),
-        ..LITTLE_ROOM => Finding::warning(WHAT, found, REMEDY),
+        _ if room < NO_ROOM => Finding::bad(WHAT, found, REMEDY),
+        _ if room < LITTLE_ROOM => Finding::warning(WHAT, found, REMEDY),
         _ => Finding::good(WHAT, found),
     }
 }

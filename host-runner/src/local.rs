@@ -45,6 +45,7 @@ use crate::{
     clock,
     component::{Components, Loaded, NotLoaded, cache::Cache, compile::Compiler},
     config::Config,
+    launcher::{self, Launch},
     report::redact::Redactor,
     sandbox::{Cancel, DescribeError, Description, Ended, Invocation, Sandbox},
     secrets::{Providers, Resolve},
@@ -156,10 +157,11 @@ impl Stage {
                 start::dialer(&nowhere.map_err(|e| CannotRun::Policy(format!("{e}")))?, None, None)?
             }
         };
-        let sandbox = start::sandbox(4, scratch, &dialer).map_err(CannotStart::from)?;
+        let launch: Arc<dyn Launch> = Arc::new(launcher::Local::new(scratch.clone()));
+        let sandbox = start::sandbox(4, scratch, &dialer, &launch).map_err(CannotStart::from)?;
         let cache =
             Cache::new(folder.path().to_owned(), Zeroizing::new(clock::random()), Size::from_mib(1024));
-        let compiler = Compiler::new(environment.program.clone());
+        let compiler = Compiler::new(environment.program.clone(), launch);
         let components = Components::new(policy, sandbox.clone(), cache, compiler, clock::system);
         let loaded = components.load(verified).await?;
         Ok(Self { sandbox, loaded, _folder: folder })

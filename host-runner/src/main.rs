@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     io::{IsTerminal as _, Read as _, Write as _},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -23,8 +24,11 @@ use remit_runner::{
     check,
     component::compile::limit_this_process,
     config::{Config, MAX_CONFIG, OrchestratorUrl, ProxyUrl},
+    confine::{self, Confinement, Reach},
     doctor::{self, Finding, Severity},
-    enrol, local,
+    enrol,
+    launcher::{self, Launcher},
+    local,
     runner::Exit,
     sandbox,
     secrets::{ProviderConfig, Providers, SecretValue, providers::open_store},
@@ -86,6 +90,9 @@ enum Command {
     /// Measure.
     #[command(subcommand, hide = true)]
     Bench(Bench),
+    /// Start what the runner at the other end of standard input orders.
+    #[command(hide = true)]
+    Launch,
     /// Compile: wasm on standard input, native code on standard output.
     #[command(hide = true)]
     Compile,
@@ -261,6 +268,7 @@ fn log(cli: &Cli) {
 fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitCode> {
     match command {
         Command::Compile => compile(),
+        Command::Launch => launch(),
         Command::Check(report) => check_files(&report),
         Command::Secret(secret) => keep_secret(secret, environment),
         Command::Enrol(plan) => block_on(enrol_host(plan)),
@@ -321,8 +329,16 @@ fn read_config(path: &Path) -> anyhow::Result<Config> {
     })
 }
 
+fn launch() -> anyhow::Result<ExitCode> {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
+    launcher::serve(socket)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn compile() -> anyhow::Result<ExitCode> {
     limit_this_process().context("limits of the compile process")?;
+    // It needs nothing but its pipes. Where the kernel cannot hold it to that, the owner has agreed to run without.
+    confine::confine(&Reach::default(), Confinement::WherePossible, |_| {})?;
     let wasm = standard_input(MAX_COMPONENT)?;
     let native = sandbox::compile(&wasm)?;
     std::io::stdout().lock().write_all(native.as_bytes()).context("standard output")?;
@@ -417,9 +433,15 @@ fn run(path: &Path, environment: &Environment) -> anyhow::Result<ExitCode> {
     let config = read_config(path)?;
     // Providers may take variables out of the environment: before there are threads.
     let providers = start::providers(&config, environment)?;
+    // Programs are started by a process that is not confined; from here on this one cannot start any.
+    let launcher = Launcher::start(&environment.program).context("the launcher process")?;
+    let reach = Reach::of(&config, &std::path::absolute(path)?, environment.credentials.clone());
+    confine::confine(&reach, config.runner.confinement, |lacking| {
+        tracing::warn!(%lacking, "the owner lets this runner begin without confinement");
+    })?;
     let runtime = runtime()?;
     let exit = runtime.block_on(async {
-        let runner = start::runner(&config, providers, environment)?;
+        let runner = start::runner(&config, providers, environment, launcher)?;
         let (stop, stopped) = tokio::sync::mpsc::channel(4);
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;

@@ -21,6 +21,7 @@ use crate::{
         resolve,
         tls::{TlsError, Trust},
     },
+    launcher::{Launch, Launcher, Remote},
     orchestrator::{Caller, Client, NoRoad, Road},
     runner::{CannotRun, Facts, Runner, features},
     sandbox::{EngineError, Sandbox, SandboxConfig},
@@ -76,6 +77,9 @@ pub enum CannotStart {
     /// Its trusted certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Its launcher.
+    #[error("the launcher process cannot be used: {0}")]
+    Launcher(std::io::Error),
     /// Its engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -107,12 +111,17 @@ pub fn dialer(
     Ok(Arc::new(Dialer::new(Arc::new(resolve::System), proxy, Trust::platform(&extra)?, barred)))
 }
 
-/// The sandbox of a runner whose steps work below `scratch`.
+/// The sandbox of a runner whose steps work below `scratch` and whose programs `launch` starts.
 ///
 /// # Errors
 /// The engine does not start.
-pub fn sandbox(slots: u32, scratch: PathBuf, dialer: &Arc<Dialer>) -> Result<Sandbox, EngineError> {
-    Sandbox::new(SandboxConfig { slots, scratch, dialer: Arc::clone(dialer) })
+pub fn sandbox(
+    slots: u32,
+    scratch: PathBuf,
+    dialer: &Arc<Dialer>,
+    launch: &Arc<dyn Launch>,
+) -> Result<Sandbox, EngineError> {
+    Sandbox::new(SandboxConfig { slots, scratch, dialer: Arc::clone(dialer), launch: Arc::clone(launch) })
 }
 
 /// The trust policy in a file.
@@ -156,6 +165,7 @@ pub fn runner(
     config: &Config,
     providers: Providers,
     environment: &Environment,
+    launcher: Launcher,
 ) -> Result<Runner, CannotStart> {
     let state = Arc::new(State::open(&config.runner.state)?);
     let identity = state.identity()?;
@@ -166,9 +176,11 @@ pub fn runner(
     let signer = RequestSigner::new(identity.key, identity.runner, identity.audience);
     let client = Client::new(Caller::new(road), signer, identity.answer_key, clock::system, clock::random);
     let scratch = state.scratch()?;
-    let sandbox = sandbox(config.runner.slots, scratch, &dialer)?;
+    let launch: Arc<dyn Launch> =
+        Arc::new(Remote::new(launcher, scratch.clone()).map_err(CannotStart::Launcher)?);
+    let sandbox = sandbox(config.runner.slots, scratch, &dialer, &launch)?;
     let cache = Cache::new(state.cache(), state.cache_key(clock::random)?, config.runner.cache);
-    let compiler = Compiler::new(environment.program.clone());
+    let compiler = Compiler::new(environment.program.clone(), launch);
     let trust = trust(&config.runner.trust)?;
     let workshop = Workshop {
         client: Arc::new(client),

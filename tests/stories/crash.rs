@@ -132,6 +132,34 @@ fn a_runner_killed_before_it_could_tell_tells_when_it_is_back() {
 }
 
 #[test]
+fn a_runner_killed_takes_its_programs_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let ceiling =
+        "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"sleep\"\npath = \"/usr/bin/sleep\"\nargs = [\"{int}\"]\n";
+    let mut stack = site(folder.path(), ceiling);
+    // A number that no other program on this machine sleeps for.
+    let seconds = 80_000 + std::process::id() % 10_000;
+    apply(
+        &stack,
+        folder.path(),
+        &format!(
+            "job: long\nsteps:\n  - name: long\n    uses: remit/run-command@1\n    \
+             with: {{ program: sleep, args: [\"{seconds}\"] }}\n    grant: {{ exec: [{{ program: sleep }}] }}\n"
+        ),
+    );
+    begin(&stack, &["long"]);
+    let runs = || {
+        std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
+            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            line == format!("/usr/bin/sleep\0{seconds}\0").as_bytes()
+        })
+    };
+    wait_for("the program running", || Ok(runs().then_some(()))).unwrap();
+    stack.runner_named("local").unwrap().kill().unwrap();
+    wait_for("the program being gone", || Ok((!runs()).then_some(()))).unwrap();
+}
+
+#[test]
 fn an_orchestrator_killed_loses_nothing_that_it_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let mut stack = site(folder.path(), "[ceiling]\n");

@@ -17,7 +17,7 @@ pub mod nodes;
 pub mod secrets;
 pub mod ssh;
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use remit_protocol::{capability::Denial, report::Limit};
 use wasmtime::{
@@ -26,7 +26,10 @@ use wasmtime::{
 };
 
 pub(crate) use self::imports::Class;
-use crate::sandbox::{OverLimit, State};
+use crate::{
+    launcher::Launch,
+    sandbox::{OverLimit, State},
+};
 
 /// Rust for the packages in `wit/`.
 pub(crate) mod bindings {
@@ -70,15 +73,15 @@ use types::CapabilityError;
 /// What capabilities do to the world, one trait each: in this process, or in another one.
 pub struct Effects {
     /// Starts programs.
-    pub exec: Arc<dyn exec::Launch>,
+    pub exec: Arc<dyn Launch>,
     /// Reads named files.
     pub files: Arc<dyn files::Shelf>,
 }
 
 impl Effects {
-    /// All of them in this process; empty working directories are made below `scratch`.
-    pub fn local(scratch: &Path) -> Self {
-        Self { exec: Arc::new(exec::Local::new(scratch.to_owned())), files: Arc::new(files::Local) }
+    /// All of them in this process, but for programs, which `exec` starts.
+    pub fn local(exec: Arc<dyn Launch>) -> Self {
+        Self { exec, files: Arc::new(files::Local) }
     }
 }
 

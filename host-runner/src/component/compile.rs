@@ -2,17 +2,14 @@
 //!
 //! A component that makes the compiler run wild takes only that process with it.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use remit_signing::VerifiedComponent;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::{Child, Command},
-    sync::Semaphore,
-};
+use tokio::sync::Semaphore;
 
 use super::cache::MAX_NATIVE;
+use crate::launcher::{Exit, Launch, Program, Running, Source};
 
 /// Address space of the compile process: the largest components take about half of it.
 const MEMORY: u64 = 4 << 30;
@@ -21,7 +18,7 @@ const CPU_SECONDS: u64 = 300;
 /// After this the process is killed.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// What is kept of the process's words when it fails.
-const MAX_WORDS: u64 = 4 << 10;
+const MAX_WORDS: usize = 4 << 10;
 
 /// Why a component was not compiled.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +27,7 @@ pub enum CannotCompile {
     #[error("the compiler ended with {status}: {words}")]
     Refused {
         /// How the process ended.
-        status: String,
+        status: Exit,
         /// What it said.
         words: String,
     },
@@ -43,16 +40,16 @@ pub enum CannotCompile {
 }
 
 /// Starts compile processes, one at a time: each uses all cores.
-#[derive(Debug)]
 pub struct Compiler {
     program: PathBuf,
+    launch: Arc<dyn Launch>,
     one: Semaphore,
 }
 
 impl Compiler {
-    /// Compiles with the `remit-runner` at `program`.
-    pub fn new(program: PathBuf) -> Self {
-        Self { program, one: Semaphore::new(1) }
+    /// Compiles with the `remit-runner` at `program`, started by `launch`.
+    pub fn new(program: PathBuf, launch: Arc<dyn Launch>) -> Self {
+        Self { program, launch, one: Semaphore::new(1) }
     }
 
     /// Native code of a verified component.
@@ -61,50 +58,39 @@ impl Compiler {
     /// [`CannotCompile`].
     pub async fn compile(&self, component: &VerifiedComponent) -> Result<Vec<u8>, CannotCompile> {
         let _turn = self.one.acquire().await.map_err(std::io::Error::other)?;
-        let child = self.spawn()?;
-        tokio::time::timeout(PATIENCE, run(child, component.bytes()))
-            .await
-            .map_err(|_| CannotCompile::Slow)?
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "this program itself, as the compile process")]
-    fn spawn(&self) -> std::io::Result<Child> {
-        Command::new(&self.program)
-            .arg("compile")
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
+        let process = self.launch.start(Program {
+            path: self.program.clone(),
+            arguments: vec!["compile".to_owned()],
+            environment: BTreeMap::new(),
+            secret: None,
+            directory: Some(PathBuf::from("/")),
+            stdin: component.bytes().to_vec(),
+        });
+        let run = async { run(process.await?).await };
+        tokio::time::timeout(PATIENCE, run).await.map_err(|_| CannotCompile::Slow)?
     }
 }
 
-async fn run(mut child: Child, wasm: &[u8]) -> Result<Vec<u8>, CannotCompile> {
-    let gone = || std::io::Error::other("a pipe of the compile process is missing");
-    let mut stdin = child.stdin.take().ok_or_else(gone)?;
-    let mut stdout = child.stdout.take().ok_or_else(gone)?.take(MAX_NATIVE + 1);
-    let mut stderr = child.stderr.take().ok_or_else(gone)?.take(MAX_WORDS);
+/// What the process has to say: native code, or why there is none. Dropping it ends it.
+async fn run(mut process: Box<dyn Running>) -> Result<Vec<u8>, CannotCompile> {
     let (mut code, mut words) = (Vec::new(), Vec::new());
-    let write = async move {
-        // A process that ended early says why on its own.
-        let _ = stdin.write_all(wasm).await;
-    };
-    let ((), read, said) = tokio::join!(write, stdout.read_to_end(&mut code), stderr.read_to_end(&mut words));
-    read?;
-    said?;
-    let status = child.wait().await?;
-    if !status.success() || code.len() as u64 > MAX_NATIVE {
-        let words = String::from_utf8_lossy(&words).trim().to_owned();
-        let words = if words.is_empty() {
-            "it said nothing; it may have used up its memory".to_owned()
-        } else {
-            words
-        };
-        return Err(CannotCompile::Refused { status: status.to_string(), words });
+    while code.len() as u64 <= MAX_NATIVE
+        && let Some((source, piece)) = process.read().await?
+    {
+        match source {
+            Source::Output => code.extend(piece),
+            Source::Error => words.extend(piece.into_iter().take(MAX_WORDS - words.len())),
+        }
     }
-    Ok(code)
+    let whole = code.len() as u64 <= MAX_NATIVE;
+    let status = process.wait().await?;
+    if status == Exit::Code(0) && whole {
+        return Ok(code);
+    }
+    let words = String::from_utf8_lossy(&words).trim().to_owned();
+    let words =
+        if words.is_empty() { "it said nothing; it may have used up its memory".to_owned() } else { words };
+    Err(CannotCompile::Refused { status, words })
 }
 
 /// Bounds this process, which is the compile process, before it reads a byte.

@@ -14,7 +14,7 @@ use std::{
 use remit_protocol::{Size, capability::Ceiling, endpoint::Fault};
 use serde::Deserialize;
 
-use crate::{dial::proxy::Proxy, secrets::ProviderConfig};
+use crate::{confine::Confinement, dial::proxy::Proxy, secrets::ProviderConfig};
 
 pub use read::{fault_at, nearest};
 
@@ -64,6 +64,8 @@ pub struct Runner {
     pub require_signed: BTreeSet<SignedKind>,
     /// Bytes of native code that are kept on disk.
     pub cache: Size,
+    /// Whether it begins on a kernel that cannot confine it.
+    pub confinement: Confinement,
 }
 
 /// What an owner may want to see signed.

@@ -23,7 +23,7 @@ use crate::secrets::ProviderConfig;
 
 const TOP: &[&str] = &["orchestrator", "runner", "ceiling", "provider"];
 const ORCHESTRATOR: &[&str] = &["url", "proxy", "ca_file"];
-const RUNNER: &[&str] = &["state", "slots", "trust", "require_signed", "cache"];
+const RUNNER: &[&str] = &["state", "slots", "trust", "require_signed", "cache", "confinement"];
 const LIMITS: &[&str] = &[
     "memory",
     "wall",
@@ -238,7 +238,9 @@ impl Reader<'_> {
         }
         let require_signed = self.optional(table, place, "require_signed", "[\"job\"]").unwrap_or_default();
         let cache = self.optional::<Size>(table, place, "cache", "\"1GiB\"").unwrap_or(DEFAULT_CACHE);
-        Some(Runner { state: self.path(state?), slots, trust: self.path(trust?), require_signed, cache })
+        let confinement = self.optional(table, place, "confinement", "\"required\"").unwrap_or_default();
+        let (state, trust) = (self.path(state?), self.path(trust?));
+        Some(Runner { state, slots, trust, require_signed, cache, confinement })
     }
 
     fn ceiling(&mut self, top: &DeTable<'_>) -> Ceiling {

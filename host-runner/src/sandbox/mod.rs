@@ -42,19 +42,22 @@ pub use self::{
 use crate::{
     capability::{Effects, context::StepContext, log::LogSink},
     dial::Dialer,
+    launcher::Launch,
     report::redact::Redactor,
     secrets::Resolve,
 };
 
 /// How the sandbox is set up on this host.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SandboxConfig {
     /// How many steps run at once; one more waits for its turn.
     pub slots: u32,
-    /// Where scratch directories and the empty working directories of programs are made.
+    /// Where scratch directories are made.
     pub scratch: PathBuf,
     /// Makes the connections of `http` and `ssh`.
     pub dialer: Arc<Dialer>,
+    /// Starts the programs of `exec`.
+    pub launch: Arc<dyn Launch>,
 }
 
 /// Engine, ticks and slots. Cheap to clone: clones share all of it.
@@ -153,7 +156,7 @@ impl Sandbox {
         let engine = engine::running(slots)?;
         engine::tick(&engine)?;
         let slots = Arc::new(Semaphore::new(usize::try_from(slots).unwrap_or(Semaphore::MAX_PERMITS)));
-        let effects = Arc::new(Effects::local(&config.scratch));
+        let effects = Arc::new(Effects::local(config.launch.clone()));
         Ok(Self { engine, slots, config: Arc::new(config), effects })
     }
 

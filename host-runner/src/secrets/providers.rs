@@ -84,6 +84,19 @@ impl ProviderConfig {
     }
 }
 
+impl ProviderConfig {
+    /// Files and directories that are read while the runner runs.
+    pub fn reads(&self) -> impl Iterator<Item = PathBuf> {
+        match self {
+            // A key is replaced by renaming another one into its place.
+            Self::Store { key_file, .. } => key_file.as_deref().and_then(Path::parent).map(Path::to_owned),
+            Self::Directory { path, .. } => Some(path.clone()),
+            Self::Environment { .. } => None,
+        }
+        .into_iter()
+    }
+}
+
 /// Why the providers of `runner.toml` cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProvidersError {

@@ -22,6 +22,7 @@ use remit_runner::{
         log::{Line, LogSink},
     },
     dial::{self, Dialer},
+    launcher::{Launcher, Remote},
     report::redact::Redactor,
     sandbox::{Cancel, Ended, Invocation, LoadError, NativeCode, Prepared, Sandbox, SandboxConfig, compile},
     secrets::{Resolve, SecretError, SecretValue},
@@ -163,7 +164,10 @@ fn sandbox(slots: u32, scratch: &Path) -> Sandbox {
     let lookup = Arc::new(dial::resolve::Fixed(HashMap::new()));
     let barred = dial::address::Barred::new("orchestrator.example", 443);
     let dialer = Arc::new(Dialer::new(lookup, None, dial::tls::Trust::untrusting(), barred));
-    Sandbox::new(SandboxConfig { slots, scratch: scratch.to_owned(), dialer }).unwrap()
+    // The product's own form: programs are started by another process.
+    let launcher = Launcher::start(Path::new(env!("CARGO_BIN_EXE_remit-runner"))).unwrap();
+    let launch = Arc::new(Remote::new(launcher, scratch.to_owned()).unwrap());
+    Sandbox::new(SandboxConfig { slots, scratch: scratch.to_owned(), dialer, launch }).unwrap()
 }
 
 impl Bench {

@@ -3,8 +3,6 @@
 //! A program runs outside the sandbox, as the runner's user: the owner who listed it trusts it. What it gets is the
 //! permit's environment and directory and nothing of the runner's own; it ends with the step.
 
-mod launch;
-
 use remit_protocol::{
     capability::{
         Denial, Side,
@@ -14,12 +12,15 @@ use remit_protocol::{
 };
 use wasmtime::component::{HasSelf, Linker, Resource};
 
-pub use self::launch::{Exit, Launch, Local, Program, Running, Source};
 use super::{
     Fault,
     bindings::remit::exec::run::{self, Chunk, Host, HostChild},
 };
-use crate::{report::redact::Stream, sandbox::State};
+use crate::{
+    launcher::{Exit, Program, Running, Source},
+    report::redact::Stream,
+    sandbox::State,
+};
 
 /// Most arguments of a program, and most bytes of all of them.
 const MAX_ARGUMENTS: usize = 1024;

@@ -1,0 +1,183 @@
+//! What a runner and its launcher say to one another.
+//!
+//! The main socket carries nothing but descriptors: for each program a control socket and its three standard streams. On
+//! the control socket stands the order, then the answers; its end, however it comes, is the order to end the program.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::PathBuf,
+};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
+    net::UnixStream,
+};
+use zeroize::Zeroizing;
+
+use super::{Exit, Program, streams::Ends};
+use crate::secrets::SecretValue;
+
+/// Longest order: arguments and environment are bounded far below it.
+const MAX_ORDER: u32 = 4 << 20;
+/// Longest answer.
+const MAX_ANSWER: usize = 4 << 10;
+/// Control socket and three standard streams.
+const DESCRIPTORS: usize = 4;
+
+/// What is started, without its secret.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    path: PathBuf,
+    arguments: Vec<String>,
+    environment: BTreeMap<String, String>,
+    secret: Option<String>,
+    directory: PathBuf,
+}
+
+/// What the launcher says of a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Answer {
+    /// It runs.
+    Started,
+    /// It does not, with the operating system's number if there is one.
+    Failed {
+        /// The number.
+        code: Option<i32>,
+        /// In words.
+        message: String,
+    },
+    /// Its leader has ended.
+    Ended(Exit),
+}
+
+/// Hands over a control socket and a program's standard streams.
+pub(super) async fn send_descriptors(
+    socket: &UnixStream,
+    control: BorrowedFd<'_>,
+    ends: &Ends,
+) -> io::Result<()> {
+    let [stdin, stdout, stderr] = ends.each_ref().map(OwnedFd::as_fd);
+    let descriptors = [control, stdin, stdout, stderr];
+    socket
+        .async_io(Interest::WRITABLE, || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+                return Err(io::Error::other("no room for descriptors"));
+            }
+            sendmsg(socket, &[IoSlice::new(b"p")], &mut ancillary, SendFlags::NOSIGNAL)?;
+            Ok(())
+        })
+        .await
+}
+
+/// The next control socket with its streams; none when the runner is gone.
+pub(super) async fn receive_descriptors(socket: &UnixStream) -> io::Result<Option<(OwnedFd, Ends)>> {
+    socket
+        .async_io(Interest::READABLE, || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+            let mut byte = [0];
+            let mut slices = [IoSliceMut::new(&mut byte)];
+            let received = recvmsg(socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+            if received.bytes == 0 {
+                return Ok(None);
+            }
+            let descriptors: Vec<OwnedFd> = ancillary
+                .drain()
+                .filter_map(|message| match message {
+                    RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+                    _ => None,
+                })
+                .flatten()
+                .collect();
+            let [control, stdin, stdout, stderr] = <[OwnedFd; DESCRIPTORS]>::try_from(descriptors)
+                .map_err(|_| io::Error::other("descriptors are missing"))?;
+            Ok(Some((control, [stdin, stdout, stderr])))
+        })
+        .await
+}
+
+/// Writes the order for `program`, whose directory is known.
+pub(super) async fn send_order(
+    control: &mut UnixStream,
+    program: Program,
+    directory: PathBuf,
+) -> io::Result<()> {
+    let Program { path, arguments, environment, secret, .. } = program;
+    let (name, value) = secret.unzip();
+    let order = Order { path, arguments, environment, secret: name, directory };
+    send(control, &serde_json::to_vec(&order)?).await?;
+    send(control, value.as_ref().map_or(&[], SecretValue::expose)).await
+}
+
+/// Reads an order; its standard input is with its writer.
+pub(super) async fn receive_order(control: &mut UnixStream) -> io::Result<(Program, PathBuf)> {
+    let bytes = receive(control).await?;
+    let Order { path, arguments, environment, secret, directory } = serde_json::from_slice(&bytes)?;
+    let value = receive(control).await?;
+    let secret = match secret {
+        Some(name) => Some((name, SecretValue::from_zeroizing(value).map_err(io::Error::other)?)),
+        None => None,
+    };
+    let program = Program { path, arguments, environment, secret, directory: None, stdin: Vec::new() };
+    Ok((program, directory))
+}
+
+async fn send(control: &mut UnixStream, bytes: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= MAX_ORDER);
+    let length = length.ok_or_else(|| io::Error::other("the program's arguments are too long"))?;
+    control.write_all(&length.to_le_bytes()).await?;
+    control.write_all(bytes).await
+}
+
+async fn receive(control: &mut UnixStream) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut length = [0; 4];
+    control.read_exact(&mut length).await?;
+    let length = u32::from_le_bytes(length);
+    if length > MAX_ORDER {
+        return Err(io::Error::other("an order is too long"));
+    }
+    let mut bytes = Zeroizing::new(vec![0; usize::try_from(length).unwrap_or_default()]);
+    control.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+/// Says how the program fares: a line of JSON.
+pub(super) async fn answer(control: &mut UnixStream, answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    control.write_all(&line).await
+}
+
+/// Reads answers; whoever waits for one may give up and wait again.
+#[derive(Default)]
+pub(super) struct Answers(Vec<u8>);
+
+impl Answers {
+    /// The next answer.
+    pub(super) async fn next(&mut self, control: &mut UnixStream) -> io::Result<Answer> {
+        loop {
+            if let Some(end) = self.0.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.0.drain(..=end).collect();
+                return Ok(serde_json::from_slice(&line)?);
+            }
+            if self.0.len() > MAX_ANSWER {
+                return Err(io::Error::other("the launcher's answer is too long"));
+            }
+            if control.read_buf(&mut self.0).await? == 0 {
+                return Err(io::Error::other("the launcher process is gone; restart the runner"));
+            }
+        }
+    }
+}
