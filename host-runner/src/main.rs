@@ -25,7 +25,7 @@ use remit_runner::{
     component::compile::limit_this_process,
     config::{Config, MAX_CONFIG, OrchestratorUrl, ProxyUrl},
     confine::{self, Confinement, Reach},
-    doctor::{self, Finding, Severity},
+    doctor::{self, Finding, Severity, Thorough},
     enrol,
     launcher::{self, Launcher},
     local,
@@ -80,7 +80,13 @@ enum Command {
     /// Find every mistake in runner.toml and trust.toml.
     Check(Report),
     /// Find out what is wrong on this host, and what to do.
-    Doctor(Report),
+    Doctor {
+        #[command(flatten)]
+        report: Report,
+        /// Leave out the call that takes as long as a parked poll, half a minute.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Values in this host's encrypted store.
     #[command(subcommand)]
     Secret(Secret),
@@ -227,10 +233,22 @@ fn main() -> ExitCode {
     match dispatch(cli.command, &environment) {
         Ok(code) => code,
         Err(error) => {
-            say_error(&format!("remit-runner: {error:#}"));
+            say_error(&format!("remit-runner: {}", words(&error)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes; a cause that the error has told already is not told again.
+fn words(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !told.contains(&cause) {
+            let separator = if told.is_empty() { "" } else { ": " };
+            told.extend([separator, &cause]);
+        }
+    }
+    told
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where the runner reads its environment")]
@@ -278,7 +296,10 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
             }
             run(&configured.config, environment)
         }
-        Command::Doctor(report) => examine(&report, environment),
+        Command::Doctor { report, quick } => {
+            let thorough = if quick { Thorough::No } else { Thorough::Yes };
+            examine(&report, thorough, environment)
+        }
         Command::Step(Step::Run(step)) => step_run(&step, environment),
         Command::Step(Step::Describe { component, kind }) => block_on(describe(component, kind, environment)),
         Command::Bench(Bench::WarmStep { step, runs }) => block_on(warm_step(step, runs, environment)),
@@ -355,7 +376,7 @@ fn check_files(report: &Report) -> anyhow::Result<ExitCode> {
     Ok(if mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn examine(report: &Report, environment: &Environment) -> anyhow::Result<ExitCode> {
+fn examine(report: &Report, thorough: Thorough, environment: &Environment) -> anyhow::Result<ExitCode> {
     let mut worst = Severity::Good;
     let mut findings = Vec::new();
     let mut hear = |finding: Finding| {
@@ -377,7 +398,7 @@ fn examine(report: &Report, environment: &Environment) -> anyhow::Result<ExitCod
     // Providers may take variables out of the environment: before there are threads.
     if let Some(config) = doctor::configuration(path, &mut hear) {
         hear(doctor::providers(&config, environment));
-        runtime()?.block_on(doctor::examine(&config, &mut hear));
+        runtime()?.block_on(doctor::examine(&config, thorough, &mut hear));
     }
     if let Form::Json = report.output {
         say_json(&findings)?;

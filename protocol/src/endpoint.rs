@@ -21,6 +21,8 @@ pub const ENROL: &str = "/r/v1/enrol";
 pub const SESSION: &str = "/r/v1/session";
 /// `POST`: [`Poll`] → [`PollAnswer`]; held until there is something to say, at most `hold`.
 pub const POLL: &str = "/r/v1/poll";
+/// `POST`: [`Wait`] → [`Waited`], after so long: whether what lies between lets a silent call live. Outside of a session.
+pub const WAIT: &str = "/r/v1/wait";
 /// `POST`: [`Report`] → [`ReportAnswer`].
 pub const REPORT: &str = "/r/v1/report";
 /// `GET` + digest in text form: bytes of a job document, node set or component. `POST` without it: upload a node set.
@@ -179,6 +181,22 @@ pub enum Command {
     },
     /// Take no more work, end what runs, stop.
     Drain,
+}
+
+/// A question whose answer is to be held back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    /// How long; at most [`HOLD`].
+    pub hold: Span,
+}
+
+/// The answer that was held back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waited {
+    /// How long it was.
+    pub hold: Span,
 }
 
 /// Starts, events and log entries of any number of attempts.

@@ -1,12 +1,16 @@
 //! What stories and the demo stand on: the real programs, and real services for them to talk to.
 
+mod middlebox;
 mod service;
+mod squid;
 mod sshd;
 mod stack;
 
+pub use middlebox::{Faults, Middlebox};
 pub use service::{Authority, Seen, Service};
+pub use squid::{Plan, Squid};
 pub use sshd::Sshd;
-pub use stack::{Ended, Runner, Stack, components, programs, wait_for};
+pub use stack::{Ended, Host, Runner, Stack, components, programs, wait_for};
 
 /// A trust policy that believes the builder of the built-in components, for the namespace `remit`.
 pub fn builder_trust() -> anyhow::Result<String> {

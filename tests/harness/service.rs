@@ -42,6 +42,7 @@ pub struct Service {
 pub struct Authority {
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
     pem: String,
+    key: String,
 }
 
 impl Authority {
@@ -50,9 +51,15 @@ impl Authority {
         let mut parameters = rcgen::CertificateParams::new(Vec::new())?;
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         parameters.distinguished_name.push(rcgen::DnType::CommonName, "Remit tests");
-        let key = rcgen::KeyPair::generate()?;
-        let pem = parameters.self_signed(&key)?.pem();
-        Ok(Self { issuer: rcgen::Issuer::new(parameters, key), pem })
+        parameters.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        let pair = rcgen::KeyPair::generate()?;
+        let (pem, key) = (parameters.self_signed(&pair)?.pem(), pair.serialize_pem());
+        Ok(Self { issuer: rcgen::Issuer::new(parameters, pair), pem, key })
+    }
+
+    /// Certificate and private key in one text of PEM: whoever inspects TLS signs with it.
+    pub fn certificate_and_key(&self) -> String {
+        format!("{}{}", self.pem, self.key)
     }
 
     /// Writes the authority's certificate where a policy can name it.

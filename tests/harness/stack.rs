@@ -36,7 +36,19 @@ pub struct Runner {
     pub name: String,
     /// Its folder: `runner.toml`, `trust.toml`, state.
     pub folder: PathBuf,
+    wrapper: Vec<String>,
     process: Option<Child>,
+}
+
+/// What is particular about a runner's host.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    /// The orchestrator's address as it is seen from there, if it is another one.
+    pub url: Option<String>,
+    /// More lines of `[orchestrator]`.
+    pub way: String,
+    /// A program with arguments that starts the runner's.
+    pub wrapper: Vec<String>,
 }
 
 /// What a command printed, and how it ended.
@@ -89,6 +101,14 @@ fn signal(process: Option<&Child>, signal: Signal) -> Result<()> {
     let pid =
         process.and_then(|child| Pid::from_raw(child.id().cast_signed())).context("it is not running")?;
     Ok(kill_process(pid, signal)?)
+}
+
+/// A program, started by another one where there is one.
+fn wrapped(wrapper: &[String], program: PathBuf) -> Command {
+    let Some((first, arguments)) = wrapper.split_first() else { return command(program) };
+    let mut start = command(PathBuf::from(first));
+    start.args(arguments).arg(program);
+    start
 }
 
 /// How long anything may take on a busy machine before a test gives up.
@@ -243,11 +263,43 @@ impl Stack {
     ///
     /// `ceiling` are the lines of `runner.toml` from `[ceiling]` on.
     pub fn runner(&mut self, name: &str, tags: &[&str], ceiling: &str, trust: &str) -> Result<&mut Runner> {
+        self.runner_on(&Host::default(), name, tags, ceiling, trust)
+    }
+
+    /// As [`runner`](Self::runner), on a particular host.
+    pub fn runner_on(
+        &mut self,
+        host: &Host,
+        name: &str,
+        tags: &[&str],
+        ceiling: &str,
+        trust: &str,
+    ) -> Result<&mut Runner> {
+        let folder = self.enrolled(host, name, tags, ceiling, trust)?;
+        let mut runner =
+            Runner { name: name.to_owned(), folder, wrapper: host.wrapper.clone(), process: None };
+        runner.start(&self.programs)?;
+        self.runners.push(runner);
+        self.wait_healthy(name)?;
+        let runner = self.runners.last_mut();
+        runner.context("a runner was just added")
+    }
+
+    /// Creates a runner, writes its files and enrols it, without starting it; gives its folder.
+    pub fn enrolled(
+        &self,
+        host: &Host,
+        name: &str,
+        tags: &[&str],
+        ceiling: &str,
+        trust: &str,
+    ) -> Result<PathBuf> {
         let folder = self.folder.join("runners").join(name);
         std::fs::create_dir_all(&folder)?;
         let config = format!(
-            "[orchestrator]\nurl = {:?}\n\n[runner]\nstate = \"state\"\nslots = 16\ntrust = \"trust.toml\"\n\n{ceiling}",
-            self.ready.url
+            "[orchestrator]\nurl = {:?}\n{}\n\n[runner]\nstate = \"state\"\nslots = 16\ntrust = \"trust.toml\"\n\n{ceiling}",
+            host.url.as_ref().unwrap_or(&self.ready.url),
+            host.way
         );
         std::fs::write(folder.join("runner.toml"), config)?;
         std::fs::write(folder.join("trust.toml"), trust)?;
@@ -264,12 +316,7 @@ impl Stack {
         if enrolled.code != 0 {
             bail!("enrolment failed: {}{}", enrolled.out, enrolled.err);
         }
-        let mut runner = Runner { name: name.to_owned(), folder, process: None };
-        runner.start(&self.programs)?;
-        self.runners.push(runner);
-        self.wait_healthy(name)?;
-        let runner = self.runners.last_mut();
-        runner.context("a runner was just added")
+        Ok(folder)
     }
 
     /// Waits until the orchestrator has heard of the runner.
@@ -294,7 +341,18 @@ impl Stack {
 
     /// `remit-runner` in a folder, with text on standard input.
     pub fn runner_program(&self, folder: &Path, arguments: &[&str], input: &str) -> Result<Ended> {
-        let mut child = command(self.programs.join("remit-runner"))
+        self.runner_program_on(&Host::default(), folder, arguments, input)
+    }
+
+    /// As [`runner_program`](Self::runner_program), on a particular host.
+    pub fn runner_program_on(
+        &self,
+        host: &Host,
+        folder: &Path,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<Ended> {
+        let mut child = wrapped(&host.wrapper, self.programs.join("remit-runner"))
             .args(arguments)
             .current_dir(folder)
             .stdin(Stdio::piped())
@@ -370,14 +428,14 @@ impl Runner {
     fn start(&mut self, programs: &Path) -> Result<()> {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join("runner.log"))?;
-        let child = command(programs.join("remit-runner"))
+        let child = wrapped(&self.wrapper, programs.join("remit-runner"))
             .args(["run", "--config", "runner.toml"])
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .context("remit-runner does not start")?;
+            .with_context(|| format!("remit-runner does not start with {:?}", self.wrapper))?;
         self.process = Some(child);
         Ok(())
     }

@@ -7,6 +7,7 @@ mod crash;
 mod input;
 mod node;
 mod operator;
+mod proxy;
 mod refusal;
 
 use std::path::Path;

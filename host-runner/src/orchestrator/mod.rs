@@ -19,11 +19,11 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use remit_protocol::{
-    ComponentPin, Session, Timestamp,
+    ComponentPin, Session, Span, Timestamp,
     digest::Sized,
     endpoint::{
         self, ComponentBundle, Enrol, Enrolled, Hello, OpenSession, Poll, PollAnswer, Problem, ReportAnswer,
-        SessionOpened,
+        SessionOpened, Wait, Waited,
     },
     json,
     limits::{MAX_BODY, MAX_MANIFEST, MAX_NOTE},
@@ -314,6 +314,24 @@ impl Client {
         Ok(answer)
     }
 
+    /// Asks for an answer that is held back for `hold`, outside of any session: a running runner is not disturbed.
+    ///
+    /// # Errors
+    /// [`CallError`]: what lies between may not let a silent call live for so long.
+    pub async fn wait(&self, hold: Span) -> Result<Waited, CallError> {
+        // Without a session there are no numbers either: the time makes this call new.
+        self.sequence.store((self.clock)().as_millis(), Ordering::Relaxed);
+        let patience = hold.duration() + Duration::from_secs(15);
+        self.post(endpoint::WAIT, to_json(&Wait { hold })?, MAX_BODY, patience).await
+    }
+
+    /// Takes the orchestrator's time for the signatures of requests.
+    pub fn tell_time(&self, theirs: Timestamp) {
+        let ours = (self.clock)();
+        let signed = |time: Timestamp| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        self.ahead.store(signed(theirs) - signed(ours), Ordering::Relaxed);
+    }
+
     /// Sends a report that is in JSON already.
     ///
     /// # Errors
@@ -455,12 +473,6 @@ impl Client {
             }
             Err(fault) => Err(CallError::NotBelieved(fault)),
         }
-    }
-
-    fn tell_time(&self, theirs: Timestamp) {
-        let ours = (self.clock)();
-        let signed = |time: Timestamp| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        self.ahead.store(signed(theirs) - signed(ours), Ordering::Relaxed);
     }
 
     fn their_time(&self) -> Timestamp {

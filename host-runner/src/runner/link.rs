@@ -7,7 +7,7 @@ use remit_protocol::{Span, endpoint::HOLD};
 use tokio::time::Instant;
 
 /// The holds that are tried, from the longest: a middlebox that cuts one gets the next.
-const HOLDS: [Span; 4] = [HOLD, Span::from_secs(12), Span::from_secs(5), Span::from_secs(0)];
+pub const HOLDS: [Span; 4] = [HOLD, Span::from_secs(12), Span::from_secs(5), Span::from_secs(0)];
 /// A connection that ends before this was not cut for its length.
 const SHORT: Duration = Duration::from_secs(4);
 /// After so long without a cut, the next longer hold is tried again.

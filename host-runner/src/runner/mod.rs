@@ -33,7 +33,10 @@ use tokio::{
 };
 
 use self::core::{Action, Core, Happening, MAX_BACKLOG};
-pub use self::core::{Exit, Facts, Order, Said};
+pub use self::{
+    core::{Exit, Facts, Order, Said},
+    link::HOLDS,
+};
 use crate::{
     attempt::{self, Gate, Mouth, Reins, Voice, Workshop},
     orchestrator::{CallError, Client},

@@ -46,6 +46,8 @@ pub use server::Server;
 
 /// Calls that are worked on at once; polls that wait and readers of events do not count.
 const AT_ONCE: usize = 1024;
+/// Answers that are held back at once because a `doctor` asked for it.
+const WAITS: usize = 64;
 /// Large bodies that are held in memory at once.
 const UPLOADS: usize = 2;
 
@@ -76,6 +78,7 @@ pub struct Services {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) work: Arc<Semaphore>,
     pub(crate) uploads: Arc<Semaphore>,
+    pub(crate) waits: Arc<Semaphore>,
     pub(crate) openapi: OnceLock<String>,
     pub(crate) stop: CancellationToken,
     clock: Clock,
@@ -105,6 +108,7 @@ impl Services {
             metrics: Arc::default(),
             work: Arc::new(Semaphore::new(AT_ONCE)),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
+            waits: Arc::new(Semaphore::new(WAITS)),
             openapi: OnceLock::new(),
             stop,
             clock,
@@ -243,6 +247,7 @@ fn routes(app: App) -> Table {
         .runner(endpoint::ENROL,                      post(runner::enrol))
         .runner(endpoint::SESSION,                    post(runner::session))
         .runner(endpoint::POLL,                       post(runner::poll))
+        .runner(endpoint::WAIT,                       post(runner::wait))
         .runner(endpoint::REPORT,                     post(runner::report))
         .runner(endpoint::BLOBS,                      post(runner::upload))
         .runner(&by_digest(endpoint::BLOBS),              get(runner::blob))

@@ -12,4 +12,4 @@ mod work;
 pub(super) use blobs::{blob, component, upload};
 pub(super) use enrol::{enrol, hello};
 pub(crate) use link::Links;
-pub(super) use work::{poll, report, session};
+pub(super) use work::{poll, report, session, wait};

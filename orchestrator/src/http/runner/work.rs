@@ -1,12 +1,14 @@
 //! Sessions, polls and reports: verified here, decided by the scheduler.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Request, State},
     response::Response,
 };
 use remit_protocol::{
     Session,
-    endpoint::{OpenSession, Poll, Report},
+    endpoint::{HOLD, OpenSession, Poll, Report, Wait, Waited},
     limits::MAX_BODY,
 };
 use remit_signing::http::VerifiedRequest;
@@ -45,6 +47,24 @@ async fn park(app: App, call: Call) -> Result<Answer, Failure> {
     };
     drop(parked);
     Answer::message(&answer)
+}
+
+/// Holds an answer back for as long as it is asked to.
+pub(in crate::http) async fn wait(State(app): State<App>, request: Request) -> Response {
+    signed(app, request, MAX_BODY, Counting::InSession, hold_back).await
+}
+
+async fn hold_back(app: App, call: Call) -> Result<Answer, Failure> {
+    let hold = call.message::<Wait>()?.hold.min(HOLD);
+    let _place = Arc::clone(&app.waits).try_acquire_owned().map_err(|_| Failure::overloaded())?;
+    drop(call);
+    let parked = Parked::new(&app);
+    tokio::select! {
+        () = tokio::time::sleep(hold.duration()) => {}
+        () = app.stop.cancelled() => return Err(Failure::stopping()),
+    }
+    drop(parked);
+    Answer::message(&Waited { hold })
 }
 
 /// Starts, events and log entries.

@@ -2,7 +2,10 @@
 
 use remit_protocol::{
     AttemptId, Epoch, Outcome, RunnerId, Session, Span, StepIndex,
-    endpoint::{self, Command, Enrolled, OpenSession, Poll, PollAnswer, Report, ReportAnswer, SessionOpened},
+    endpoint::{
+        self, Command, Enrolled, OpenSession, Poll, PollAnswer, Report, ReportAnswer, SessionOpened, Wait,
+        Waited,
+    },
     report::{AttemptReport, Event, Level, LogEntry, StepEnded},
 };
 use remit_signing::{
@@ -127,6 +130,8 @@ async fn a_job_runs_from_trigger_to_the_end_of_its_events() {
     let mut runner = enrol(&service, &ticket(&service).await, "runner").await.unwrap();
     runner.open().await;
     let _: PollAnswer = runner.ask(endpoint::POLL, &runner.poll(Span::default(), 0)).await;
+    let waited: Waited = runner.ask(endpoint::WAIT, &Wait { hold: Span::from_millis(1) }).await;
+    assert_eq!(waited.hold, Span::from_millis(1));
     let id = service.trigger().await;
     let answer: PollAnswer = runner.ask(endpoint::POLL, &runner.poll(Span::from_secs(5), 0)).await;
     let [Command::Run(work)] = &answer.commands[..] else { panic!("{answer:?}") };
@@ -316,5 +321,5 @@ async fn every_route_for_runners_wants_a_signature() {
             tried += u32::from(status == StatusCode::UNAUTHORIZED);
         }
     }
-    assert_eq!(tried, 6);
+    assert_eq!(tried, 7);
 }
