@@ -26,3 +26,4 @@ pub mod sandbox;
 pub mod secrets;
 pub mod start;
 pub mod state;
+pub mod trust;

@@ -50,6 +50,7 @@ use crate::{
     sandbox::{Cancel, DescribeError, Description, Ended, Invocation, Sandbox},
     secrets::{Providers, Resolve},
     start::{self, CannotStart, Environment},
+    trust::{NotBelieved, Trust},
 };
 
 /// What is run, and under what.
@@ -115,6 +116,9 @@ pub enum CannotRun {
     /// Compiling or loading.
     #[error(transparent)]
     Load(#[from] NotLoaded),
+    /// Believing.
+    #[error(transparent)]
+    Trust(#[from] NotBelieved),
     /// The host.
     #[error(transparent)]
     Start(#[from] CannotStart),
@@ -162,8 +166,9 @@ impl Stage {
         let cache =
             Cache::new(folder.path().to_owned(), Zeroizing::new(clock::random()), Size::from_mib(1024));
         let compiler = Compiler::new(environment.program.clone(), launch);
-        let components = Components::new(policy, sandbox.clone(), cache, compiler, clock::system);
-        let loaded = components.load(verified).await?;
+        let trust = Arc::new(Trust::fixed(policy, clock::system));
+        let components = Components::new(Arc::clone(&trust), sandbox.clone(), cache, compiler);
+        let loaded = components.load(verified, &trust.belief()?).await?;
         Ok(Self { sandbox, loaded, _folder: folder })
     }
 }

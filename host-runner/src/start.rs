@@ -27,6 +27,7 @@ use crate::{
     sandbox::{EngineError, Sandbox, SandboxConfig},
     secrets::{Providers, providers::ProvidersError},
     state::{State, StateError},
+    trust,
 };
 
 /// Job documents and node sets that are kept in memory.
@@ -181,10 +182,11 @@ pub fn runner(
     let sandbox = sandbox(config.runner.slots, scratch, &dialer, &launch)?;
     let cache = Cache::new(state.cache(), state.cache_key(clock::random)?, config.runner.cache);
     let compiler = Compiler::new(environment.program.clone(), launch);
-    let trust = trust(&config.runner.trust)?;
+    let trust = Arc::new(trust::Trust::open(&config.runner.trust, state.path(), clock::system)?);
     let workshop = Workshop {
         client: Arc::new(client),
-        components: Components::new(trust, sandbox.clone(), cache, compiler, clock::system),
+        components: Components::new(Arc::clone(&trust), sandbox.clone(), cache, compiler),
+        trust,
         sandbox,
         ceiling: config.ceiling.clone(),
         secrets: Arc::new(providers),

@@ -63,6 +63,12 @@ refusal_codes! {
     /// A version that went back.
     Rollback = "E_ROLLBACK", "A newer version of this was already accepted here.",
         "Use the newer version.";
+    /// The owner's policy cannot be used.
+    Policy = "E_POLICY", "The runner's trust policy cannot be used, so that nothing is believed.",
+        "Correct trust.toml: `remit-runner check` says what is wrong. The runner reads it again by itself.";
+    /// A clock far behind.
+    Clock = "E_CLOCK", "The runner's clock is far behind a time that it has seen before.",
+        "Correct the host's clock. If it was once far ahead, enrol the runner anew with an empty state directory.";
     /// Revoked key.
     RevokedKey = "E_REVOKED_KEY", "A key that signed is revoked.",
         "Let the publisher sign with a key that is not revoked.";

@@ -14,7 +14,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(code: RefusalCode, detail: impl fmt::Display) -> Self {
+    /// A refusal with this code and what exactly is the matter.
+    pub fn new(code: RefusalCode, detail: impl fmt::Display) -> Self {
         Self { code, detail: detail.to_string() }
     }
 

@@ -9,6 +9,7 @@ mod node;
 mod operator;
 mod proxy;
 mod refusal;
+mod trust;
 
 use std::path::Path;
 

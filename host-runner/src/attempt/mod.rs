@@ -35,13 +35,15 @@ pub use self::{
 };
 use crate::{
     clock::Clock, component::Components, config::SignedKind, orchestrator::Client, runner::Said,
-    sandbox::Sandbox, secrets::Resolve,
+    sandbox::Sandbox, secrets::Resolve, trust::Trust,
 };
 
 /// What all attempts share.
 pub struct Workshop {
     /// Fetches blobs.
     pub client: Arc<Client>,
+    /// Whom the owner believes.
+    pub trust: Arc<Trust>,
     /// Loads components.
     pub components: Components,
     /// Runs them.
@@ -113,7 +115,7 @@ pub async fn run(workshop: Arc<Workshop>, assignment: Box<Assignment>, voice: Ar
         Ok(section) => begin(&workshop, section, &voice, &mut reins, deadline).await,
         Err(not) => {
             if let Some(step) = alone {
-                voice.event(step::not_run(step, None, not.outcome, not.message.clone(), (workshop.clock)()));
+                voice.event(step::not_run(step, None, not.outcome, not.message.clone(), (voice.clock())()));
             }
             End { outcome: not.outcome, message: not.message, nodes: None }
         }

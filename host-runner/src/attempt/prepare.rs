@@ -25,6 +25,7 @@ use crate::{
     orchestrator::CallError,
     report::redact::Redactor,
     secrets::{Resolve, SecretError},
+    trust::NotBelieved,
 };
 
 /// A step with what all of its runs share.
@@ -100,6 +101,15 @@ impl From<Refusal> for NotReady {
     }
 }
 
+impl From<NotBelieved> for NotReady {
+    fn from(error: NotBelieved) -> Self {
+        match error {
+            NotBelieved::Refused(refusal) => refusal.into(),
+            NotBelieved::State(error) => Self::host(error.to_string()),
+        }
+    }
+}
+
 impl From<NotLoaded> for NotReady {
     fn from(error: NotLoaded) -> Self {
         match error {
@@ -164,12 +174,13 @@ async fn document(workshop: &Workshop, assignment: &Assignment) -> Result<Arc<Do
         let Some(note) = &assignment.job_note else {
             return Err(NotReady::refused(RefusalCode::JobUnsigned, "There is none at all."));
         };
-        let verified =
-            verify::job(note.as_bytes(), bytes.as_ref(), workshop.components.trust(), (workshop.clock)())?;
+        let belief = workshop.trust.belief()?;
+        let verified = verify::job(note.as_bytes(), bytes.as_ref(), &belief.policy, belief.now)?;
         let signed = &verified.note().name;
         if signed.project != document.project || signed.job != document.job {
             return Err(NotReady::refused(RefusalCode::JobUnsigned, format!("The note is about {signed}.")));
         }
+        workshop.trust.accept_job(&verified)?;
     }
     Ok(document)
 }

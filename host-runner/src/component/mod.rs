@@ -22,16 +22,16 @@ use remit_protocol::{
     manifest::Manifest,
 };
 use remit_signing::{
-    Refusal, TrustPolicy, VerifiedComponent,
+    Refusal, VerifiedComponent,
     component::ComponentNote,
     verify::{self, Published},
 };
 
 use self::{cache::Cache, compile::CannotCompile, compile::Compiler, shelf::Shelf};
 use crate::{
-    clock::Clock,
     orchestrator::{CallError, Client},
     sandbox::{NativeCode, Prepared, Sandbox},
+    trust::{Belief, NotBelieved, Trust},
 };
 
 /// Components that stay loaded: each takes a few megabytes of mappings.
@@ -65,6 +65,8 @@ pub struct Loaded {
     pub manifest: Manifest,
     not_before: Timestamp,
     expires: Timestamp,
+    /// Of the policy that believed it.
+    edition: u64,
 }
 
 /// Why a component is not run.
@@ -79,6 +81,15 @@ pub enum NotLoaded {
     /// The host failed.
     #[error("{0}")]
     Host(String),
+}
+
+impl From<NotBelieved> for NotLoaded {
+    fn from(error: NotBelieved) -> Self {
+        match error {
+            NotBelieved::Refused(refusal) => refusal.into(),
+            NotBelieved::State(error) => Self::Host(error.to_string()),
+        }
+    }
 }
 
 impl From<Refusal> for NotLoaded {
@@ -108,15 +119,27 @@ fn check_pin(pin: &ComponentPin, note: &ComponentNote) -> Result<(), NotLoaded> 
     Err(refusal(RefusalCode::Digest, detail))
 }
 
+fn verify(
+    pin: &ComponentPin,
+    bundle: &ComponentBundle,
+    bytes: Bytes,
+    belief: &Belief,
+) -> Result<VerifiedComponent, NotLoaded> {
+    let manifest = bundle.manifest.as_bytes();
+    let verified =
+        verify::component(published(bundle), manifest, bytes.as_ref(), &belief.policy, belief.now)?;
+    check_pin(pin, verified.release().note())?;
+    Ok(verified)
+}
+
 /// All components of this runner.
 pub struct Components {
-    trust: TrustPolicy,
+    trust: Arc<Trust>,
     sandbox: Sandbox,
     engine: Digest,
     cache: Cache,
     shelf: Shelf,
     compiler: Compiler,
-    clock: Clock,
     loaded: Mutex<Loads>,
 }
 
@@ -131,15 +154,10 @@ struct Loads {
 
 impl Components {
     /// Components that `trust` believes, run in `sandbox`, with native code in `cache`.
-    pub fn new(trust: TrustPolicy, sandbox: Sandbox, cache: Cache, compiler: Compiler, clock: Clock) -> Self {
+    pub fn new(trust: Arc<Trust>, sandbox: Sandbox, cache: Cache, compiler: Compiler) -> Self {
         let engine = Digest::of(&sandbox.compatibility().to_le_bytes());
         let shelf = Shelf::new(cache.directory().to_owned());
-        Self { trust, sandbox, engine, cache, shelf, compiler, clock, loaded: Mutex::default() }
-    }
-
-    /// The trust policy.
-    pub fn trust(&self) -> &TrustPolicy {
-        &self.trust
+        Self { trust, sandbox, engine, cache, shelf, compiler, loaded: Mutex::default() }
     }
 
     /// The release that is pinned, loaded.
@@ -147,28 +165,29 @@ impl Components {
     /// # Errors
     /// [`NotLoaded`].
     pub async fn get(&self, pin: &ComponentPin, source: &dyn Source) -> Result<Arc<Loaded>, NotLoaded> {
-        if let Some(loaded) = self.warm(pin) {
+        if let Some(loaded) = self.warm(pin, &self.trust.belief()?) {
             return Ok(loaded);
         }
         let turn = self.turn(pin);
         let _mine = turn.lock().await;
-        if let Some(loaded) = self.warm(pin) {
+        let belief = self.trust.belief()?;
+        if let Some(loaded) = self.warm(pin, &belief) {
             return Ok(loaded);
         }
-        let verified = self.verified(pin, source).await?;
-        let loaded = self.load(verified).await?;
+        let verified = self.verified(pin, source, &belief).await?;
+        let loaded = self.load(verified, &belief).await?;
         self.keep(pin, &loaded);
         Ok(loaded)
     }
 
-    /// What is loaded and still valid.
-    fn warm(&self, pin: &ComponentPin) -> Option<Arc<Loaded>> {
-        let now = (self.clock)();
+    /// What is loaded, still valid, and was believed by the policy at hand.
+    fn warm(&self, pin: &ComponentPin, belief: &Belief) -> Option<Arc<Loaded>> {
+        let now = belief.now;
         let mut loads = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loads.uses += 1;
         let uses = loads.uses;
         let (used, loaded) = loads.ready.get_mut(pin)?;
-        if now < loaded.not_before || now >= loaded.expires {
+        if now < loaded.not_before || now >= loaded.expires || loaded.edition != belief.edition {
             loads.ready.remove(pin);
             return None;
         }
@@ -199,35 +218,23 @@ impl Components {
         &self,
         pin: &ComponentPin,
         source: &dyn Source,
+        belief: &Belief,
     ) -> Result<VerifiedComponent, NotLoaded> {
         if let Some((bundle, bytes)) = self.shelf.get(pin)
-            && let Ok(verified) = self.verify(pin, &bundle, bytes)
+            && let Ok(verified) = verify(pin, &bundle, bytes, belief)
         {
             return Ok(verified);
         }
         let bundle = source.bundle(pin).await?;
         // The note is believed before anything that it names is fetched, and says how much that is.
-        let release = verify::release(published(&bundle), &self.trust, (self.clock)())?;
+        let release = verify::release(published(&bundle), &belief.policy, belief.now)?;
         check_pin(pin, release.note())?;
         let wanted = release.note().component;
         let bytes = source.bytes(wanted).await?;
-        let verified = self.verify(pin, &bundle, bytes)?;
+        let verified = verify(pin, &bundle, bytes, belief)?;
         if let Err(error) = self.shelf.put(pin, &bundle, verified.bytes()) {
             tracing::warn!(%pin, %error, "a component is not kept on disk; it is fetched again after a restart");
         }
-        Ok(verified)
-    }
-
-    fn verify(
-        &self,
-        pin: &ComponentPin,
-        bundle: &ComponentBundle,
-        bytes: Bytes,
-    ) -> Result<VerifiedComponent, NotLoaded> {
-        let manifest = bundle.manifest.as_bytes();
-        let verified =
-            verify::component(published(bundle), manifest, bytes.as_ref(), &self.trust, (self.clock)())?;
-        check_pin(pin, verified.release().note())?;
         Ok(verified)
     }
 
@@ -235,9 +242,9 @@ impl Components {
     ///
     /// # Errors
     /// [`NotLoaded`].
-    pub async fn load(&self, verified: VerifiedComponent) -> Result<Arc<Loaded>, NotLoaded> {
+    pub async fn load(&self, verified: VerifiedComponent, belief: &Belief) -> Result<Arc<Loaded>, NotLoaded> {
         let key = Cache::key(verified.digest(), self.engine);
-        let now = SystemTime::UNIX_EPOCH + Duration::from_millis((self.clock)().as_millis());
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(belief.now.as_millis());
         let native = match self.cache.get(key, now) {
             Some(code) => code,
             None => {
@@ -261,6 +268,7 @@ impl Components {
             manifest: verified.manifest().clone(),
             not_before: note.not_before,
             expires: note.expires,
+            edition: belief.edition,
         }))
     }
 }

@@ -21,6 +21,8 @@ const CACHE_KEY: &str = "cache.key";
 const LOCK: &str = "lock";
 /// No file of the state is larger; the identity has a few lines.
 const MAX_FILE: u64 = 64 << 10;
+/// Nor the memory of signed jobs and revocations.
+pub const MAX_MEMORY: u64 = 64 << 20;
 
 /// What went wrong with the state directory, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +95,7 @@ impl Identity {
     /// [`StateError`].
     pub fn read(directory: &Path) -> Result<Self, StateError> {
         let path = directory.join(IDENTITY);
-        let Some(bytes) = read_private(&path)? else {
+        let Some(bytes) = read_private(&path, MAX_FILE)? else {
             return Err(StateError::NotEnrolled(directory.to_owned()));
         };
         let damaged = |why: String| StateError::Damaged { path: path.clone(), why };
@@ -244,7 +246,7 @@ impl State {
     /// [`StateError`].
     pub fn session(&self) -> Result<Session, StateError> {
         let path = self.path.join(SESSION);
-        let bytes = read_private(&path)?.unwrap_or_default();
+        let bytes = read_private(&path, MAX_FILE)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let number = text.trim_end().parse();
         number.map(Session).map_err(|_| StateError::Damaged { path, why: "it is not a number".to_owned() })
@@ -264,7 +266,7 @@ impl State {
     /// [`StateError`].
     pub fn cache_key(&self, fresh: impl FnOnce() -> [u8; 32]) -> Result<Zeroizing<[u8; 32]>, StateError> {
         let path = self.path.join(CACHE_KEY);
-        if let Some(bytes) = read_private(&path)? {
+        if let Some(bytes) = read_private(&path, MAX_FILE)? {
             let key = <[u8; 32]>::try_from(&bytes[..]).map(Zeroizing::new);
             return key.map_err(|_| StateError::Damaged { path, why: "it is not 32 bytes long".to_owned() });
         }
@@ -297,7 +299,11 @@ pub fn check_private(path: &Path, wanted: u32) -> Result<(), StateError> {
     Ok(())
 }
 
-fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
+/// Reads a file of the state directory of at most `most` bytes; none if it is not there.
+///
+/// # Errors
+/// [`StateError`]: it cannot be read, others could read it, or it is longer.
+pub fn read_private(path: &Path, most: u64) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
     let fault = |source| StateError::Io { path: path.to_owned(), source };
     let file = match OpenOptions::new().read(true).custom_flags(no_follow()).open(path) {
         Ok(file) => file,
@@ -306,7 +312,13 @@ fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
     };
     check_private(path, 0o600)?;
     let mut bytes = Zeroizing::new(Vec::new());
-    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(fault)?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(fault)?;
+    if bytes.len() as u64 > most {
+        return Err(StateError::Damaged {
+            path: path.to_owned(),
+            why: format!("it has more than {most} bytes"),
+        });
+    }
     Ok(Some(bytes))
 }
 
