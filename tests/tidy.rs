@@ -210,7 +210,7 @@ fn every_refusal_code_has_a_test() {
         if path == "tests/tidy.rs" {
             continue;
         }
-        if path.contains("/tests/") || path.starts_with("tests/") {
+        if path.contains("/tests/") || path.starts_with("tests/") || path.ends_with("/tests.rs") {
             tests.push_str(&text);
         } else if let Some(at) = text.find("#[cfg(test)]") {
             tests.push_str(&text[at..]);
