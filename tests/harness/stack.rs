@@ -276,6 +276,11 @@ impl Stack {
         trust: &str,
     ) -> Result<&mut Runner> {
         let folder = self.enrolled(host, name, tags, ceiling, trust)?;
+        self.start_enrolled(host, name, folder)
+    }
+
+    /// Starts a runner that is enrolled in `folder`.
+    pub fn start_enrolled(&mut self, host: &Host, name: &str, folder: PathBuf) -> Result<&mut Runner> {
         let mut runner =
             Runner { name: name.to_owned(), folder, wrapper: host.wrapper.clone(), process: None };
         runner.start(&self.programs)?;

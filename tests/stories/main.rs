@@ -4,6 +4,7 @@
 
 mod author;
 mod crash;
+mod host;
 mod input;
 mod node;
 mod operator;
