@@ -39,6 +39,9 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+/// Largest ticket.
+const MAX_TICKET: u64 = 4096;
+
 /// Fetches signed work, confines it to its remit, runs it.
 #[derive(Parser)]
 #[command(name = "remit-runner", version, about)]
@@ -138,6 +141,12 @@ struct Enrol {
     /// Certificates to trust beside the ticket's, in PEM.
     #[arg(long, requires = "url", value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// A file that holds the ticket, in place of standard input.
+    #[arg(long, value_name = "FILE")]
+    ticket: Option<PathBuf>,
+    /// Done if the host is enrolled already: for what runs at every start.
+    #[arg(long)]
+    unless_enrolled: bool,
 }
 
 #[derive(Subcommand)]
@@ -426,10 +435,23 @@ async fn enrol_host(arguments: Enrol) -> anyhow::Result<ExitCode> {
         }
         _ => bail!("name the owner's file with --config, or --url and --state"),
     };
-    if std::io::stdin().is_terminal() {
-        say_error("paste the ticket, then press Enter and Ctrl-D:");
+    if arguments.unless_enrolled
+        && let Ok(identity) = state::Identity::read(&plan.state)
+    {
+        say(&format!("enrolled already as {}", identity.name));
+        return Ok(ExitCode::SUCCESS);
     }
-    let ticket = standard_input(4096)?;
+    let ticket = match &arguments.ticket {
+        Some(file) => {
+            Zeroizing::new(local::read_file(file, MAX_TICKET).with_context(|| file.display().to_string())?)
+        }
+        None => {
+            if std::io::stdin().is_terminal() {
+                say_error("paste the ticket, then press Enter and Ctrl-D:");
+            }
+            standard_input(MAX_TICKET)?
+        }
+    };
     let name = enrol::enrol(&plan, std::str::from_utf8(&ticket).context("the ticket")?).await?;
     say(&format!("enrolled as {name}; its identity is in {}", plan.state.display()));
     if let (Some(path), Some(_)) = (&arguments.config, &arguments.url) {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use harness::{Host, Stack, builder_trust, wait_for};
+use serde_json::Value;
 
 use super::{apply, run};
 
@@ -188,7 +189,6 @@ const OPEN: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the score is wanted in the log of the tests")]
 fn systemd_finds_the_units_hardened() {
     for (name, open) in OPEN {
         let unit = packaging(&format!("systemd/{name}.service"));
@@ -273,4 +273,84 @@ fn the_units_filter_lets_the_runner_work() {
         .collect();
     assert!(refused.is_empty(), "the unit's filter refuses {refused:?}");
     assert!(allowed.contains("openat") && !allowed.contains("mount"), "{allowed:?}");
+}
+
+/// What the restricted Pod Security Standard wants of a pod, and what we want beside it.
+const POD: &[(&str, &str)] = &[
+    ("/automountServiceAccountToken", "false"),
+    ("/enableServiceLinks", "false"),
+    ("/securityContext/runAsNonRoot", "true"),
+    ("/securityContext/runAsUser", "65532"),
+    ("/securityContext/seccompProfile/type", "\"RuntimeDefault\""),
+    ("/hostNetwork", "null"),
+    ("/hostPID", "null"),
+    ("/hostIPC", "null"),
+];
+
+/// The same of each of its containers.
+const CONTAINER: &[(&str, &str)] = &[
+    ("/securityContext/allowPrivilegeEscalation", "false"),
+    ("/securityContext/readOnlyRootFilesystem", "true"),
+    ("/securityContext/capabilities/drop", "[\"ALL\"]"),
+    ("/securityContext/capabilities/add", "null"),
+    ("/securityContext/privileged", "null"),
+    ("/ports", "null"),
+];
+
+/// Kinds of volume that the standard allows and that are used here: nothing of the node's.
+const VOLUMES: &[&str] = &["configMap", "secret", "persistentVolumeClaim"];
+
+fn holds(place: &Value, wanted: &[(&str, &str)], what: &str) {
+    for (pointer, value) in wanted {
+        let found = place.pointer(pointer).unwrap_or(&Value::Null);
+        assert_eq!(found.to_string(), *value, "{what}{pointer}");
+    }
+}
+
+#[test]
+fn the_manifests_are_within_the_restricted_pod_security_standard() {
+    let text = fs::read_to_string(packaging("kubernetes/runner.yaml")).unwrap();
+    let objects: Vec<Value> =
+        text.split("\n---\n").map(|text| serde_saphyr::from_str(text).unwrap()).collect();
+    let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
+    for object in objects.iter().filter(|object| object["kind"] != "Namespace") {
+        assert_eq!(object["metadata"]["namespace"], "remit-runner", "{object}");
+    }
+    assert_eq!(of("Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
+    assert_eq!(of("ServiceAccount")["automountServiceAccountToken"], false);
+    assert_eq!(of("NetworkPolicy")["spec"]["ingress"], serde_json::json!([]));
+    let deployment = of("Deployment");
+    assert_eq!(deployment["spec"]["replicas"], 1);
+    assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate");
+    let pod = &deployment["spec"]["template"]["spec"];
+    holds(pod, POD, "pod");
+    let volumes = pod["volumes"].as_array().unwrap();
+    for volume in volumes {
+        let kind = volume.as_object().unwrap().keys().find(|key| *key != "name").unwrap();
+        assert!(VOLUMES.contains(&kind.as_str()), "{volume}");
+    }
+    for container in ["initContainers", "containers"].iter().flat_map(|list| pod[*list].as_array().unwrap()) {
+        holds(container, CONTAINER, container["name"].as_str().unwrap());
+        for mount in container["volumeMounts"].as_array().unwrap() {
+            assert!(volumes.iter().any(|volume| volume["name"] == mount["name"]), "{mount}");
+        }
+        // The program takes the arguments: `--help` after them reads all of them first.
+        let words = container["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+        let runner = harness::programs().join("remit-runner").display().to_string();
+        let words: Vec<_> = words.chain(["--help"]).collect();
+        let (code, said) = program(&runner, "nothing: run `cargo xtask build`", &words);
+        assert!(code == 0 && said.contains("Usage: remit-runner"), "{words:?}: {said}");
+    }
+    // The owner's file in it is one that the runner reads.
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["runner.toml", "trust.toml"] {
+        let text = of("ConfigMap")["data"][file].as_str().unwrap().replace("ORCHESTRATOR", "remit.example");
+        fs::write(folder.path().join(file), text).unwrap();
+    }
+    let runner = harness::programs().join("remit-runner").display().to_string();
+    let config = folder.path().join("runner.toml").display().to_string();
+    let (_, said) = program(&runner, "nothing: run `cargo xtask build`", &["check", "--config", &config]);
+    let faults: Vec<_> =
+        said.lines().filter(|line| line.contains("unknown") || line.contains("missing")).collect();
+    assert!(faults.is_empty(), "{said}");
 }
