@@ -10,6 +10,7 @@ mod node;
 mod operator;
 mod proxy;
 mod refusal;
+mod signed;
 mod trust;
 
 use std::path::Path;

@@ -44,6 +44,7 @@ pub(super) fn view(
         imports: manifest.imports.clone(),
         requests: requests(manifest),
         limits: manifest.limits,
+        manifest_json: component.manifest.clone(),
         manifest: manifest.clone(),
         note: component.note.clone(),
     }

@@ -103,7 +103,9 @@ pub struct ComponentView {
     pub requests: Vec<Asked>,
     /// Claimed by the author, enforced at run time: the limits it asks for.
     pub limits: Limits,
-    /// The manifest whole.
+    /// `manifest.json`, exactly: the note holds its digest.
+    pub manifest_json: String,
+    /// The same, read.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub manifest: Manifest,
     /// The note, exactly.

@@ -34,9 +34,20 @@ pub struct Apply {
     /// Accept that a step may do more than in the newest revision.
     #[serde(default)]
     pub accept_wider: bool,
-    /// A `remit/job/v1` note on the document, for runners that want one.
+    /// What the author signed, for runners that want signed jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
+    pub signed: Option<SignedJob>,
+}
+
+/// A job document as its author signed it. The source has to compile to exactly this document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SignedJob {
+    /// The document, exactly.
+    pub document: String,
+    /// The `remit/job/v1` note on it, exactly.
+    pub note: String,
 }
 
 /// What saving came to.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use axum::{Extension, extract::State, http::StatusCode};
 use remit_job::{
     compile::{ResolvedComponent, compile},
-    document::Document,
+    document::{Action, Document},
     source::JobSource,
     widened::widened,
 };
@@ -14,8 +14,13 @@ use remit_protocol::{
     endpoint::Fault,
     manifest::Manifest,
     operator::{
-        Applied, Apply, ApplyMode, Change, JobSummary, JobView, Page, Part, Trigger, Triggered, Wider, path,
+        Applied, Apply, ApplyMode, Change, JobSummary, JobView, Page, Part, SignedJob, Trigger, Triggered,
+        Wider, path,
     },
+};
+use remit_signing::{
+    job::JobNote,
+    note::{NoteKind, UnverifiedNote},
 };
 use serde_json::Value;
 
@@ -41,10 +46,16 @@ pub(crate) async fn apply(
 ) -> Result<Json<Applied>, Failure> {
     super::project::find(&app, &project).await?;
     let source = JobSource::from_slice(apply.source.as_bytes()).map_err(faults)?;
-    let components = resolve(&app, &source).await?;
+    let components = match &apply.signed {
+        Some(signed) => pinned(&app, &source, signed).await?,
+        None => resolve(&app, &source).await?,
+    };
     let document = compile(&source, &project, &|selector| components.get(&selector.to_string()).cloned());
     let document = document.map_err(faults)?;
     let bytes = document.to_vec();
+    if let Some(signed) = &apply.signed {
+        check_signed(signed, &document, &bytes)?;
+    }
     let known = app.store.job(&project, &document.job, None).await?;
     let wider = match &known {
         Some(job) => {
@@ -87,7 +98,7 @@ async fn save(app: &App, caller: &Caller, made: Made, apply: Apply) -> Result<Ap
                     project: project.clone(),
                     job: document.job.clone(),
                     document: digest,
-                    note: apply.note,
+                    note: apply.signed.map(|signed| signed.note),
                     source: apply.source,
                     group: document.group.clone(),
                     description: document.description.clone(),
@@ -122,6 +133,53 @@ async fn resolve(app: &App, source: &JobSource) -> Result<HashMap<String, Resolv
         }
     }
     Ok(components)
+}
+
+/// The components that a signed document pins, by what the job writes: the newest ones may be others by now.
+async fn pinned(
+    app: &App,
+    source: &JobSource,
+    signed: &SignedJob,
+) -> Result<HashMap<String, ResolvedComponent>, Failure> {
+    let document = Document::from_slice(signed.document.as_bytes()).map_err(|invalid| faults(invalid.0))?;
+    let mut components = HashMap::new();
+    for (step, compiled) in source.steps.iter().zip(&document.steps) {
+        let Action::Component(action) = &compiled.action;
+        let Some(found) = app.store.component_by_digest(action.digest).await? else { continue };
+        if found.name == action.name && found.version == action.version {
+            let manifest = Manifest::from_slice(found.manifest.as_bytes()).map_err(Failure::internal)?;
+            let component = ResolvedComponent { version: found.version, digest: found.digest, manifest };
+            components.insert(step.uses.to_string(), component);
+        }
+    }
+    Ok(components)
+}
+
+/// Checks that what was signed is what the source says, so that nobody reads one job and runs another. Whether the
+/// signatures are good is for runners to say.
+fn check_signed(signed: &SignedJob, document: &Document, bytes: &[u8]) -> Result<(), Failure> {
+    let differs = |what: &str| {
+        let fault = Fault {
+            line: None,
+            column: None,
+            place: "signed".to_owned(),
+            message: what.to_owned(),
+            remedy: "sign it again: remit job sign".to_owned(),
+        };
+        Err(faults(vec![fault]))
+    };
+    if signed.document.as_bytes() != bytes {
+        return differs("the job file is not what was signed");
+    }
+    let note = UnverifiedNote::parse_as(NoteKind::Job, signed.note.as_bytes());
+    let note = match note.and_then(|note| JobNote::parse(&note)) {
+        Ok(note) => note,
+        Err(refusal) => return differs(&refusal.to_string()),
+    };
+    if !note.definition.is(bytes) || note.name.project != document.project || note.name.job != document.job {
+        return differs("the note is about another job document");
+    }
+    Ok(())
 }
 
 /// The published component that `selector` stands for now.

@@ -13,6 +13,8 @@ use remit_protocol::{
 use serde_json::Value;
 
 use super::execution::{Execution, Quiet, follow};
+
+mod sign;
 use crate::{
     connection::Connection,
     failure::{Code, Failure, Result},
@@ -22,8 +24,10 @@ use crate::{
 
 #[derive(Subcommand)]
 pub(crate) enum Job {
-    /// Save jobs from a YAML file, or from every .yaml file of a folder.
+    /// Save jobs from a YAML file, or from every .yaml file of a folder; with what `remit job sign` wrote beside them.
     Apply(ApplyJob),
+    /// Compile a job and sign it, for runners that want signed jobs.
+    Sign(sign::SignJob),
     /// List the jobs of the project.
     List,
     /// Show a job: its source, or with --output json the compiled document.
@@ -91,6 +95,7 @@ impl Job {
         let project = connection.project()?;
         match self {
             Self::Apply(apply) => apply.run(connection, output).await?,
+            Self::Sign(sign) => sign.run(connection, output).await?,
             Self::List => {
                 let page: Page<JobSummary> = connection.all(&path::fill(path::JOBS, &[&project])).await?;
                 output.print(&page, |page| {
@@ -140,7 +145,7 @@ impl ApplyJob {
                 source: files::read_text(&file)?,
                 mode: if self.check { ApplyMode::Check } else { ApplyMode::Save },
                 accept_wider: self.accept_wider,
-                note: None,
+                signed: sign::signed_beside(&file)?,
             };
             match connection.post::<Applied>(&address, &apply).await {
                 Ok(applied) => output.print(&applied, applied_text),
