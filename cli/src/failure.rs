@@ -19,6 +19,8 @@ pub(crate) enum Code {
     Forbidden = 6,
     /// There is no such thing.
     NotFound = 7,
+    /// There was nothing to check.
+    Nothing = 8,
 }
 
 /// A failure: what happened and why, what to do, and where in the input.
@@ -69,6 +71,7 @@ impl Failure {
             Code::Unreachable => "unreachable",
             Code::Forbidden => "forbidden",
             Code::NotFound => "not-found",
+            Code::Nothing => "nothing",
         };
         Problem {
             code: code.to_owned(),

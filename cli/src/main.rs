@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
-    command::{component, execution, job, key, login, nodes, note, project, runner, step, token, up},
+    command::{audit, component, execution, job, key, login, nodes, note, project, runner, step, token, up},
     connection::{Connection, Target},
     failure::Result,
     output::Output,
@@ -30,7 +30,7 @@ use crate::{
     version,
     about = "Runs automation where the infrastructure is: signed steps, each within exactly its remit.",
     after_help = "Exit codes: 0 done, 1 what was asked for ended badly, 2 usage, 3 bad input, 4 refused by a signature, \
-                  policy or remit, 5 unreachable, 6 forbidden, 7 not found."
+                  policy or remit, 5 unreachable, 6 forbidden, 7 not found, 8 nothing to check."
 )]
 struct Arguments {
     /// Text for people, JSON for programs.
@@ -60,6 +60,9 @@ enum Command {
     /// Signed notes.
     #[command(subcommand)]
     Note(note::Note),
+    /// Records of what was done.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Projects.
     #[command(subcommand)]
     Project(project::Project),
@@ -116,6 +119,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Login(login) => login.run(&target, output).await,
         Command::Key(key) => key.run(output),
         Command::Note(note) => note.run(output),
+        Command::Audit(audit) => audit.run(output),
         Command::Step(step) => step.run(&target, output).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "remit", &mut std::io::stdout());

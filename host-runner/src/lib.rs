@@ -8,6 +8,7 @@
 //! *Never here:* a listening socket, the orchestrator's code, a component that `remit_signing` did not verify.
 
 pub mod attempt;
+pub mod audit;
 pub mod capability;
 pub mod check;
 pub mod clock;

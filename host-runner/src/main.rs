@@ -21,7 +21,7 @@ use remit_protocol::{
     node::Node,
 };
 use remit_runner::{
-    check,
+    audit, check,
     component::compile::limit_this_process,
     config::{Config, MAX_CONFIG, OrchestratorUrl, ProxyUrl},
     confine::{self, Confinement, Reach},
@@ -93,6 +93,9 @@ enum Command {
     /// Values in this host's encrypted store.
     #[command(subcommand)]
     Secret(Secret),
+    /// The record of what this runner did and refused.
+    #[command(subcommand)]
+    Audit(Audit),
     /// A component on this machine, for its author.
     #[command(subcommand)]
     Step(Step),
@@ -157,6 +160,14 @@ enum Secret {
     List(Configured),
     /// Forget a value.
     Remove(SecretPlace),
+}
+
+#[derive(Subcommand)]
+enum Audit {
+    /// Print the key that signs the end of the record: `remit audit verify --key` wants it.
+    Key(Configured),
+    /// Print the record and its signed end, for `remit audit verify`.
+    Export(Configured),
 }
 
 #[derive(Args)]
@@ -297,6 +308,7 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         Command::Compile => compile(),
         Command::Launch => launch(),
         Command::Check(report) => check_files(&report),
+        Command::Audit(audit) => show_audit(audit),
         Command::Secret(secret) => keep_secret(secret, environment),
         Command::Enrol(plan) => block_on(enrol_host(plan)),
         Command::Run { configured, end_with_parent } => {
@@ -357,6 +369,22 @@ fn read_config(path: &Path) -> anyhow::Result<Config> {
             faults.into_iter().map(|fault| check::Mistake { file: path.to_owned(), fault }.to_string());
         anyhow::anyhow!("the configuration has mistakes:\n{}", lines.collect::<Vec<_>>().join("\n"))
     })
+}
+
+fn show_audit(command: Audit) -> anyhow::Result<ExitCode> {
+    match command {
+        Audit::Key(configured) => {
+            let identity = state::Identity::read(&read_config(&configured.config)?.runner.state)?;
+            say(&identity.key.vkey().to_string());
+        }
+        Audit::Export(configured) => {
+            let state = read_config(&configured.config)?.runner.state;
+            let mut out = std::io::stdout().lock();
+            audit::export(&state, &mut out)
+                .with_context(|| format!("the record below {}", state.display()))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn launch() -> anyhow::Result<ExitCode> {

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     attempt::{Recent, Workshop},
+    audit::{self, Audit},
     clock,
     component::{Components, cache::Cache, compile::Compiler},
     config::{Config, OrchestratorUrl, ProxyUrl},
@@ -182,11 +183,19 @@ pub fn runner(
     let sandbox = sandbox(config.runner.slots, scratch, &dialer, &launch)?;
     let cache = Cache::new(state.cache(), state.cache_key(clock::random)?, config.runner.cache);
     let compiler = Compiler::new(environment.program.clone(), launch);
+    let keeper = format!("runner/{}", identity.runner);
+    let (audit, torn) = Audit::open(state.path(), keeper, state.identity()?.key, clock::system)?;
+    audit.note(audit::Event::Began {
+        runner: identity.name.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        torn,
+    });
     let trust = Arc::new(trust::Trust::open(&config.runner.trust, state.path(), clock::system)?);
     let workshop = Workshop {
         client: Arc::new(client),
         components: Components::new(Arc::clone(&trust), sandbox.clone(), cache, compiler),
         trust,
+        audit: Arc::new(audit),
         sandbox,
         ceiling: config.ceiling.clone(),
         secrets: Arc::new(providers),

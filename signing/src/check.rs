@@ -38,14 +38,14 @@ pub fn note(bytes: &[u8], kind: NoteKind, policy: &TrustPolicy, now: Timestamp) 
             NoteKind::Job => {
                 JobNote::parse(&note).ok().map(|note| format!("{} version {}", note.name, note.version))
             }
-            NoteKind::Enrol | NoteKind::Enrolled => None,
+            NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail => None,
         };
         check.signers = verify::known_signers(&note, policy)?;
         match kind {
             NoteKind::Component => verify::release(bytes, policy, now).map(|_| ()),
             NoteKind::Job => verify::job_note(bytes, policy, now).map(|_| ()),
-            NoteKind::Enrol | NoteKind::Enrolled => Err(Refusal::syntax(
-                "Enrolment notes are for the two sides of an enrolment, not for a policy.",
+            NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail => Err(Refusal::syntax(
+                "No policy judges this kind of note: an enrolment is for its two sides, a trail for `remit audit verify`.",
             )),
         }
     };

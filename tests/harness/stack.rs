@@ -459,6 +459,15 @@ impl Runner {
         Ok(())
     }
 
+    /// Asks it to end, and waits until it has.
+    pub fn terminate(&mut self) -> Result<()> {
+        signal(self.process.as_ref(), Signal::TERM)?;
+        if let Some(mut child) = self.process.take() {
+            child.wait()?;
+        }
+        Ok(())
+    }
+
     /// Stops it where it is; [`Runner::kill`] still ends it.
     pub fn freeze(&self) -> Result<()> {
         signal(self.process.as_ref(), Signal::STOP)

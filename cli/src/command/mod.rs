@@ -1,5 +1,6 @@
 //! One file a noun.
 
+pub(crate) mod audit;
 pub(crate) mod component;
 pub(crate) mod execution;
 pub(crate) mod job;

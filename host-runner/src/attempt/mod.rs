@@ -6,6 +6,7 @@
 
 mod fanout;
 mod prepare;
+mod record;
 mod schedule;
 mod step;
 mod voice;
@@ -34,8 +35,8 @@ pub use self::{
     voice::{Gate, Mouth, Reins, Sink, Voice, size},
 };
 use crate::{
-    clock::Clock, component::Components, config::SignedKind, orchestrator::Client, runner::Said,
-    sandbox::Sandbox, secrets::Resolve, trust::Trust,
+    audit::Audit, clock::Clock, component::Components, config::SignedKind, orchestrator::Client,
+    runner::Said, sandbox::Sandbox, secrets::Resolve, trust::Trust,
 };
 
 /// What all attempts share.
@@ -54,6 +55,8 @@ pub struct Workshop {
     pub secrets: Arc<dyn Resolve>,
     /// What the owner wants to see signed.
     pub require_signed: BTreeSet<SignedKind>,
+    /// What the owner reads afterwards.
+    pub audit: Arc<Audit>,
     /// The host's clock.
     pub clock: Clock,
     /// Job documents of late.
@@ -107,13 +110,19 @@ pub async fn run(workshop: Arc<Workshop>, assignment: Box<Assignment>, voice: Ar
     let deadline = assignment.time_left.map(|left| Instant::now() + left.duration());
     let cancel = reins.cancel.clone();
     let alone = assignment.nodes.is_none().then_some(assignment.first_step);
+    let record = record::Of::assignment(&assignment);
     let prepared = tokio::select! {
         prepared = prepare::section(&workshop, assignment) => prepared,
         () = cancel.cancelled() => Err(cancelled()),
     };
     let end = match prepared {
-        Ok(section) => begin(&workshop, section, &voice, &mut reins, deadline).await,
+        Ok(section) => {
+            let end = begin(&workshop, section, &voice, &mut reins, deadline).await;
+            workshop.audit.note(record.ended(end.outcome));
+            end
+        }
         Err(not) => {
+            workshop.audit.note(record.refused(&not));
             if let Some(step) = alone {
                 voice.event(step::not_run(step, None, not.outcome, not.message.clone(), (voice.clock())()));
             }
@@ -144,10 +153,18 @@ async fn begin(
 ) -> End {
     voice.say(Said::Ready);
     let cancel = reins.cancel.clone();
-    let begun = tokio::select! {
-        begun = reins.begin.wait_for(|begin| *begin) => begun.is_ok(),
-        () = cancel.cancelled() => false,
+    // The record is written while the orchestrator is asked.
+    let recorded = record::accept(&workshop.audit, &section);
+    let begun = async {
+        tokio::select! {
+            begun = reins.begin.wait_for(|begin| *begin) => begun.is_ok(),
+            () = cancel.cancelled() => false,
+        }
     };
+    let (recorded, begun) = tokio::join!(recorded, begun);
+    if let Err(error) = recorded {
+        return End { outcome: Outcome::HostFault, message: format!("{error}."), nodes: None };
+    }
     if !begun {
         let NotReady { outcome, message } = cancelled();
         return End { outcome, message, nodes: None };
@@ -156,6 +173,7 @@ async fn begin(
         sandbox: workshop.sandbox.clone(),
         secrets: Arc::clone(&workshop.secrets),
         voice: Arc::clone(voice),
+        audit: Arc::clone(&workshop.audit),
         cancel,
         deadline,
     };

@@ -127,6 +127,9 @@ impl From<CallError> for NotReady {
 
 /// Prepares a section.
 pub(super) async fn section(workshop: &Workshop, assignment: Box<Assignment>) -> Result<Section, NotReady> {
+    workshop.audit.check().map_err(|error| NotReady::host(format!("{error}.")))?;
+    let belief = workshop.trust.belief()?;
+    workshop.audit.policy(belief.edition, belief.policy.version());
     let document = document(workshop, &assignment).await?;
     let steps = steps_of(&document, &assignment)?;
     let nodes = nodes(workshop, &assignment).await?;

@@ -14,9 +14,11 @@ use tokio::time::Instant;
 
 use super::{
     prepare::{ReadyNode, ReadyStep, Section},
+    record,
     voice::{Sink, Voice},
 };
 use crate::{
+    audit::Audit,
     capability::context::StepContext,
     sandbox::{Cancel, Ended, Invocation, Sandbox},
     secrets::Resolve,
@@ -35,6 +37,8 @@ pub(super) struct Surroundings {
     pub(super) secrets: Arc<dyn Resolve>,
     /// Where its words go.
     pub(super) voice: Arc<Voice>,
+    /// Where the owner reads what was denied and revealed.
+    pub(super) audit: Arc<Audit>,
     /// Ends it.
     pub(super) cancel: Cancel,
     /// When the job's time is over.
@@ -179,6 +183,7 @@ async fn once(
         Kind::Step => around.sandbox.run(prepared, invocation).await,
         Kind::NodeSource => around.sandbox.discover(prepared, invocation).await,
     };
+    record::run(&around.audit, section.assignment.attempt, ready, node, &ended);
     presentable(ended, &sink)
 }
 

@@ -65,6 +65,10 @@ pub struct Loaded {
     pub manifest: Manifest,
     not_before: Timestamp,
     expires: Timestamp,
+    /// The note by which it was believed.
+    pub note: Digest,
+    /// Whose signatures counted: holder and key.
+    pub signers: Vec<String>,
     /// Of the policy that believed it.
     edition: u64,
 }
@@ -262,12 +266,16 @@ impl Components {
             .sandbox
             .load(&NativeCode::from_checked(native), &verified)
             .map_err(|error| refusal(error.code, error.detail))?;
-        let note = verified.release().note();
+        let release = verified.release();
+        let signers = release.signers().iter().map(|signer| format!("{} ({})", signer.holder, signer.key));
+        let note = release.note();
         Ok(Arc::new(Loaded {
             prepared,
             manifest: verified.manifest().clone(),
             not_before: note.not_before,
             expires: note.expires,
+            note: release.identity(),
+            signers: signers.collect(),
             edition: belief.edition,
         }))
     }

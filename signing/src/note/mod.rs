@@ -35,11 +35,13 @@ pub enum NoteKind {
     Enrol,
     /// An orchestrator has enrolled a runner.
     Enrolled,
+    /// The keeper of an audit trail stands for its end.
+    Trail,
 }
 
 impl NoteKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Component, Self::Job, Self::Enrol, Self::Enrolled];
+    pub const ALL: [Self; 5] = [Self::Component, Self::Job, Self::Enrol, Self::Enrolled, Self::Trail];
 
     /// The first line of such a note.
     pub fn type_line(self) -> &'static str {
@@ -48,6 +50,7 @@ impl NoteKind {
             Self::Job => "remit/job/v1",
             Self::Enrol => "remit/enrol/v1",
             Self::Enrolled => "remit/enrolled/v1",
+            Self::Trail => "remit/trail/v1",
         }
     }
 }
