@@ -64,7 +64,7 @@ fn a_record_says_what_was_done_and_cannot_be_changed_unseen() {
         assert!(text.contains(expected), "{expected} is missing in {text}");
     }
     for changed in [
-        text.replace("E_CEILING", "E_REQUEST"),
+        text.replace("E_CEILING", "E_SCOPE"),
         text.replacen("\"outcome\":\"succeeded\"", "\"outcome\":\"cancelled\"", 1),
         text.lines().skip(1).collect::<Vec<_>>().join("\n").replace("\"seq\":2", "\"seq\":1"),
         text.split_inclusive('\n').enumerate().filter(|(at, _)| *at != 3).map(|(_, line)| line).collect(),

@@ -182,7 +182,7 @@ fn write(mut file: File, orders: &mpsc::Receiver<Order>, clock: Clock, broken: &
         }
         for done in waiting {
             // Whoever gave up waiting does not begin either.
-            let _ = done.send(written.as_ref().map(|()| ()).map_err(|_| CannotRecord));
+            let _ = done.send(written.as_ref().copied().map_err(|_| CannotRecord));
         }
         if (ended || sealed.elapsed() >= SEAL) && !broken.load(Ordering::Relaxed) {
             if let Err(error) = file.seal(clock()) {
