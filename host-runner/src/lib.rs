@@ -5,7 +5,7 @@
 //! a step may ask of its host), [`secrets`] (where values come from), [`report`] (what leaves, and in which form),
 //! [`orchestrator`] (the client). [`start`] puts them together for the program.
 //!
-//! *Never here:* a listening socket, the orchestrator's code, a component that `remit_signing` did not verify.
+//! *Never here:* a listening socket (but for [`conformance`], while it runs), the orchestrator's code, a component that `remit_signing` did not verify.
 
 pub mod attempt;
 pub mod audit;
@@ -15,6 +15,7 @@ pub mod clock;
 pub mod component;
 pub mod config;
 pub mod confine;
+pub mod conformance;
 pub mod dial;
 pub mod doctor;
 pub mod enrol;

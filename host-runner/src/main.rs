@@ -25,6 +25,7 @@ use remit_runner::{
     component::compile::limit_this_process,
     config::{Config, MAX_CONFIG, OrchestratorUrl, ProxyUrl},
     confine::{self, Confinement, Reach},
+    conformance::{self, bench::Suite},
     doctor::{self, Finding, Severity, Thorough},
     enrol,
     launcher::{self, Launcher},
@@ -90,6 +91,8 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Let hostile components attack this program on this host, and report what held.
+    Conformance(Conformance),
     /// Values in this host's encrypted store.
     #[command(subcommand)]
     Secret(Secret),
@@ -150,6 +153,19 @@ struct Enrol {
     /// Done if the host is enrolled already: for what runs at every start.
     #[arg(long)]
     unless_enrolled: bool,
+}
+
+#[derive(Args)]
+struct Conformance {
+    /// The folder of the hostile components, as `cargo xtask guests` leaves it.
+    #[arg(long, value_name = "DIR")]
+    suite: PathBuf,
+    /// Only the rows of this threat; SECURITY.md numbers them.
+    #[arg(long, value_name = "NUMBER")]
+    threat: Option<u8>,
+    /// The form of the report.
+    #[arg(long, value_enum, default_value_t = Form::Text)]
+    output: Form,
 }
 
 #[derive(Subcommand)]
@@ -309,6 +325,7 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         Command::Launch => launch(),
         Command::Check(report) => check_files(&report),
         Command::Audit(audit) => show_audit(audit),
+        Command::Conformance(suite) => block_on(conform(suite, environment)),
         Command::Secret(secret) => keep_secret(secret, environment),
         Command::Enrol(plan) => block_on(enrol_host(plan)),
         Command::Run { configured, end_with_parent } => {
@@ -441,6 +458,34 @@ fn examine(report: &Report, thorough: Thorough, environment: &Environment) -> an
         say_json(&findings)?;
     }
     Ok(if worst == Severity::Bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn conform(arguments: Conformance, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let suite = Suite::new(&arguments.suite, &environment.program);
+    let text = matches!(arguments.output, Form::Text);
+    let report = conformance::run(&suite, arguments.threat, |row| {
+        if text {
+            say(&format!("{} {:>2} {}", if row.passed { "held  " } else { "FAILED" }, row.threat, row.name));
+            for (which, seen) in [("attack", &row.attack), ("twin", &row.twin)] {
+                if !seen.fault.is_empty() {
+                    say(&format!("          {which} `{}`: {}", seen.act, seen.fault));
+                }
+            }
+        }
+    })
+    .await?;
+    match arguments.output {
+        Form::Json => say_json(&report)?,
+        Form::Text => say(&format!(
+            "{} of {} attacks held, each beside a twin that is permitted; remit-runner {}, Linux {}, confinement: {}",
+            report.passed,
+            report.rows.len(),
+            report.version,
+            report.kernel,
+            report.confinement
+        )),
+    }
+    Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn enrol_host(arguments: Enrol) -> anyhow::Result<ExitCode> {

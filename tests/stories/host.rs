@@ -354,3 +354,26 @@ fn the_manifests_are_within_the_restricted_pod_security_standard() {
         said.lines().filter(|line| line.contains("unknown") || line.contains("missing")).collect();
     assert!(faults.is_empty(), "{said}");
 }
+
+#[test]
+fn whoever_owns_a_host_can_attack_the_runner_on_it() {
+    let runner = harness::programs().join("remit-runner").display().to_string();
+    let guests = harness::programs().join("../guests").display().to_string();
+    let conform = |suite: &str| {
+        program(
+            &runner,
+            "nothing: run `cargo xtask build`",
+            &["conformance", "--suite", suite, "--threat", "12", "--output", "json"],
+        )
+    };
+    let (code, said) = conform(&guests);
+    assert_eq!(code, 0, "{said}");
+    let report: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&report["failed"], report["rows"][0]["passed"].as_bool()),
+        (&Value::from(0), Some(true)),
+        "{report:#}"
+    );
+    let (code, said) = conform("/nowhere");
+    assert!(code == 1 && said.contains("cargo xtask guests"), "{said}");
+}

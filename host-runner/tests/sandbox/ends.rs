@@ -136,14 +136,6 @@ async fn a_dropped_run_leaves_its_slot() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_from_the_run_before() {
-    let bench = Bench::pure(LimitsPart::default());
-    for _ in 0..10 {
-        assert_eq!(bench.output("leftovers").await, json!(0));
-    }
-}
-
-#[tokio::test]
 async fn a_component_describes_itself() {
     let bench = Bench::pure(LimitsPart::default());
     let described = bench.sandbox.describe(bench.prepared()).await.unwrap();

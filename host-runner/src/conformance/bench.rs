@@ -1,0 +1,340 @@
+//! One guest in the runner's own sandbox: signed in memory, verified, loaded, given a remit, run.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use async_trait::async_trait;
+use remit_protocol::{
+    ComponentName, ComponentVersion, ExecutionId, Limits, Namespace, ProjectName, SecretName, SecretPath,
+    Span, StepName, Timestamp,
+    capability::{Ceiling, Effect, Grant, Remit, Requests, Subject},
+    digest::Sized,
+    limits::{LimitsPart, MAX_COMPONENT},
+    manifest::{Kind, Manifest},
+};
+use remit_signing::{
+    KeyName, SigningKey, TrustPolicy, VerifiedComponent, component::ComponentNote, note, policy, verify, wasm,
+};
+
+use crate::{
+    capability::{
+        context::StepContext,
+        log::{Line, LogSink},
+    },
+    dial::{Dialer, address::Barred, resolve::Lookup, tls::Trust},
+    launcher::{Launcher, Remote},
+    local::read_file,
+    report::redact::Redactor,
+    sandbox::{Cancel, Ended, Invocation, NativeCode, Prepared, Sandbox, SandboxConfig, compile},
+    secrets::{Resolve, SecretError, SecretValue},
+};
+
+/// The value of every secret on a bench: if it is seen where it does not belong, something leaks.
+pub const SECRET: &str = "correct-horse-battery";
+
+/// Where guests come from: a folder of `NAME.wasm`. Native code is made once for each.
+pub struct Suite {
+    folder: PathBuf,
+    program: PathBuf,
+    native: Mutex<HashMap<String, Arc<NativeCode>>>,
+}
+
+impl Suite {
+    /// The guests in `folder`, run by `program`, a `remit-runner`: it starts what guests start.
+    pub fn new(folder: &Path, program: &Path) -> Self {
+        Self { folder: folder.to_owned(), program: program.to_owned(), native: Mutex::default() }
+    }
+
+    /// The bytes of a guest.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn guest(&self, name: &str) -> Result<Vec<u8>> {
+        let file = self.folder.join(format!("{name}.wasm"));
+        read_file(&file, MAX_COMPONENT)
+            .with_context(|| format!("{}: build the guests with `cargo xtask guests`", file.display()))
+    }
+
+    /// Its native code.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be compiled.
+    pub fn native(&self, name: &str) -> Result<Arc<NativeCode>> {
+        let mut compiled = self.native.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(code) = compiled.get(name) {
+            return Ok(Arc::clone(code));
+        }
+        let code = Arc::new(compile(&self.guest(name)?)?);
+        compiled.insert(name.to_owned(), Arc::clone(&code));
+        Ok(code)
+    }
+
+    /// A guest as a verified component that requests `requests` (JSON).
+    ///
+    /// # Errors
+    /// It is not there, or not acceptable: what it imports has to be accounted for by what it requests.
+    pub fn verified(
+        &self,
+        name: &str,
+        kind: Kind,
+        requests: &str,
+        limits: Limits,
+    ) -> Result<VerifiedComponent> {
+        let bytes = self.guest(name)?;
+        let manifest = Manifest {
+            v: 1,
+            name: ComponentName::new(format!("test/{name}"))?,
+            version: ComponentVersion::new("1.0.0")?,
+            kind,
+            description: "A guest.".to_owned(),
+            effect: Effect::Pure,
+            imports: wasm::interfaces(&bytes)?.import_names(),
+            requests: serde_json::from_str::<Requests>(requests)?,
+            limits,
+            input: serde_json::json!({}),
+            output: if kind == Kind::Step { serde_json::json!({}) } else { serde_json::Value::Null },
+        };
+        let text = manifest.to_vec();
+        let now: Timestamp = "2026-11-21T00:00:00Z".parse()?;
+        let note = ComponentNote {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            component: Sized::of(&bytes),
+            manifest: Sized::of(&text),
+            source: None,
+            not_before: now,
+            expires: now.plus(Duration::from_secs(86_400)),
+        };
+        let key = SigningKey::from_seed(KeyName::new("test/builder")?, &[7; 32]);
+        let lines = policy::publisher_lines(&Namespace::new("test")?, &key.vkey(), &"builder".parse()?);
+        let policy = TrustPolicy::from_toml(&format!("version = 1\n\n{lines}"))
+            .map_err(|faults| anyhow::anyhow!("the policy of the bench: {faults:?}"))?;
+        let note = note::sign(&note.to_text(), &[&key])?;
+        Ok(verify::component(&note, &text, bytes, &policy, now)?)
+    }
+}
+
+/// A resolver that gives the next of its answers each time, and counts how often it was asked.
+#[derive(Debug, Default)]
+pub struct Names {
+    answers: Mutex<HashMap<String, Vec<Vec<IpAddr>>>>,
+    asked: AtomicU32,
+}
+
+impl Names {
+    /// Each name with its answers; the last one stays.
+    pub fn new(answers: HashMap<String, Vec<Vec<IpAddr>>>) -> Self {
+        Self { answers: Mutex::new(answers), asked: AtomicU32::new(0) }
+    }
+
+    /// How many questions came.
+    pub fn asked(&self) -> u32 {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Lookup for Names {
+    async fn addresses(&self, host: &str) -> std::io::Result<Vec<IpAddr>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = answers.get_mut(host).ok_or(std::io::ErrorKind::NotFound)?;
+        if list.len() > 1 {
+            return Ok(list.remove(0));
+        }
+        list.first().cloned().ok_or_else(|| std::io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Lines and progress of a run.
+#[derive(Default)]
+pub struct Recorded {
+    /// What it logged.
+    pub lines: Mutex<Vec<Line>>,
+    /// Its steps of progress.
+    pub progress: Mutex<Vec<(u64, u64)>>,
+    /// Told of each line.
+    pub said: tokio::sync::Notify,
+}
+
+impl Recorded {
+    /// The lines' texts.
+    pub fn texts(&self) -> Vec<String> {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().map(|line| line.text.clone()).collect()
+    }
+}
+
+impl LogSink for Recorded {
+    fn line(&self, line: Line) {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        self.said.notify_one();
+    }
+
+    fn progress(&self, done: u64, total: u64) {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).push((done, total));
+    }
+}
+
+struct OneSecret;
+
+#[async_trait]
+impl Resolve for OneSecret {
+    async fn resolve(&self, path: &SecretPath) -> Result<SecretValue, SecretError> {
+        SecretValue::new(SECRET.as_bytes().to_vec()).map_err(|why| SecretError::Invalid {
+            path: path.clone(),
+            place: "the bench".to_owned(),
+            why,
+        })
+    }
+}
+
+/// What a bench is made of: requests and grant in JSON.
+#[derive(Clone)]
+pub struct Setup {
+    /// Which guest.
+    pub guest: String,
+    /// What it is.
+    pub kind: Kind,
+    /// What it asks for.
+    pub requests: String,
+    /// What it is given. The secret `token` is bound to `keys/test/token`.
+    pub grant: String,
+    /// What the owner permits.
+    pub ceiling: Ceiling,
+    /// Its limits.
+    pub limits: LimitsPart,
+    /// Sandboxes at once.
+    pub slots: u32,
+    /// The names that exist, each with its answers.
+    pub names: HashMap<String, Vec<Vec<IpAddr>>>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            guest: "pure".to_owned(),
+            kind: Kind::Step,
+            requests: "{}".to_owned(),
+            grant: "{}".to_owned(),
+            ceiling: Ceiling::default(),
+            limits: LimitsPart::default(),
+            slots: 4,
+            names: HashMap::new(),
+        }
+    }
+}
+
+/// A sandbox with one component in it, and all that a run needs.
+pub struct Bench {
+    /// The sandbox.
+    pub sandbox: Sandbox,
+    /// Where its scratch directories are made.
+    pub scratch: tempfile::TempDir,
+    /// What runs say.
+    pub log: Arc<Recorded>,
+    /// Cancels runs.
+    pub cancel: Cancel,
+    /// What runs are told of themselves.
+    pub context: StepContext,
+    /// How long the job lets a run take.
+    pub timeout: Option<Span>,
+    /// The resolver.
+    pub names: Arc<Names>,
+    component: VerifiedComponent,
+    prepared: Arc<Prepared>,
+    remit: Arc<Remit>,
+}
+
+impl Bench {
+    /// Verifies, loads and gives a remit.
+    ///
+    /// # Errors
+    /// The first of these that is refused.
+    pub fn load(suite: &Suite, setup: Setup) -> Result<Self> {
+        let scratch = tempfile::tempdir()?;
+        let names = Arc::new(Names::new(setup.names));
+        let barred = Barred::new("orchestrator.example", 443);
+        let dialer = Arc::new(Dialer::new(names.clone(), None, Trust::untrusting(), barred));
+        // The product's own form: programs are started by another process.
+        let launcher = Launcher::start(&suite.program)?;
+        let launch = Arc::new(Remote::new(launcher, scratch.path().to_owned())?);
+        let place = scratch.path().to_owned();
+        let sandbox = Sandbox::new(SandboxConfig { slots: setup.slots, scratch: place, dialer, launch })?;
+        let limits = setup.limits.or_default();
+        let component = suite.verified(&setup.guest, setup.kind, &setup.requests, limits)?;
+        let prepared = sandbox.load(&*suite.native(&setup.guest)?, &component)?;
+        let bound = BTreeMap::from([(SecretName::new("token")?, vec![SecretPath::new("keys/test/token")?])]);
+        let remit = Remit::compute(
+            Subject { component: &component.manifest().name, project: &ProjectName::new("ops")? },
+            &component.manifest().requests,
+            component.manifest().limits,
+            &serde_json::from_str::<Grant>(&setup.grant)?,
+            &bound,
+            &setup.ceiling,
+        )
+        .map_err(|denials| anyhow::anyhow!("{denials:?}"))?;
+        let context = StepContext {
+            execution: ExecutionId::from_u128(1),
+            step: StepName::new("test")?,
+            node: None,
+            try_number: 1,
+            idempotency_key: "key-1".to_owned(),
+        };
+        Ok(Self {
+            sandbox,
+            scratch,
+            log: Arc::default(),
+            cancel: Cancel::new(),
+            context,
+            timeout: None,
+            names,
+            component,
+            prepared,
+            remit: Arc::new(remit),
+        })
+    }
+
+    /// Runs `act`, which the guest reads as a JSON string.
+    pub async fn run(&self, act: &str) -> Ended {
+        let invocation = Invocation {
+            remit: self.remit.clone(),
+            secrets: Arc::new(OneSecret),
+            input: serde_json::Value::from(act).to_string(),
+            context: self.context.clone(),
+            log: self.log.clone(),
+            cancel: self.cancel.clone(),
+            redactor: Redactor::new(),
+            timeout: self.timeout,
+        };
+        match self.prepared.kind() {
+            Kind::Step => self.sandbox.run(&self.prepared, invocation).await,
+            Kind::NodeSource => self.sandbox.discover(&self.prepared, invocation).await,
+        }
+    }
+
+    /// The loaded component.
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
+    /// The verified component.
+    pub fn component(&self) -> &VerifiedComponent {
+        &self.component
+    }
+
+    /// Names of what is left where scratch directories are made.
+    pub fn left_behind(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.scratch.path()).into_iter().flatten();
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+}

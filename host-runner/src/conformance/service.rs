@@ -1,0 +1,151 @@
+//! Services on loopback that guests try to reach: they count who connects and answer as their path says.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use anyhow::Result;
+use rustls_pki_types::PrivateKeyDer;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::dial::{BoxConnection, tls};
+
+/// Largest request that is read.
+const MAX_REQUEST: usize = 256 << 10;
+
+/// A service; it ends when this is dropped.
+pub(super) struct Service {
+    port: u16,
+    connections: Arc<AtomicU32>,
+    _tasks: JoinSet<()>,
+}
+
+impl Service {
+    /// Starts it; with TLS where a configuration is given.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the suite's own listener on loopback; a runner that runs has none"
+    )]
+    pub(super) async fn start(tls: Option<Arc<rustls::ServerConfig>>) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let connections = Arc::new(AtomicU32::new(0));
+        let (counter, acceptor) = (Arc::clone(&connections), tls.map(TlsAcceptor::from));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut open = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                counter.fetch_add(1, Ordering::SeqCst);
+                let acceptor = acceptor.clone();
+                open.spawn(async move {
+                    let stream: BoxConnection = match acceptor {
+                        None => Box::new(stream),
+                        Some(acceptor) => match acceptor.accept(stream).await {
+                            Ok(stream) => Box::new(stream),
+                            Err(_) => return,
+                        },
+                    };
+                    converse(stream, port).await;
+                });
+            }
+        });
+        Ok(Self { port, connections, _tasks: tasks })
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Connections so far.
+    pub(super) fn connections(&self) -> u32 {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+async fn converse(mut stream: BoxConnection, port: u16) {
+    let mut bytes = Vec::new();
+    loop {
+        let head = loop {
+            if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+            let mut piece = [0; 4096];
+            match stream.read(&mut piece).await {
+                Ok(length) if length > 0 && bytes.len() < MAX_REQUEST => {
+                    bytes.extend(piece.iter().take(length));
+                }
+                _ => return,
+            }
+        };
+        let request = String::from_utf8_lossy(bytes.get(..head).unwrap_or_default()).into_owned();
+        bytes.drain(..head);
+        if stream.write_all(&answer(&request, port)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn field<'r>(request: &'r str, name: &str) -> &'r str {
+    request.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default()
+}
+
+/// What a path is answered with: the guest decides by its path what it meets.
+fn answer(request: &str, port: u16) -> Vec<u8> {
+    let credential = field(request, "authorization: Bearer ");
+    let redirect = |place: &str| {
+        format!("HTTP/1.1 302 Found\r\nlocation: {place}\r\ncontent-length: 0\r\n\r\n").into_bytes()
+    };
+    let plain =
+        |body: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes();
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let encoded = data_encoding::BASE64.encode(format!("x{credential}").as_bytes());
+    match path.split('?').next().unwrap_or_default() {
+        "/metadata" => redirect("http://169.254.169.254/latest"),
+        "/elsewhere" => redirect(&format!("http://b.example:{port}/")),
+        "/home" => redirect(&format!("http://a.example:{port}/v1")),
+        "/echo" => plain(&format!("<{credential}>")),
+        "/base64" => plain(&format!("<{encoded}>")),
+        "/chunks" => {
+            let (first, second) = credential.split_at(credential.len() / 2);
+            let piece = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+            let (first, second) = (piece(&format!("<{first}")), piece(&format!("{second}>")));
+            format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{first}{second}0\r\n\r\n")
+                .into_bytes()
+        }
+        "/upgrade" => {
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n".to_vec()
+        }
+        "/fields" => {
+            format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "x: y\r\n".repeat(33_000)).into_bytes()
+        }
+        "/flood" => plain(&"z".repeat(4 << 20)),
+        "/split" => b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!".to_vec(),
+        _ => plain(&format!("host={} credential={}", field(request, "host: "), !credential.is_empty())),
+    }
+}
+
+/// A server's configuration for `name`, and its authority's certificate at `ca_file`.
+pub(super) fn server_tls(name: &str, ca_file: &Path) -> Result<Arc<rustls::ServerConfig>> {
+    let ca_key = rcgen::KeyPair::generate()?;
+    let mut parameters = rcgen::CertificateParams::new(Vec::new())?;
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    std::fs::write(ca_file, parameters.self_signed(&ca_key)?.pem())?;
+    let issuer = rcgen::Issuer::new(parameters, ca_key);
+    let key = rcgen::KeyPair::generate()?;
+    let leaf = rcgen::CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &issuer)?;
+    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+    let config = rustls::ServerConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], key)?;
+    Ok(Arc::new(config))
+}
