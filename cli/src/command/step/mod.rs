@@ -1,6 +1,7 @@
 //! `remit step`: the author's way from an empty folder to a published component.
 
 mod build;
+mod diff;
 mod inspect;
 mod new;
 mod publish;
@@ -33,6 +34,8 @@ pub(crate) enum Step {
     Publish(publish::Publish),
     /// Show what a component is, asks for and imports, and who stands for it.
     Inspect(inspect::Inspect),
+    /// Compare what two versions of a component ask for: WIDER, NARROWER, SAME or OPAQUE.
+    Diff(diff::Diff),
 }
 
 impl Step {
@@ -45,6 +48,7 @@ impl Step {
             Self::Sign(sign) => sign.run(output),
             Self::Publish(publish) => publish.run(&Connection::open(target)?, output).await,
             Self::Inspect(inspect) => inspect.run(output),
+            Self::Diff(diff) => diff.run(output),
         }
     }
 }
