@@ -9,6 +9,7 @@
 
 pub mod assignment;
 pub mod capability;
+pub mod compare;
 pub mod digest;
 pub mod endpoint;
 pub mod ids;

@@ -6,7 +6,6 @@
 //!
 //! *Invariant:* `covers(outer, inner)` and `matches(inner, x)` imply `matches(outer, x)` (property tests).
 
-pub mod compare;
 pub mod exec;
 pub mod files;
 pub mod http;

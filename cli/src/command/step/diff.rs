@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use remit_protocol::{
     Digest,
-    capability::compare::{Comparison, Verdict, compare},
+    compare::{Comparison, Verdict, compare},
 };
 use serde::Serialize;
 

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{
-    Requests,
-    exec::{ExecRequest, covers_all},
-    files::FilesRequest,
-    http::{HttpRequest, HttpWish},
-    imports::{ImportClass, classify},
+use crate::{
+    capability::{
+        Requests,
+        exec::{ExecRequest, covers_all},
+        files::FilesRequest,
+        http::{HttpRequest, HttpWish},
+        imports::{ImportClass, classify},
+    },
+    manifest::Manifest,
 };
-use crate::manifest::Manifest;
 
 /// What a comparison comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
