@@ -18,7 +18,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
-    command::{audit, component, execution, job, key, login, nodes, note, project, runner, step, token, up},
+    command::{
+        audit, component, execution, job, key, login, nodes, note, policy, project, runner, step, token, up,
+    },
     connection::{Connection, Target},
     failure::Result,
     output::Output,
@@ -69,6 +71,9 @@ enum Command {
     /// Runners.
     #[command(subcommand)]
     Runner(runner::Runner),
+    /// What a runner's owner would say.
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Jobs.
     #[command(subcommand)]
     Job(job::Job),
@@ -128,6 +133,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Component(component) => component.run(&Connection::open(&target)?, output).await,
         Command::Project(project) => project.run(&Connection::open(&target)?, output).await,
         Command::Runner(runner) => runner.run(&Connection::open(&target)?, output).await,
+        Command::Policy(policy) => policy.run(&Connection::open(&target)?, output).await,
         Command::Job(job) => job.run(&Connection::open(&target)?, output).await,
         Command::Execution(execution) => execution.run(&Connection::open(&target)?, output).await,
         Command::Nodes(nodes) => nodes.run(&Connection::open(&target)?, output).await,

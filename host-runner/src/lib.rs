@@ -19,6 +19,7 @@ pub mod conformance;
 pub mod dial;
 pub mod doctor;
 pub mod enrol;
+pub mod explain;
 pub mod launcher;
 pub mod local;
 pub mod orchestrator;

@@ -27,7 +27,7 @@ use remit_runner::{
     confine::{self, Confinement, Reach},
     conformance::{self, bench::Suite},
     doctor::{self, Finding, Severity, Thorough},
-    enrol,
+    enrol, explain,
     launcher::{self, Launcher},
     local,
     runner::Exit,
@@ -99,6 +99,9 @@ enum Command {
     /// The record of what this runner did and refused.
     #[command(subcommand)]
     Audit(Audit),
+    /// Say what the owner's file would allow a step: a question in JSON on standard input, the answer on standard output.
+    #[command(hide = true)]
+    Explain(Configured),
     /// A component on this machine, for its author.
     #[command(subcommand)]
     Step(Step),
@@ -325,6 +328,7 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         Command::Launch => launch(),
         Command::Check(report) => check_files(&report),
         Command::Audit(audit) => show_audit(audit),
+        Command::Explain(configured) => explain_step(&configured.config),
         Command::Conformance(suite) => block_on(conform(suite, environment)),
         Command::Secret(secret) => keep_secret(secret, environment),
         Command::Enrol(plan) => block_on(enrol_host(plan)),
@@ -368,6 +372,9 @@ fn say_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Longest question of `explain`: a manifest and a grant.
+const MAX_QUESTION: u64 = 4 << 20;
+
 fn standard_input(limit: u64) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
     std::io::stdin().lock().take(limit + 1).read_to_end(&mut bytes).context("standard input")?;
@@ -401,6 +408,14 @@ fn show_audit(command: Audit) -> anyhow::Result<ExitCode> {
                 .with_context(|| format!("the record below {}", state.display()))?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain_step(config: &Path) -> anyhow::Result<ExitCode> {
+    let config = read_config(config)?;
+    let question = standard_input(MAX_QUESTION)?;
+    let question = serde_json::from_slice(&question).context("the question")?;
+    say_json(&explain::explain(&config, &question))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -88,3 +88,38 @@ fn a_secret_that_is_not_there_and_a_value_that_cannot_be_are_refused() {
     let shown = run(&stack, &["zero"]);
     assert_eq!(shown["summary"]["outcome"], "refused(E_PARAM)", "{shown:#}");
 }
+
+#[test]
+fn what_a_runner_would_refuse_is_explained_beforehand() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stack = site(folder.path(), UNAME);
+    let place = stack.runner_named("local").unwrap().folder.clone();
+    let explain = |program: &str, trust: &str| {
+        let file = folder.path().join("command.yaml");
+        std::fs::write(&file, job(program, "[\"-s\"]")).unwrap();
+        let [job, runner] = [&file, &place.join("runner.toml")].map(|path| path.display().to_string());
+        stack
+            .remit(&["--output", "json", "policy", "explain", &job, "--runner", &runner, "--trust", trust])
+            .unwrap()
+    };
+    let trust = place.join("trust.toml").display().to_string();
+    let allowed = explain("uname", &trust);
+    assert_eq!(allowed.code, 0, "{allowed:?}");
+    let denied = explain("id", &trust);
+    assert_eq!(denied.code, 4, "{denied:?}");
+    let shown: serde_json::Value = serde_json::from_str(denied.out.lines().next().unwrap()).unwrap();
+    let denial = &shown["steps"][0]["denials"][0];
+    assert_eq!(denial["side"], "ceiling");
+    // The lines that it prints are all that is missing.
+    let config = place.join("runner.toml");
+    let lines = denial["allow"].as_str().unwrap().replace("path = \"/…/id\"", "path = \"/usr/bin/id\"");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}\n{lines}\n")).unwrap();
+    let allowed = explain("id", &trust);
+    assert_eq!(allowed.code, 0, "{lines}\n{allowed:?}");
+    let nobody = folder.path().join("nobody.toml");
+    std::fs::write(&nobody, "version = 1\n").unwrap();
+    let denied = explain("id", &nobody.display().to_string());
+    assert_eq!(denied.code, 4, "{denied:?}");
+    assert!(denied.out.contains("\"side\":\"trust\"") && denied.out.contains("E_SCOPE"), "{denied:?}");
+}

@@ -8,6 +8,7 @@ pub(crate) mod key;
 pub(crate) mod login;
 pub(crate) mod nodes;
 pub(crate) mod note;
+pub(crate) mod policy;
 pub(crate) mod project;
 pub(crate) mod runner;
 pub(crate) mod step;
