@@ -320,6 +320,7 @@ fn ceiling(config: Option<&Config>, grant: &Grant, files: Vec<(String, PathBuf)>
                 scope: given.scope.clone(),
                 private: Vec::new(),
                 via: Via::Direct,
+                tls: None,
                 ca_file: None,
             };
             Ceiling { http: grant.http.iter().map(rule).collect(), ..Ceiling::default() }

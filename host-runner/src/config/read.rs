@@ -1,7 +1,7 @@
 //! From the text of a `runner.toml` to a [`Config`], or to every mistake in it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -21,7 +21,7 @@ use toml::{
 use super::{Config, DEFAULT_CACHE, DEFAULT_SLOTS, MAX_SLOTS, Orchestrator, Runner};
 use crate::secrets::ProviderConfig;
 
-const TOP: &[&str] = &["orchestrator", "runner", "ceiling", "provider"];
+const TOP: &[&str] = &["orchestrator", "runner", "ceiling", "tls", "provider"];
 const ORCHESTRATOR: &[&str] = &["url", "proxy", "ca_file"];
 const RUNNER: &[&str] = &["state", "slots", "trust", "require_signed", "cache", "confinement"];
 const LIMITS: &[&str] = &[
@@ -38,7 +38,8 @@ const LIMITS: &[&str] = &[
     "handles",
 ];
 const CEILING: &[&str] = &["http", "exec", "ssh", "files", "secrets"];
-const HTTP: &[&str] = &["scheme", "host", "port", "methods", "paths", "private", "via", "ca_file"];
+const HTTP: &[&str] = &["scheme", "host", "port", "methods", "paths", "private", "via", "tls", "ca_file"];
+const TLS: &[&str] = &["name", "ca_file"];
 const EXEC: &[&str] = &["program", "path", "args", "cwd", "env"];
 const SSH: &[&str] = &["addresses", "port", "users", "known_hosts"];
 const FILES: &[&str] = &["name", "path", "mode"];
@@ -255,8 +256,11 @@ impl Reader<'_> {
         ceiling.ssh = self.entries(table, "ssh", SSH);
         ceiling.files = self.entries(table, "files", FILES);
         ceiling.secrets = self.entries(table, "secrets", SECRETS);
+        let profiles = self.trust_profiles(top);
+        self.named_profiles(table, &profiles);
         for rule in &mut ceiling.http {
-            rule.ca_file = rule.ca_file.take().map(|path| self.directory.join(path));
+            let profile = rule.tls.as_ref().and_then(|name| profiles.get(name).cloned());
+            rule.ca_file = rule.ca_file.take().or(profile).map(|path| self.directory.join(path));
         }
         for rule in &mut ceiling.ssh {
             rule.known_hosts = self.directory.join(&rule.known_hosts);
@@ -268,6 +272,48 @@ impl Reader<'_> {
             *cwd = cwd.take().map(|path| self.directory.join(path));
         }
         ceiling
+    }
+
+    /// `[[tls]]`: certificates under a name, for the rules that say `tls = "name"`.
+    fn trust_profiles(&mut self, top: &DeTable<'_>) -> BTreeMap<String, PathBuf> {
+        let mut profiles = BTreeMap::new();
+        let Some(found) = value(top, "tls") else { return profiles };
+        let Some(array) = found.get_ref().as_array() else {
+            self.fault(&found.span(), "tls", "this is one table", "write it as [[tls]]");
+            return profiles;
+        };
+        for (index, entry) in array.iter().enumerate() {
+            let place = format!("tls[{index}]");
+            let Some(table) = self.section(entry, &place) else { continue };
+            self.known(table, &place, TLS);
+            let name: Option<String> = self.required(entry, table, &place, "name", "\"corp\"");
+            let file: Option<PathBuf> = self.required(entry, table, &place, "ca_file", "\"corp-ca.pem\"");
+            let (Some(name), Some(file)) = (name, file) else { continue };
+            if profiles.insert(name.clone(), file).is_some() {
+                let message = format!("{name:?} stands here twice");
+                self.fault(&entry.span(), &place, &message, "give each profile a name of its own");
+            }
+        }
+        profiles
+    }
+
+    /// Each profile that a rule names is one.
+    fn named_profiles(&mut self, ceiling: &DeTable<'_>, profiles: &BTreeMap<String, PathBuf>) {
+        let rules = value(ceiling, "http").and_then(|found| found.get_ref().as_array());
+        for (index, rule) in rules.into_iter().flatten().enumerate() {
+            let named = rule.get_ref().as_table().and_then(|table| value(table, "tls"));
+            let Some((found, name)) = named.and_then(|found| Some((found, found.get_ref().as_str()?))) else {
+                continue;
+            };
+            if !profiles.contains_key(name) {
+                let remedy = match nearest(name, profiles.keys().map(String::as_str)) {
+                    Some(meant) => format!("did you mean {meant:?}?"),
+                    None => format!("add [[tls]] with name = {name:?} and its ca_file"),
+                };
+                let message = format!("there is no trust profile {name:?}");
+                self.fault(&found.span(), &format!("ceiling.http[{index}].tls"), &message, &remedy);
+            }
+        }
     }
 
     fn limits(&mut self, found: &Value<'_>, table: &DeTable<'_>) -> LimitsPart {
@@ -447,6 +493,16 @@ kind = "store"
         assert_eq!(config.providers.len(), 1);
     }
 
+    #[test]
+    fn a_rule_trusts_what_its_profile_names() {
+        let profile = "[[tls]]\nname = \"corp\"\nca_file = \"corp.pem\"\n\n[ceiling]";
+        let text = SOUND.replace("port = 443", "port = 443\ntls = \"corp\"").replace("[ceiling]", profile);
+        let config = Config::parse(&text, Path::new("/etc/remit")).unwrap();
+        assert_eq!(config.ceiling.http[0].ca_file.as_deref(), Some(Path::new("/etc/remit/corp.pem")));
+        let without = Config::parse(SOUND, Path::new("/etc/remit")).unwrap();
+        assert_eq!(without.ceiling.http[0].ca_file, None);
+    }
+
     /// What is wrong with the sound file after `from` became `to`: `line: place: message; remedy` of each fault.
     fn faults(from: &str, to: &str) -> Vec<String> {
         assert!(SOUND.contains(from), "{from}");
@@ -501,6 +557,32 @@ kind = "store"
             &["20: ceiling.http[0]: unknown key \"metods\"; did you mean `methods`?"],
         );
         check("host = \"control.corp.example\"", "host = \"*\"", &["17: ceiling.http[0]: "]);
+        check(
+            "port = 443",
+            "port = 443\ntls = \"corp\"",
+            &[
+                "20: ceiling.http[0].tls: there is no trust profile \"corp\"; add [[tls]] with name = \"corp\"",
+            ],
+        );
+        check(
+            "port = 443",
+            "port = 443\ntls = \"corp\"\nca_file = \"a.pem\"",
+            &["17: ceiling.http[0]: the rule for control.corp.example names certificates twice", "20: "],
+        );
+        check(
+            "port = 443",
+            "port = 80\nscheme = \"http\"\nca_file = \"a.pem\"",
+            &["17: ceiling.http[0]: the rule for control.corp.example is plain http"],
+        );
+        let profile = "[[tls]]\nname = \"corp\"\nca_file = \"corp.pem\"\n\n";
+        check("[ceiling]", &format!("{profile}[ceiling]"), &[]);
+        check(
+            "[ceiling]",
+            &format!("{profile}{profile}[ceiling]"),
+            &["17: tls[1]: \"corp\" stands here twice"],
+        );
+        check("[ceiling]", "[[tls]]\nname = \"corp\"\n\n[ceiling]", &["13: tls[0]: `ca_file` is missing"]);
+        check("[ceiling]", "[tls]\nname = \"corp\"\n\n[ceiling]", &["13: tls: this is one table"]);
         check(
             "[[ceiling.files]]",
             "[ceiling.files]",

@@ -217,6 +217,8 @@ pub struct Setup {
     pub slots: u32,
     /// The names that exist, each with its answers.
     pub names: HashMap<String, Vec<Vec<IpAddr>>>,
+    /// Where the runner's orchestrator is.
+    pub orchestrator: (String, u16),
 }
 
 impl Default for Setup {
@@ -230,6 +232,7 @@ impl Default for Setup {
             limits: LimitsPart::default(),
             slots: 4,
             names: HashMap::new(),
+            orchestrator: ("orchestrator.example".to_owned(), 443),
         }
     }
 }
@@ -263,7 +266,7 @@ impl Bench {
     pub fn load(suite: &Suite, setup: Setup) -> Result<Self> {
         let scratch = tempfile::tempdir()?;
         let names = Arc::new(Names::new(setup.names));
-        let barred = Barred::new("orchestrator.example", 443);
+        let barred = Barred::new(&setup.orchestrator.0, setup.orchestrator.1);
         let dialer = Arc::new(Dialer::new(names.clone(), None, Trust::untrusting(), barred));
         // The product's own form: programs are started by another process.
         let launcher = Launcher::start(&suite.program)?;

@@ -215,6 +215,14 @@ impl Table<'_> {
                 setup(&private, &everything, answers)?,
             )?;
         }
+        for (name, host) in [("by its name", "a.example"), ("by another name", "127.0.0.1")] {
+            let at = |port| {
+                Ok::<_, anyhow::Error>(Setup { orchestrator: (host.to_owned(), port), ..self.open()? })
+            };
+            let denied = Try::new(at(port)?, &self.get("/v1"), "failed", "HttpRequestDenied").on(0);
+            let twin = Try::new(at(port.wrapping_add(1))?, &self.get("/v1"), "succeeded", "200").on(1);
+            self.add(3, &format!("calls the runner's own orchestrator {name}"), denied, twin);
+        }
         // Once is asked, and what was judged is dialled.
         let flips = setup(&private, &ranges, &[&["127.0.0.1"], &["169.254.169.254"]])?;
         let (attack, twin) = (

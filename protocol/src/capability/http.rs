@@ -561,6 +561,7 @@ struct RawCeiling {
     private: Vec<IpNet>,
     #[serde(default)]
     via: Via,
+    tls: Option<String>,
     ca_file: Option<std::path::PathBuf>,
 }
 
@@ -574,6 +575,8 @@ pub struct HttpCeiling {
     pub private: Vec<IpNet>,
     /// How requests leave.
     pub via: Via,
+    /// The trust profile of the owner's file that says which certificates are trusted; its file becomes `ca_file`.
+    pub tls: Option<String>,
     /// Certificates that are trusted for this rule, in PEM; absent: the runner's.
     pub ca_file: Option<std::path::PathBuf>,
 }
@@ -588,7 +591,19 @@ impl TryFrom<RawCeiling> for HttpCeiling {
                 raw.host
             )));
         }
-        Ok(Self { scope, private: raw.private, via: raw.via, ca_file: raw.ca_file })
+        if raw.tls.is_some() && raw.ca_file.is_some() {
+            return Err(InvalidRule(format!(
+                "the rule for {} names certificates twice: `tls` or `ca_file`, not both",
+                raw.host
+            )));
+        }
+        if scope.scheme == Scheme::Http && (raw.tls.is_some() || raw.ca_file.is_some()) {
+            return Err(InvalidRule(format!(
+                "the rule for {} is plain http, where no certificate is shown: remove `tls` and `ca_file`",
+                raw.host
+            )));
+        }
+        Ok(Self { scope, private: raw.private, via: raw.via, tls: raw.tls, ca_file: raw.ca_file })
     }
 }
 

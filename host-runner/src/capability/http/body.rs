@@ -9,13 +9,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use remit_protocol::report::Limit;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error as HttpError, WasiBody};
 
-use super::upstream::Lease;
+use super::{decide, upstream::Lease};
 use crate::{report::redact::Stream, sandbox::Account};
 
 /// Largest set of trailer fields.
@@ -183,7 +183,10 @@ impl Incoming {
             // Of an answer that could echo a credential, trailers are dropped; elsewhere they are bounded.
             Err(frame) if self.redaction.is_some() => drop(frame),
             Err(frame) => {
-                let trailers = frame.into_trailers().unwrap_or_default();
+                let mut trailers = frame.into_trailers().unwrap_or_default();
+                // What belongs to the connection, or could change how the message was read, is not a trailer's to say.
+                let foreign: Vec<_> = trailers.keys().filter(|name| belongs_before(name)).cloned().collect();
+                foreign.iter().for_each(|name| drop(trailers.remove(name)));
                 let size: usize =
                     trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
                 if size > MAX_TRAILERS {
@@ -194,6 +197,27 @@ impl Incoming {
         }
         Ok(())
     }
+}
+
+/// Fields that mean something only before a body (RFC 9110 §6.5.1).
+fn belongs_before(name: &HeaderName) -> bool {
+    use http::header::{
+        AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+        LOCATION, SET_COOKIE, WWW_AUTHENTICATE,
+    };
+    decide::is_forbidden(name)
+        || [
+            AUTHORIZATION,
+            CACHE_CONTROL,
+            CONTENT_ENCODING,
+            CONTENT_LENGTH,
+            CONTENT_RANGE,
+            CONTENT_TYPE,
+            LOCATION,
+            SET_COOKIE,
+            WWW_AUTHENTICATE,
+        ]
+        .contains(name)
 }
 
 impl Body for Incoming {

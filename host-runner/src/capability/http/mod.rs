@@ -234,6 +234,19 @@ fn failure_denial(target: &HttpTarget, permit: &HttpPermit, error: &EgressError)
             Side::Ceiling,
             "[orchestrator]\nproxy = \"http://proxy.corp.example:3128\"".to_owned(),
         ),
+        EgressError::Dial(DialError::Proxy(refused)) => (
+            format!("http {target} through the proxy: {refused}"),
+            Side::Ceiling,
+            "# ask the proxy's owner to let this host's tunnels through, or correct `proxy` in [orchestrator]".to_owned(),
+        ),
+        EgressError::Dial(DialError::Tls(TlsError::Certificate { .. })) => (
+            format!("http {target}: {error}"),
+            Side::Ceiling,
+            format!(
+                "[[tls]]\nname = \"NAME\"\nca_file = \"CERTIFICATES.pem\"\n\n# and in the [[ceiling.http]] of {}:\ntls = \"NAME\"",
+                permit.scope.host
+            ),
+        ),
         EgressError::Secret(_) | EgressError::Unprintable(_) => {
             (format!("http {target} with its secret: {error}"), Side::Ceiling, format!("# {error}"))
         }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderName;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use remit_protocol::{
     ComponentName, Limits, ProjectName, SecretName, SecretPath, Size,
@@ -455,6 +456,8 @@ async fn a_credential_is_not_sent_to_whoever_cannot_prove_the_name() {
     let mut run = Run::new(Setup { grant, ceiling, secrets, ..Setup::default() });
     let error = run.get(&format!("https://a.example:{}/", server.port)).await.unwrap_err();
     assert_eq!((error.as_str(), server.requests().len()), ("TlsCertificateError", 0));
+    let denial = run.denial();
+    assert!(denial.contains("[[tls]]") && denial.contains("a.example"), "{denial}");
 }
 
 #[tokio::test]
@@ -508,6 +511,20 @@ async fn answers_are_bounded() {
     let request = Request::get(uri("/short")).header("x-close", "1");
     let response = run.send(request, "").await.unwrap();
     assert_eq!(text(response).await.unwrap_err(), "HttpResponseIncomplete");
+}
+
+#[tokio::test]
+async fn trailers_of_an_answer_say_nothing_of_the_connection() {
+    let server = Server::start(None, |_| {
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nx-sum: 1\r\nset-cookie: s=1\r\nupgrade: h2c\r\n\r\n".to_vec()
+    })
+    .await;
+    let (grant, ceiling) = local(server.port);
+    let mut run = Run::new(Setup { grant, ceiling, ..Setup::default() });
+    let response = run.get(&format!("http://a.example:{}/", server.port)).await.unwrap();
+    let collected = response.into_body().collect().await.unwrap();
+    let trailers = collected.trailers().unwrap();
+    assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);
 }
 
 #[tokio::test]
@@ -626,4 +643,11 @@ async fn a_rule_goes_through_the_proxy_where_the_owner_says_so() {
     assert_eq!(without.get("https://a.example/v1").await.unwrap_err(), "ConfigurationError");
     let denial = without.denial();
     assert!(denial.contains("proxy = "), "{denial}");
+    // A proxy that lets nothing through: the guest learns that it did not work, the operator why.
+    let refusing =
+        Server::start(None, |_| b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+    let mut refused = Run::new(setup(Some(refusing.port)));
+    assert_eq!(refused.get("https://a.example/v1").await.unwrap_err(), "DestinationUnavailable");
+    let denial = refused.denial();
+    assert!(denial.contains("answers 403") && denial.contains("proxy's owner"), "{denial}");
 }
