@@ -153,6 +153,8 @@ proptest! {
     #[test]
     fn an_escaped_name_selects_its_node(name in "[ -~]{1,20}") {
         prop_assume!(!name.trim().is_empty() && name.trim() == name);
+        // Between slashes stands an expression that is searched for, not a whole name.
+        prop_assume!(!(name.starts_with('/') && name.ends_with('/')));
         let nodes = [node(&name, &[], &[]), node("other-node-name-here", &[], &[])];
         let escaped = regex::escape(&name).replace('"', "\"\"");
         let filter = NodeFilter::parse(&format!("name: \"{escaped}\"")).unwrap();
