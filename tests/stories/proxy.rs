@@ -160,6 +160,64 @@ fn inspected_tls_is_no_obstacle_since_requests_and_answers_are_signed() {
 }
 
 #[test]
+fn a_steps_calls_are_inspected_only_where_a_rule_names_the_inspector() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |authority: &Authority, name: &str| {
+        let path = folder.path().join(name);
+        authority.write(&path).unwrap();
+        path
+    };
+    let (inspector, origin) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let (inspector_ca, origin_ca) = (write(&inspector, "inspector.pem"), write(&origin, "origin.pem"));
+    let service = Service::start(&origin, "api.inside.example").unwrap();
+    let mut stack = bare(folder.path());
+    let believed = folder.path().join("believed.pem");
+    let all: Vec<_> = [stack.ca(), &origin_ca].map(|file| std::fs::read_to_string(file).unwrap()).into();
+    std::fs::write(&believed, all.concat()).unwrap();
+    let squid = Squid::start(&Plan {
+        inspect: Some((&inspector, believed.as_path())),
+        names: &["localhost", "api.inside.example"],
+        ..Plan::default()
+    })
+    .unwrap();
+    let secrets = folder.path().join("secrets");
+    std::fs::create_dir_all(&secrets).unwrap();
+    std::fs::write(secrets.join("token"), "a-very-secret-token").unwrap();
+    let host = Host {
+        url: Some(stack.url().replace("127.0.0.1", "localhost")),
+        way: format!("proxy = {:?}\nca_file = {inspector_ca:?}", squid.url()),
+        ..Host::default()
+    };
+    let trust = builder_trust().unwrap();
+    for (tag, certificates, outcome) in
+        [("origin", &origin_ca, "failed"), ("inspector", &inspector_ca, "succeeded")]
+    {
+        let ceiling = format!(
+            "[[tls]]\nname = \"believed\"\nca_file = {certificates:?}\n\n\
+             [ceiling]\n\n[[ceiling.http]]\nhost = \"api.inside.example\"\nport = {0}\nmethods = [\"GET\"]\npaths = [\"/v1\"]\n\
+             via = \"proxy\"\ntls = \"believed\"\n\n[[ceiling.secrets]]\npath = \"keys/prod/token\"\nuse = \"bearer\"\n\
+             hosts = [\"api.inside.example:{0}\"]\n\n[[provider]]\nmount = \"keys/prod\"\nkind = \"directory\"\npath = {secrets:?}\n",
+            service.port()
+        );
+        stack.runner_on(&host, tag, &[tag], &ceiling, &trust).unwrap();
+        let job = format!(
+            "job: {tag}\nrunner: {{ tags: [{tag}] }}\nsteps:\n  - name: call\n    uses: remit/http-request@1\n    \
+             with: {{ url: \"https://api.inside.example:{0}/v1/x\" }}\n    secrets: {{ token: keys/prod/token }}\n    grant:\n      \
+             http: [{{ host: api.inside.example, port: {0}, methods: [GET], paths: [/v1], secret: {{ name: token, use: bearer }} }}]\n",
+            service.port()
+        );
+        apply(&stack, folder.path(), &job);
+        let shown = run(&stack, &[tag]);
+        assert_eq!(shown["summary"]["outcome"], outcome, "{shown:#}");
+        if outcome == "failed" {
+            // Nothing was said before the name was proved, the credential least of all; the owner reads what to write.
+            assert!(service.seen().is_empty() && shown.to_string().contains("[[tls]]"), "{shown:#}");
+        }
+    }
+    assert_eq!(service.seen()[0].authorization.as_deref(), Some("Bearer a-very-secret-token"));
+}
+
+#[test]
 fn doctor_names_each_obstacle() {
     let folder = tempfile::tempdir().unwrap();
     let stack = bare(folder.path());

@@ -3,7 +3,7 @@
 //! [`table`] is what is tried: each attack beside a twin that differs in one thing and has to succeed, so that a runner that
 //! refuses everything does not pass. The guests are real components, signed and verified as all are; the services that they
 //! try to reach are real sockets on loopback, which count who connects. The tests of the sandbox run the same table on the
-//! same [`bench`].
+//! same [`mod@bench`].
 //!
 //! *Invariant:* nothing outside of this machine is called, and nothing is left behind. This is the one place of the crate
 //! that listens, and only while the suite runs.

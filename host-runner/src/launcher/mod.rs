@@ -1,7 +1,7 @@
 //! Starting programs and ending them: those of steps and the runner's own compile process.
 //!
 //! A runner is confined before it takes work and then cannot start anything itself. [`Remote`] asks the *launcher*, a
-//! process of the same program that was split off before: [`serve`] is its life. What runs without confinement – tests and
+//! process of the same program that was split off before: [`serve()`] is its life. What runs without confinement – tests and
 //! an author's own machine – starts programs from its own process by [`Local`]. Both are told the same by [`Launch`].
 //!
 //! *Must not know:* remits, steps. *Invariant:* a program that was started is gone, with its whole process group, soon
