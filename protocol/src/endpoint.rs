@@ -30,6 +30,11 @@ pub const BLOBS: &str = "/r/v1/blobs";
 /// `GET` + namespace, name and version as segments: [`ComponentBundle`].
 pub const COMPONENTS: &str = "/r/v1/components";
 
+/// `GET` + the digest that is a note's leaf hash: [`LogProof`].
+pub const LOG_PROOF: &str = "/r/v1/log/proof";
+/// `GET` + an older and a newer number of leaves as segments: [`LogConsistency`].
+pub const LOG_CONSISTENCY: &str = "/r/v1/log/consistency";
+
 /// Longest hold of a poll.
 pub const HOLD: Span = Span::from_secs(25);
 /// A session that has not been heard of for this long loses its leases.
@@ -232,6 +237,23 @@ pub struct ComponentBundle {
     /// The transparency log's proof, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<String>,
+}
+
+/// That a note is in the transparency log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LogProof {
+    /// A `c2sp.org/tlog-proof@v1` file under the log's newest head.
+    pub proof: String,
+}
+
+/// That one head of the transparency log is where another one begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConsistency {
+    /// The hashes of RFC 9162's consistency proof; fewer than 65.
+    pub hashes: Vec<Digest>,
 }
 
 /// The body of every failed call of both APIs: what happened, why, what to do.

@@ -81,6 +81,9 @@ refusal_codes! {
     /// Not in the log.
     LogProof = "E_LOG_PROOF", "The policy wants a proof from the transparency log, and there is no valid one.",
         "Publish through a registry with that log, or set [log] require = \"off\" in trust.toml.";
+    /// Two histories of one log.
+    LogFork = "E_LOG_FORK", "The transparency log has shown two histories that do not agree: somebody rewrote it, or shows it differently to different people.",
+        "Keep the two checkpoints that `remit-runner doctor` names, and find out what happened before anything runs again.";
     /// Not a component.
     Kind = "E_KIND", "The bytes are not a WebAssembly component of the expected kind.",
         "Build it with `remit step build`; core modules and text are not accepted.";

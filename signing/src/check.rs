@@ -8,8 +8,9 @@ use crate::{
     Refusal, TrustPolicy,
     component::ComponentNote,
     job::JobNote,
+    log::ProvenLeaf,
     note::{NoteKind, UnverifiedNote},
-    verify::{self, Signer},
+    verify::{self, Published, Signer},
 };
 
 /// The result of looking at a note.
@@ -21,13 +22,25 @@ pub struct NoteCheck {
     pub subject: Option<String>,
     /// The keys of the policy that have signed it, whether or not they may; empty if a signature is wrong.
     pub signers: Vec<Signer>,
+    /// Where a log lists it, if it came with a proof that is good.
+    pub logged: Option<ProvenLeaf>,
     /// Whether the policy believes the note. The payload that it names was not looked at.
     pub verdict: Result<(), Refusal>,
 }
 
 /// Looks at the bytes of a note that should be of `kind`.
-pub fn note(bytes: &[u8], kind: NoteKind, policy: &TrustPolicy, now: Timestamp) -> NoteCheck {
-    let mut check = NoteCheck { identity: None, subject: None, signers: Vec::new(), verdict: Ok(()) };
+///
+/// A proof that comes with it has to be good by the logs of the policy, also where the policy does not require one.
+pub fn note<'a>(
+    published: impl Into<Published<'a>>,
+    kind: NoteKind,
+    policy: &TrustPolicy,
+    now: Timestamp,
+) -> NoteCheck {
+    let published = published.into();
+    let bytes = published.note;
+    let mut check =
+        NoteCheck { identity: None, subject: None, signers: Vec::new(), logged: None, verdict: Ok(()) };
     let verdict = || -> Result<(), Refusal> {
         check.identity = UnverifiedNote::parse(bytes).ok().map(|note| note.identity());
         let note = UnverifiedNote::parse_as(kind, bytes)?;
@@ -42,12 +55,18 @@ pub fn note(bytes: &[u8], kind: NoteKind, policy: &TrustPolicy, now: Timestamp) 
         };
         check.signers = verify::known_signers(&note, policy)?;
         match kind {
-            NoteKind::Component => verify::release(bytes, policy, now).map(|_| ()),
-            NoteKind::Job => verify::job_note(bytes, policy, now).map(|_| ()),
-            NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail => Err(Refusal::syntax(
-                "No policy judges this kind of note: an enrolment is for its two sides, a trail for `remit audit verify`.",
-            )),
+            NoteKind::Component => drop(verify::release(published, policy, now)?),
+            NoteKind::Job => drop(verify::job_note(bytes, policy, now)?),
+            NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail => {
+                return Err(Refusal::syntax(
+                    "No policy judges this kind of note: an enrolment is for its two sides, a trail for `remit audit verify`.",
+                ));
+            }
         }
+        if published.proof.is_some() || policy.log().required {
+            check.logged = Some(verify::proven(&published, policy)?);
+        }
+        Ok(())
     };
     check.verdict = { verdict }();
     check

@@ -75,6 +75,15 @@ pub const SOURCE: &str = "/api/v1/projects/{project}/sources/{source}";
 /// `POST` → [`super::SourceView`]: asks its runner for the nodes anew.
 pub const SOURCE_REFRESH: &str = "/api/v1/projects/{project}/sources/{source}/refresh";
 
+/// `GET` → [`super::LogView`].
+pub const LOG: &str = "/api/v1/log";
+/// `GET` → [`crate::endpoint::LogProof`] of the note with this leaf hash.
+pub const LOG_PROOF: &str = "/api/v1/log/proof/{leaf}";
+/// `GET` → the newest `c2sp.org/tlog-checkpoint`. From here on down the addresses are those of `c2sp.org/tlog-tiles`.
+pub const LOG_CHECKPOINT: &str = "/log/checkpoint";
+/// `GET` → a tile of hashes, or a bundle of leaves.
+pub const LOG_TILE: &str = "/log/tile/{*tile}";
+
 /// The address `template` with its places filled in order; what would be read as another place is percent-encoded.
 pub fn fill(template: &str, values: &[&dyn Display]) -> String {
     let mut filled = String::with_capacity(template.len() + 32);

@@ -16,6 +16,8 @@ pub struct Checkpoint {
     origin: String,
     size: u64,
     root: Digest,
+    log: Vkey,
+    note: String,
 }
 
 impl Checkpoint {
@@ -34,6 +36,16 @@ impl Checkpoint {
         self.root
     }
 
+    /// The key that signed it.
+    pub fn log(&self) -> &Vkey {
+        &self.log
+    }
+
+    /// The signed note, exactly: evidence of what the log said.
+    pub fn note(&self) -> &str {
+        &self.note
+    }
+
     /// Verifies a checkpoint by one of `logs`. Lines of witnesses and other unknown keys are passed over.
     ///
     /// # Errors
@@ -49,7 +61,10 @@ impl Checkpoint {
         let root = hash(root).ok_or(InvalidProof::Checkpoint)?;
         let log = logs.iter().find(|log| log.name().as_str() == origin).ok_or(InvalidProof::UnknownLog)?;
         match envelope.signed_by([log]) {
-            Ok(signed) if signed.len() == 1 => Ok(Self { origin: origin.to_owned(), size, root }),
+            Ok(signed) if signed.len() == 1 => {
+                let note = String::from_utf8_lossy(bytes).into_owned();
+                Ok(Self { origin: origin.to_owned(), size, root, log: log.clone(), note })
+            }
             Ok(_) => Err(InvalidProof::UnknownLog),
             Err(refusal) => Err(InvalidProof::Note(refusal.detail)),
         }

@@ -122,11 +122,7 @@ impl Tree {
 
     /// The root over the first `size` leaves; `None` if there are fewer.
     pub fn root_of(&self, size: u64) -> Option<Digest> {
-        match size {
-            0 => Some(Digest::of(b"")),
-            _ if size > self.size() => None,
-            _ => self.subtree(0, size),
-        }
+        (size <= self.size()).then(|| root(size, &mut |height, index| self.node(height, index)))?
     }
 
     /// The root over all leaves.
@@ -136,60 +132,96 @@ impl Tree {
 
     /// Shows that the leaf at `index` is among the first `size`; `None` if there is no such leaf.
     pub fn prove_inclusion(&self, index: u64, size: u64) -> Option<Vec<Digest>> {
-        if index >= size || size > self.size() {
-            return None;
-        }
-        let (mut start, mut end) = (0, size);
-        let mut proof = Vec::new();
-        while end - start > 1 {
-            let middle = start + split(end - start);
-            if index < middle {
-                proof.push(self.subtree(middle, end)?);
-                end = middle;
-            } else {
-                proof.push(self.subtree(start, middle)?);
-                start = middle;
-            }
-        }
-        proof.reverse();
-        Some(proof)
+        (size <= self.size())
+            .then(|| inclusion(index, size, &mut |height, index| self.node(height, index)))?
     }
 
     /// Shows that the first `older` leaves are where the first `newer` ones begin; `None` where nothing can be shown.
     pub fn prove_consistency(&self, older: u64, newer: u64) -> Option<Vec<Digest>> {
-        if older == 0 || older > newer || newer > self.size() {
-            return None;
-        }
-        let (mut start, mut end) = (0, newer);
-        let mut proof = Vec::new();
-        while end != older {
-            let middle = start + split(end - start);
-            if older <= middle {
-                proof.push(self.subtree(middle, end)?);
-                end = middle;
-            } else {
-                proof.push(self.subtree(start, middle)?);
-                start = middle;
-            }
-        }
-        // The verifier knows the older root itself where it is one complete subtree from the first leaf on.
-        if start != 0 {
-            proof.push(self.subtree(start, end)?);
-        }
-        proof.reverse();
-        Some(proof)
+        (newer <= self.size())
+            .then(|| consistency(older, newer, &mut |height, index| self.node(height, index)))?
     }
 
-    /// The root of the leaves `start .. end`, where `start` is a multiple of a power of two that is not below the length.
-    fn subtree(&self, start: u64, end: u64) -> Option<Digest> {
-        let length = end - start;
-        if length.is_power_of_two() {
-            let height = length.trailing_zeros();
-            let index = usize::try_from(start >> height).ok()?;
-            return self.levels.get(height as usize)?.get(index).copied();
+    fn node(&self, height: u32, index: u64) -> Option<Digest> {
+        let index = usize::try_from(index).ok()?;
+        self.levels.get(height as usize)?.get(index).copied()
+    }
+}
+
+/// Gives the root of the complete subtree at a height and place: where the hashes are kept is the caller's affair.
+pub(super) type Node<'a> = dyn FnMut(u32, u64) -> Option<Digest> + 'a;
+
+/// The root over the first `size` leaves.
+pub(super) fn root(size: u64, node: &mut Node<'_>) -> Option<Digest> {
+    if size == 0 { Some(Digest::of(b"")) } else { subtree(0, size, node) }
+}
+
+/// The hashes from the sibling of the leaf at `index` up, among the first `size`.
+pub(super) fn inclusion(index: u64, size: u64, node: &mut Node<'_>) -> Option<Vec<Digest>> {
+    if index >= size {
+        return None;
+    }
+    let (mut start, mut end) = (0, size);
+    let mut proof = Vec::new();
+    while end - start > 1 {
+        let middle = start + split(end - start);
+        if index < middle {
+            proof.push(subtree(middle, end, node)?);
+            end = middle;
+        } else {
+            proof.push(subtree(start, middle, node)?);
+            start = middle;
         }
-        let middle = start + split(length);
-        Some(node_hash(&self.subtree(start, middle)?, &self.subtree(middle, end)?))
+    }
+    proof.reverse();
+    Some(proof)
+}
+
+/// The hashes that lead from the root over `older` leaves to the one over `newer`.
+pub(super) fn consistency(older: u64, newer: u64, node: &mut Node<'_>) -> Option<Vec<Digest>> {
+    if older == 0 || older > newer {
+        return None;
+    }
+    let (mut start, mut end) = (0, newer);
+    let mut proof = Vec::new();
+    while end != older {
+        let middle = start + split(end - start);
+        if older <= middle {
+            proof.push(subtree(middle, end, node)?);
+            end = middle;
+        } else {
+            proof.push(subtree(start, middle, node)?);
+            start = middle;
+        }
+    }
+    // The verifier knows the older root itself where it is one complete subtree from the first leaf on.
+    if start != 0 {
+        proof.push(subtree(start, end, node)?);
+    }
+    proof.reverse();
+    Some(proof)
+}
+
+/// The root of the leaves `start .. end`, where `start` is a multiple of a power of two that is not below the length.
+fn subtree(start: u64, end: u64, node: &mut Node<'_>) -> Option<Digest> {
+    let length = end - start;
+    if length.is_power_of_two() {
+        let height = length.trailing_zeros();
+        return node(height, start >> height);
+    }
+    let middle = start + split(length);
+    Some(node_hash(&subtree(start, middle, node)?, &subtree(middle, end, node)?))
+}
+
+/// The root over hashes whose number is a power of two; `None` for any other.
+pub(super) fn fold(hashes: &[Digest]) -> Option<Digest> {
+    match hashes {
+        [hash] => Some(*hash),
+        _ if !hashes.len().is_power_of_two() => None,
+        _ => {
+            let (left, right) = hashes.split_at(hashes.len() / 2);
+            Some(node_hash(&fold(left)?, &fold(right)?))
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     wasm::{self, Interfaces, ItemKind},
 };
 
-/// A component note as it is published: with the proof that a transparency log lists it, where there is one.
+/// A note as it is published: with the proof that a transparency log lists it, where there is one.
 #[derive(Debug, Clone, Copy)]
 pub struct Published<'a> {
     /// The bytes of the note.
@@ -201,21 +201,28 @@ fn believe(
         let detail = format!("Component {}.", parsed.component.digest);
         return Err(Refusal::new(RefusalCode::RevokedComponent, detail));
     }
-    let logged = check_logged(published, policy)?;
+    let logged = logged(published, policy)?;
     Ok(VerifiedRelease { identity: note.identity(), note: parsed, signers, logged })
 }
 
-/// Verifies the proof where the policy requires one; elsewhere it is not looked at.
-fn check_logged(published: &Published<'_>, policy: &TrustPolicy) -> Result<Option<ProvenLeaf>, Refusal> {
-    if !policy.log().required {
-        return Ok(None);
-    }
+/// Verifies a note's proof where the policy requires one; elsewhere it is not looked at.
+///
+/// # Errors
+/// `E_LOG_PROOF`.
+pub fn logged(published: &Published<'_>, policy: &TrustPolicy) -> Result<Option<ProvenLeaf>, Refusal> {
+    if policy.log().required { proven(published, policy).map(Some) } else { Ok(None) }
+}
+
+/// Verifies a note's proof by the logs of the policy, whether or not it requires one.
+///
+/// # Errors
+/// `E_LOG_PROOF`.
+pub fn proven(published: &Published<'_>, policy: &TrustPolicy) -> Result<ProvenLeaf, Refusal> {
     let refused = |detail: String| Refusal::new(RefusalCode::LogProof, detail);
     let proof = published.proof.ok_or_else(|| refused("No proof came with the note.".to_owned()))?;
     let logs: Vec<_> =
         policy.log().keys.iter().filter(|log| !policy.revokes(log.public())).cloned().collect();
     log::verify_proof(proof, published.note, &logs)
-        .map(Some)
         .map_err(|e| refused(format!("The proof is not good: {e}.")))
 }
 

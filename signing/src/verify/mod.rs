@@ -10,7 +10,9 @@ mod signers;
 
 use remit_protocol::{Digest, RefusalCode, Timestamp, digest::Sized};
 
-pub use component::{Published, VerifiedComponent, VerifiedRelease, check_wasm, component, release};
+pub use component::{
+    Published, VerifiedComponent, VerifiedRelease, check_wasm, component, logged, proven, release,
+};
 pub use job::{VerifiedJob, VerifiedJobNote, job, job_note};
 pub use signers::{Signer, known_signers};
 

@@ -234,7 +234,7 @@ fn a_person_is_told_who_signed_and_what_is_missing() {
         ),
         "{lacking}"
     );
-    let nothing = check::note(b"hello", NoteKind::Component, &policy(), now());
+    let nothing = check::note(&b"hello"[..], NoteKind::Component, &policy(), now());
     assert_eq!((nothing.identity, nothing.verdict.unwrap_err().code.code()), (None, "E_SYNTAX"));
 }
 
