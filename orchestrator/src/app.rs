@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::{
     config::{Config, Keep},
     http::{self, Clock, Server, Services},
-    registry::{self, Registry},
+    registry::{self, Log, Registry},
     retention,
     scheduler::{Scheduler, Surroundings},
     store::{Paths, Store},
@@ -149,7 +149,9 @@ impl App {
             authority: identity.authority(),
             url: url.clone(),
         };
-        let registry = Registry::new(Arc::clone(&store), config.trust);
+        let log_key = log_key(&state, &proof.audience)?;
+        let log = Log::open(Arc::clone(&store), log_key).await?;
+        let registry = Registry::new(Arc::clone(&store), config.trust, log);
         let scheduler = Scheduler::start(Arc::clone(&store), System::new(Arc::clone(&clock))).await?;
         let services = Arc::new(Services::new(store, registry, scheduler, proof, clock, stop));
         let mut ready = Ready { url, listen, ca: identity.authority_file(), token_file: None, token: None };
@@ -261,14 +263,23 @@ fn audience(state: &Path, url: &str) -> anyhow::Result<Audience> {
 
 /// The key that signs answers: made once, since runners pin it.
 fn answer_key(state: &Path) -> anyhow::Result<SigningKey> {
-    let file = state.join("answer.key");
-    match std::fs::read_to_string(&file).map(Zeroizing::new) {
+    own_key(&state.join("answer.key"), KeyName::new("orchestrator/answer")?)
+}
+
+/// The key that signs the transparency log's heads: made once, since trust policies name it. The log's origin is its name.
+fn log_key(state: &Path, audience: &Audience) -> anyhow::Result<SigningKey> {
+    own_key(&state.join("log.key"), KeyName::new(format!("{audience}/log"))?)
+}
+
+/// The key in a file that only the owner reads; made under this name where there is none.
+fn own_key(file: &Path, name: KeyName) -> anyhow::Result<SigningKey> {
+    match std::fs::read_to_string(file).map(Zeroizing::new) {
         Ok(text) => SigningKey::from_private_text(&text).with_context(|| file.display().to_string()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let mut seed = Zeroizing::new([0; 32]);
             getrandom::fill(&mut seed[..]).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-            let key = SigningKey::from_seed(KeyName::new("orchestrator/answer")?, &seed);
-            tls::write_private(&file, key.to_private_text().as_bytes())?;
+            let key = SigningKey::from_seed(name, &seed);
+            tls::write_private(file, key.to_private_text().as_bytes())?;
             Ok(key)
         }
         Err(error) => Err(error).with_context(|| file.display().to_string()),

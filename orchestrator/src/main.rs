@@ -60,10 +60,29 @@ enum Command {
         #[arg(long, hide = true)]
         end_with_parent: bool,
     },
+    /// Measures a part of this program.
+    #[command(subcommand, hide = true)]
+    Bench(Bench),
     /// Checks configuration and trust policy: every mistake with its place.
     Check {
         #[command(flatten)]
         place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// How many notes a second the transparency log takes.
+    LogAppend {
+        /// An empty directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// How many notes.
+        #[arg(long)]
+        notes: u32,
+        /// How many callers append at once, one note after the other.
+        #[arg(long)]
+        callers: u32,
     },
 }
 
@@ -126,6 +145,12 @@ fn run(command: Command) -> anyhow::Result<()> {
             let mut out = std::io::stdout();
             writeln!(out, "The configuration is in order.")?;
             writeln!(out, "Publishers of these namespaces are trusted: {}", namespaces.join(", "))?;
+            Ok(())
+        }
+        Command::Bench(Bench::LogAppend { data, notes, callers }) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let speed = runtime.block_on(registry::append_speed(&data, notes, callers))?;
+            writeln!(std::io::stdout(), "{}", serde_json::json!({ "notes_per_second": speed }))?;
             Ok(())
         }
         Command::Serve { place, listen, url, trust, print_token, end_with_parent } => {

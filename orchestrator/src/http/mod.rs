@@ -189,7 +189,7 @@ impl Table {
 /// What the service offers.
 #[rustfmt::skip]
 fn routes(app: App) -> Table {
-    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, component, execution, instance, job, node, project}};
+    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, component, execution, instance, job, log, node, project}};
     use operator::runner as runners;
     let router = OpenApiRouter::with_openapi(describe());
     Table { app, router, #[cfg(test)] listed: Vec::new(), #[cfg(test)] signed: Vec::new() }
@@ -221,6 +221,11 @@ fn routes(app: App) -> Table {
         .route(N::Token,                   routes!(component::list))
         .route(N::Token,                   routes!(component::show))
 
+        .route(N::Token,                   routes!(log::show))
+        .route(N::Token,                   routes!(log::proof))
+        .route(N::Token,                   routes!(log::checkpoint))
+        .route(N::Token,                   routes!(log::tile))
+
         .route(N::Project(P::Editor),      routes!(job::apply))
         .route(N::Project(P::Viewer),      routes!(job::list))
         .route(N::Project(P::Viewer),      routes!(job::show))
@@ -251,6 +256,8 @@ fn routes(app: App) -> Table {
         .runner(endpoint::REPORT,                     post(runner::report))
         .runner(endpoint::BLOBS,                      post(runner::upload))
         .runner(&by_digest(endpoint::BLOBS),              get(runner::blob))
+        .runner(&by_digest(endpoint::LOG_PROOF),          get(runner::log_proof))
+        .runner(&format!("{}/{{older}}/{{newer}}", endpoint::LOG_CONSISTENCY), get(runner::log_consistency))
         .runner(&format!("{}/{{namespace}}/{{name}}/{{version}}", endpoint::COMPONENTS), get(runner::component))
 }
 

@@ -2,9 +2,11 @@
 //!
 //! The policy is read anew for each publication, so that a change of it holds at once. Runners decide again for
 //! themselves: what the registry believes is a first sieve and a record. *Invariants:* a published version never moves;
-//! nothing is listed or served whose bytes are not stored.
+//! nothing is listed or served whose bytes are not stored, and no note that is not in the transparency log ([`Log`]).
 
 mod audit;
+mod bench;
+mod log;
 
 use std::{
     io,
@@ -20,6 +22,8 @@ use remit_protocol::{
 use remit_signing::{Refusal, TrustPolicy, policy::PolicyFault, verify};
 
 pub use audit::summary;
+pub use bench::append_speed;
+pub use log::Log;
 
 use crate::store::{BlobError, Component, Store, StoreError};
 
@@ -28,6 +32,7 @@ use crate::store::{BlobError, Component, Store, StoreError};
 pub struct Registry {
     store: Arc<Store>,
     trust: PathBuf,
+    log: Log,
 }
 
 /// The trust policy cannot be used.
@@ -96,8 +101,13 @@ pub fn trust(file: &Path) -> Result<TrustPolicy, TrustError> {
 
 impl Registry {
     /// The registry over `store` that believes whom the policy in the file `trust` believes.
-    pub fn new(store: Arc<Store>, trust: PathBuf) -> Self {
-        Self { store, trust }
+    pub fn new(store: Arc<Store>, trust: PathBuf, log: Log) -> Self {
+        Self { store, trust, log }
+    }
+
+    /// The transparency log: whoever serves a note appends it here first.
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// Verifies and records a component whose bytes are a blob.
@@ -130,11 +140,12 @@ impl Registry {
             kind: manifest.kind,
             manifest: publish.manifest,
             note: publish.note,
-            proof: None,
             published: now,
             publisher: by.to_owned(),
             yanked: None,
         };
+        // Nothing unlogged is served: a crash in between leaves a leaf that nobody asks for.
+        self.log.append(component.note.as_bytes()).await?;
         self.store.publish_component(component.clone()).await?;
         Ok(audit::view(&component, manifest, &policy, now))
     }

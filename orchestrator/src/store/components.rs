@@ -22,8 +22,6 @@ pub struct Component {
     pub manifest: String,
     /// The component note, exactly.
     pub note: String,
-    /// The transparency log's proof.
-    pub proof: Option<String>,
     /// When it was published.
     pub published: Timestamp,
     /// Who sent it.
@@ -52,7 +50,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Component> {
         kind: row::json(row, "kind")?,
         manifest: row.get("manifest")?,
         note: row.get("note")?,
-        proof: row.get("proof")?,
         published: row::time(row, "published")?,
         publisher: row.get("publisher")?,
         yanked: row::maybe_time(row, "yanked")?,
@@ -75,14 +72,14 @@ impl Store {
                         let why = "this version was published with other bytes, and a version is never moved; publish a new version";
                         return Err(StoreError::conflict("component", name, why));
                     }
-                    if (&old.note, &old.proof) == (&new.note, &new.proof) {
+                    if old.note == new.note {
                         return Ok(Published::Same);
                     }
-                    tx.prepare_cached("update component set note = ?, proof = ? where name = ? and version = ?")?
-                        .execute(params![new.note, new.proof, new.name.as_str(), version])?;
+                    tx.prepare_cached("update component set note = ? where name = ? and version = ?")?
+                        .execute(params![new.note, new.name.as_str(), version])?;
                     return Ok(Published::Resigned);
                 }
-                tx.prepare_cached("insert into component values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?.execute(params![
+                tx.prepare_cached("insert into component values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?.execute(params![
                     new.name.as_str(),
                     version,
                     new.digest.as_bytes(),
@@ -90,7 +87,6 @@ impl Store {
                     row::to_json(&new.kind)?,
                     new.manifest,
                     new.note,
-                    new.proof,
                     new.published.as_millis(),
                     new.publisher,
                     new.yanked.map(Timestamp::as_millis)

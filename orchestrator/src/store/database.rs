@@ -23,7 +23,10 @@ const READERS: usize = 3;
 const CHECKPOINT_PAGES: u32 = 4096;
 
 /// The tables, step by step. A number once given is never changed.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_base.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/sqlite/0001_base.sql"),
+    include_str!("../../migrations/sqlite/0002_transparency.sql"),
+];
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -19,6 +19,7 @@ mod projects;
 mod record;
 mod row;
 mod runners;
+mod tiles;
 mod tokens;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use nodes::{NewSource, Refreshed, Source, SourceKind, merge};
 pub use projects::Project;
 pub use record::{Commit, NewExecution};
 pub use runners::{Enrolment, NewRunner, NewTicket, Opening, Runner, RunnerChange, SessionFacts};
+pub use tiles::{LeafProof, LogHead};
 pub use tokens::{NewToken, Token};
 
 use database::Database;

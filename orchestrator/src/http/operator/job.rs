@@ -92,13 +92,17 @@ async fn save(app: &App, caller: &Caller, made: Made, apply: Apply) -> Result<Ap
         ApplyMode::Save => {
             // The bytes first: nothing names a document that is not there.
             app.store.blobs().put(bytes).await.map_err(Failure::blob)?;
+            let note = apply.signed.map(|signed| signed.note);
+            if let Some(note) = &note {
+                app.registry.log().append(note.as_bytes()).await?;
+            }
             let saved = app
                 .store
                 .save_job(NewRevision {
                     project: project.clone(),
                     job: document.job.clone(),
                     document: digest,
-                    note: apply.signed.map(|signed| signed.note),
+                    note,
                     source: apply.source,
                     group: document.group.clone(),
                     description: document.description.clone(),

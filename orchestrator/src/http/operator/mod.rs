@@ -5,6 +5,7 @@ pub(super) mod component;
 pub(super) mod execution;
 pub(super) mod instance;
 pub(super) mod job;
+pub(super) mod log;
 pub(super) mod node;
 pub(super) mod project;
 pub(super) mod runner;

@@ -6,7 +6,7 @@ use axum::{
 };
 use remit_protocol::{
     ComponentSelector, ComponentVersion, Digest, RunnerId, digest,
-    endpoint::ComponentBundle,
+    endpoint::{ComponentBundle, LogConsistency, LogProof},
     limits::{MAX_BODY, MAX_NODE_SET},
 };
 
@@ -50,12 +50,17 @@ async fn bundle(app: App, wanted: String) -> Result<Answer, Failure> {
     let exact = ComponentSelector::new(&wanted).map_err(|_| Failure::not_found("component", &wanted))?;
     let found = app.store.select_component(&exact).await?;
     let found = found.ok_or_else(|| Failure::not_found("component", &wanted))?;
+    let log = app.registry.log();
+    // A note that the log does not have is not served at all.
+    let proof = log.proof(found.note.as_bytes()).await?;
+    let proof =
+        proof.ok_or_else(|| Failure::internal(format_args!("the note of {wanted} is not in the log")))?;
     Answer::message(&ComponentBundle {
         digest: found.digest,
         length: found.length,
         manifest: found.manifest,
         note: found.note,
-        proof: found.proof,
+        proof: Some(proof),
     })
 }
 
@@ -68,4 +73,33 @@ pub(in crate::http) async fn upload(State(app): State<App>, request: Request) ->
 async fn keep(app: App, call: Call) -> Result<Answer, Failure> {
     let stored: digest::Sized = app.store.blobs().put(call.bytes().to_vec()).await.map_err(Failure::blob)?;
     Answer::message(&stored)
+}
+
+/// The proof that a note is in the transparency log, by the hash of its leaf.
+pub(in crate::http) async fn log_proof(
+    State(app): State<App>,
+    Place(leaf): Place<Digest>,
+    request: Request,
+) -> Response {
+    signed(app, request, MAX_BODY, Counting::InSession, move |app, _call| async move {
+        let proof = app.registry.log().proof_of(leaf).await?;
+        let proof = proof.ok_or_else(|| Failure::not_found("leaf of the transparency log", leaf))?;
+        Answer::message(&LogProof { proof })
+    })
+    .await
+}
+
+/// The proof that an older head of the transparency log is where a newer one begins.
+pub(in crate::http) async fn log_consistency(
+    State(app): State<App>,
+    Place((older, newer)): Place<(u64, u64)>,
+    request: Request,
+) -> Response {
+    signed(app, request, MAX_BODY, Counting::InSession, move |app, _call| async move {
+        let hashes = app.registry.log().consistency(older, newer).await?;
+        let sizes = format_args!("of the transparency log from {older} to {newer} leaves");
+        let hashes = hashes.ok_or_else(|| Failure::not_found("history", sizes))?;
+        Answer::message(&LogConsistency { hashes })
+    })
+    .await
 }

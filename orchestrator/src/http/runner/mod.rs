@@ -9,7 +9,7 @@ mod link;
 mod signed;
 mod work;
 
-pub(super) use blobs::{blob, component, upload};
+pub(super) use blobs::{blob, component, log_consistency, log_proof, upload};
 pub(super) use enrol::{enrol, hello};
 pub(crate) use link::Links;
 pub(super) use work::{poll, report, session, wait};

@@ -64,6 +64,8 @@ fn fill(path: &str, execution: ExecutionId) -> String {
         ("runner", "nobody"),
         ("source", "nothing"),
         ("digest", &digest),
+        ("leaf", &digest),
+        ("*tile", "0/000.p/1"),
         ("namespace", "acme"),
         ("name", "nothing"),
         ("version", "1.0.0"),

@@ -2,6 +2,7 @@
 
 mod access;
 mod input;
+mod log;
 mod runner;
 
 use std::{
@@ -32,7 +33,7 @@ use utoipa::openapi::path::PathItem;
 
 use super::{App, Identity, Services, issue, router};
 use crate::{
-    registry::Registry,
+    registry::{Log, Registry},
     scheduler::{Scheduler, Surroundings},
     store::Store,
 };
@@ -118,7 +119,8 @@ impl Service {
             let hands = hands.clone();
             Arc::new(move || hands.now())
         };
-        let registry = Registry::new(Arc::clone(&store), trust);
+        let log = Log::open(Arc::clone(&store), key("remit.example/log")).await.unwrap();
+        let registry = Registry::new(Arc::clone(&store), trust, log);
         let stop = CancellationToken::new();
         let app = Arc::new(Services::new(store, registry, scheduler.clone(), identity, clock, stop));
         let mut tasks = JoinSet::new();
