@@ -50,7 +50,7 @@ use crate::{
     sandbox::{Cancel, DescribeError, Description, Ended, Invocation, Sandbox},
     secrets::{Providers, Resolve},
     start::{self, CannotStart, Environment},
-    trust::{NotBelieved, Trust},
+    trust::{NotBelieved, Trust, heads::Heads},
 };
 
 /// What is run, and under what.
@@ -167,7 +167,8 @@ impl Stage {
             Cache::new(folder.path().to_owned(), Zeroizing::new(clock::random()), Size::from_mib(1024));
         let compiler = Compiler::new(environment.program.clone(), launch);
         let trust = Arc::new(Trust::fixed(policy, clock::system));
-        let components = Components::new(Arc::clone(&trust), sandbox.clone(), cache, compiler);
+        let components =
+            Components::new(Arc::clone(&trust), Heads::nowhere(), sandbox.clone(), cache, compiler);
         let loaded = components.load(verified, &trust.belief()?).await?;
         Ok(Self { sandbox, loaded, _folder: folder })
     }

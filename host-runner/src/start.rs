@@ -28,7 +28,7 @@ use crate::{
     sandbox::{EngineError, Sandbox, SandboxConfig},
     secrets::{Providers, providers::ProvidersError},
     state::{State, StateError},
-    trust,
+    trust::{self, heads::Heads},
 };
 
 /// Job documents and node sets that are kept in memory.
@@ -193,7 +193,13 @@ pub fn runner(
     let trust = Arc::new(trust::Trust::open(&config.runner.trust, state.path(), clock::system)?);
     let workshop = Workshop {
         client: Arc::new(client),
-        components: Components::new(Arc::clone(&trust), sandbox.clone(), cache, compiler),
+        components: Components::new(
+            Arc::clone(&trust),
+            Heads::open(state.path())?,
+            sandbox.clone(),
+            cache,
+            compiler,
+        ),
         trust,
         audit: Arc::new(audit),
         sandbox,

@@ -25,7 +25,7 @@ use crate::{
     orchestrator::CallError,
     report::redact::Redactor,
     secrets::{Resolve, SecretError},
-    trust::NotBelieved,
+    trust::{NotBelieved, heads::NotShown},
 };
 
 /// A step with what all of its runs share.
@@ -119,6 +119,12 @@ impl From<NotLoaded> for NotReady {
     }
 }
 
+impl From<NotShown> for NotReady {
+    fn from(error: NotShown) -> Self {
+        NotLoaded::from(error).into()
+    }
+}
+
 impl From<CallError> for NotReady {
     fn from(error: CallError) -> Self {
         Self::host(format!("what the section needs could not be fetched: {error}"))
@@ -183,6 +189,7 @@ async fn document(workshop: &Workshop, assignment: &Assignment) -> Result<Arc<Do
         if signed.project != document.project || signed.job != document.job {
             return Err(NotReady::refused(RefusalCode::JobUnsigned, format!("The note is about {signed}.")));
         }
+        workshop.components.heads().require(note.as_bytes(), &belief, &*workshop.client).await?;
         workshop.trust.accept_job(&verified)?;
     }
     Ok(document)

@@ -24,14 +24,17 @@ use remit_protocol::{
 use remit_signing::{
     Refusal, VerifiedComponent,
     component::ComponentNote,
-    verify::{self, Published},
+    verify::{self, Published, VerifiedRelease},
 };
 
 use self::{cache::Cache, compile::CannotCompile, compile::Compiler, shelf::Shelf};
 use crate::{
     orchestrator::{CallError, Client},
     sandbox::{NativeCode, Prepared, Sandbox},
-    trust::{Belief, NotBelieved, Trust},
+    trust::{
+        Belief, NotBelieved, Trust,
+        heads::{Heads, History, NotShown},
+    },
 };
 
 /// Components that stay loaded: each takes a few megabytes of mappings.
@@ -39,11 +42,22 @@ const MAX_LOADED: usize = 64;
 
 /// Where components come from.
 #[async_trait]
-pub trait Source: Send + Sync {
+pub trait Source: History {
     /// Note, manifest and length of a component.
     async fn bundle(&self, pin: &ComponentPin) -> Result<ComponentBundle, CallError>;
     /// The component's bytes.
     async fn bytes(&self, component: Sized) -> Result<Bytes, CallError>;
+}
+
+#[async_trait]
+impl History for Client {
+    async fn consistency(&self, older: u64, newer: u64) -> Result<Vec<Digest>, CallError> {
+        Ok(self.log_consistency(older, newer).await?.hashes)
+    }
+
+    async fn proof(&self, leaf: Digest) -> Result<String, CallError> {
+        Ok(self.log_proof(leaf).await?.proof)
+    }
 }
 
 #[async_trait]
@@ -102,6 +116,16 @@ impl From<Refusal> for NotLoaded {
     }
 }
 
+impl From<NotShown> for NotLoaded {
+    fn from(error: NotShown) -> Self {
+        match error {
+            NotShown::Refused(refusal) => Self::Refused(refusal),
+            NotShown::Call(error) => Self::Call(error),
+            error @ NotShown::State(_) => Self::Host(error.to_string()),
+        }
+    }
+}
+
 fn refusal(code: RefusalCode, detail: String) -> NotLoaded {
     NotLoaded::Refused(Refusal { code, detail })
 }
@@ -139,6 +163,7 @@ fn verify(
 /// All components of this runner.
 pub struct Components {
     trust: Arc<Trust>,
+    heads: Heads,
     sandbox: Sandbox,
     engine: Digest,
     cache: Cache,
@@ -158,10 +183,15 @@ struct Loads {
 
 impl Components {
     /// Components that `trust` believes, run in `sandbox`, with native code in `cache`.
-    pub fn new(trust: Arc<Trust>, sandbox: Sandbox, cache: Cache, compiler: Compiler) -> Self {
+    pub fn new(trust: Arc<Trust>, heads: Heads, sandbox: Sandbox, cache: Cache, compiler: Compiler) -> Self {
         let engine = Digest::of(&sandbox.compatibility().to_le_bytes());
         let shelf = Shelf::new(cache.directory().to_owned());
-        Self { trust, sandbox, engine, cache, shelf, compiler, loaded: Mutex::default() }
+        Self { trust, heads, sandbox, engine, cache, shelf, compiler, loaded: Mutex::default() }
+    }
+
+    /// What was seen of transparency logs.
+    pub fn heads(&self) -> &Heads {
+        &self.heads
     }
 
     /// The release that is pinned, loaded.
@@ -169,7 +199,11 @@ impl Components {
     /// # Errors
     /// [`NotLoaded`].
     pub async fn get(&self, pin: &ComponentPin, source: &dyn Source) -> Result<Arc<Loaded>, NotLoaded> {
-        if let Some(loaded) = self.warm(pin, &self.trust.belief()?) {
+        let belief = self.trust.belief()?;
+        if belief.policy.log().required {
+            self.heads.check()?;
+        }
+        if let Some(loaded) = self.warm(pin, &belief) {
             return Ok(loaded);
         }
         let turn = self.turn(pin);
@@ -227,12 +261,14 @@ impl Components {
         if let Some((bundle, bytes)) = self.shelf.get(pin)
             && let Ok(verified) = verify(pin, &bundle, bytes, belief)
         {
+            self.follow(verified.release(), source).await?;
             return Ok(verified);
         }
         let bundle = source.bundle(pin).await?;
         // The note is believed before anything that it names is fetched, and says how much that is.
         let release = verify::release(published(&bundle), &belief.policy, belief.now)?;
         check_pin(pin, release.note())?;
+        self.follow(&release, source).await?;
         let wanted = release.note().component;
         let bytes = source.bytes(wanted).await?;
         let verified = verify(pin, &bundle, bytes, belief)?;
@@ -240,6 +276,15 @@ impl Components {
             tracing::warn!(%pin, %error, "a component is not kept on disk; it is fetched again after a restart");
         }
         Ok(verified)
+    }
+
+    /// Where the policy requires a log, the head under which the note was proven has to belong to the history that this
+    /// runner has seen.
+    async fn follow(&self, release: &VerifiedRelease, source: &dyn Source) -> Result<(), NotLoaded> {
+        match release.logged() {
+            Some(proven) => Ok(self.heads.admit(&proven.checkpoint, source).await?),
+            None => Ok(()),
+        }
     }
 
     /// Compiles, or takes native code from the cache, and loads it.

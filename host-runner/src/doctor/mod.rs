@@ -15,6 +15,7 @@ use crate::{
     sandbox::compile,
     start::{self, Environment},
     state::{self, Identity, StateError},
+    trust::heads,
 };
 
 /// How bad a finding is.
@@ -83,6 +84,9 @@ pub enum Thorough {
 /// Looks at everything else, one after the other; `say` hears of each finding at once, since some take seconds.
 pub async fn examine(config: &Config, thorough: Thorough, mut say: impl FnMut(Finding)) {
     say(state_directory(config));
+    if let Some(finding) = forked_log(config) {
+        say(finding);
+    }
     say(disk(config));
     say(memory(config));
     say(address_space(config));
@@ -132,6 +136,17 @@ fn disk(config: &Config) -> Finding {
         _ if room < LITTLE_ROOM => Finding::warning(WHAT, found, REMEDY),
         _ => Finding::good(WHAT, found),
     }
+}
+
+/// Nothing to say unless a transparency log has shown two histories.
+fn forked_log(config: &Config) -> Option<Finding> {
+    let evidence = heads::evidence(&config.runner.state)?;
+    let found = format!("two histories were shown; both checkpoints are in {}", evidence.display());
+    Some(Finding::bad(
+        "transparency log",
+        found,
+        "nothing that needs the log runs: give both files to whoever runs the log, find out which history is true, then move the directory away and restart; if the shown one is, remove log/heads.json too",
+    ))
 }
 
 /// Looks at the secrets providers. Call it while the program has one thread.

@@ -19,11 +19,11 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use remit_protocol::{
-    ComponentPin, Session, Span, Timestamp,
+    ComponentPin, Digest, Session, Span, Timestamp,
     digest::Sized,
     endpoint::{
-        self, ComponentBundle, Enrol, Enrolled, Hello, OpenSession, Poll, PollAnswer, Problem, ReportAnswer,
-        SessionOpened, Wait, Waited,
+        self, ComponentBundle, Enrol, Enrolled, Hello, LogConsistency, LogProof, OpenSession, Poll,
+        PollAnswer, Problem, ReportAnswer, SessionOpened, Wait, Waited,
     },
     json,
     limits::{MAX_BODY, MAX_MANIFEST, MAX_NOTE},
@@ -351,6 +351,26 @@ impl Client {
         let limit = 2 * (MAX_MANIFEST + 2 * MAX_NOTE);
         let answer = self.patiently(Method::GET, &path, Bytes::new(), limit, PATIENCE).await?;
         from_json(&answer, limit)
+    }
+
+    /// The proof that the note with this leaf hash is in the orchestrator's transparency log.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn log_proof(&self, leaf: Digest) -> Result<LogProof, CallError> {
+        let path = format!("{}/{leaf}", endpoint::LOG_PROOF);
+        let answer = self.patiently(Method::GET, &path, Bytes::new(), MAX_BODY, PATIENCE).await?;
+        from_json(&answer, MAX_BODY)
+    }
+
+    /// The proof that one head of that log is where another one begins.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn log_consistency(&self, older: u64, newer: u64) -> Result<LogConsistency, CallError> {
+        let path = format!("{}/{older}/{newer}", endpoint::LOG_CONSISTENCY);
+        let answer = self.patiently(Method::GET, &path, Bytes::new(), MAX_BODY, PATIENCE).await?;
+        from_json(&answer, MAX_BODY)
     }
 
     /// The bytes of a blob, which are as long as it says and not longer. Whether they are the right ones is the caller's to

@@ -7,6 +7,7 @@
 //! *Must not know:* components, attempts. *Invariant:* neither policy, revocations, signed jobs nor time go back, whatever
 //! becomes of the files and the clock.
 
+pub mod heads;
 mod memory;
 
 use std::{
