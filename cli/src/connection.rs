@@ -191,6 +191,27 @@ impl Connection {
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
     }
 
+    /// Fetches at most `limit` bytes as they are.
+    pub(crate) async fn bytes(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
+        let mut response =
+            self.request(Method::GET, path).send().await.map_err(|error| unreachable(&self.url, &error))?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
+        }
+        let mut bytes = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(|error| unreachable(&self.url, &error))? {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() as u64 > limit {
+                return Err(Failure::new(
+                    Code::Unreachable,
+                    format!("{path} has more than {limit} bytes"),
+                    "use the same version of remit and remit-orchestrator",
+                ));
+            }
+        }
+        Ok(bytes)
+    }
+
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
     }

@@ -19,7 +19,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     command::{
-        audit, component, execution, job, key, login, nodes, note, policy, project, runner, step, token, up,
+        audit, component, execution, job, key, log, login, nodes, note, policy, project, runner, step, token,
+        up,
     },
     connection::{Connection, Target},
     failure::Result,
@@ -62,6 +63,9 @@ enum Command {
     /// Signed notes.
     #[command(subcommand)]
     Note(note::Note),
+    /// The transparency log.
+    #[command(subcommand)]
+    Log(log::Log),
     /// Records of what was done.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -124,6 +128,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Login(login) => login.run(&target, output).await,
         Command::Key(key) => key.run(output),
         Command::Note(note) => note.run(output),
+        Command::Log(log) => log.run(&target, output).await,
         Command::Audit(audit) => audit.run(output),
         Command::Step(step) => step.run(&target, output).await,
         Command::Completion { shell } => {

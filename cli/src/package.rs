@@ -1,4 +1,5 @@
-//! A built component on disk: `component.wasm`, `manifest.json` and, once signed, `component.note`.
+//! A built component on disk: `component.wasm`, `manifest.json`, once signed `component.note`, once published
+//! `component.tlog-proof`.
 
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,11 @@ impl Package {
 
     pub(crate) fn note_path(&self) -> PathBuf {
         self.folder.join("component.note")
+    }
+
+    /// The transparency log's proof, once it was published.
+    pub(crate) fn proof_path(&self) -> PathBuf {
+        self.folder.join("component.tlog-proof")
     }
 
     pub(crate) fn wasm(&self) -> Result<Vec<u8>> {

@@ -5,6 +5,7 @@ pub(crate) mod component;
 pub(crate) mod execution;
 pub(crate) mod job;
 pub(crate) mod key;
+pub(crate) mod log;
 pub(crate) mod login;
 pub(crate) mod nodes;
 pub(crate) mod note;

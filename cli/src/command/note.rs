@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use remit_protocol::Timestamp;
-use remit_signing::{TrustPolicy, check, note::NoteKind};
+use remit_signing::{TrustPolicy, check, note::NoteKind, verify::Published};
 use serde::Serialize;
 
 use crate::{
@@ -25,6 +25,9 @@ pub(crate) enum Note {
         /// Whose signatures count.
         #[arg(long, value_name = "TRUST.TOML")]
         trust: PathBuf,
+        /// The transparency log's proof; it has to be good by `[log] keys` of the trust policy.
+        #[arg(long, value_name = "FILE")]
+        proof: Option<PathBuf>,
     },
 }
 
@@ -33,16 +36,30 @@ struct Checked {
     identity: Option<String>,
     subject: Option<String>,
     signers: Vec<String>,
+    logged: Option<Logged>,
     refusal: Option<&'static str>,
 }
 
+/// Where a log lists the note.
+#[derive(Serialize)]
+struct Logged {
+    index: u64,
+    size: u64,
+    origin: String,
+}
+
+/// Largest proof that is read.
+const MAX_PROOF: u64 = 64 << 10;
+
 impl Note {
     pub(crate) fn run(self, output: Output) -> Result<()> {
-        let Self::Check { file, kind, trust: trust_file } = self;
+        let Self::Check { file, kind, trust: trust_file, proof } = self;
         let policy = trust(&trust_file)?;
         let kind = if kind == "job" { NoteKind::Job } else { NoteKind::Component };
         let bytes = files::read(&file, remit_protocol::limits::MAX_NOTE as u64 + 1)?;
-        let found = check::note(&bytes, kind, &policy, now());
+        let proof = proof.map(|proof| files::read(&proof, MAX_PROOF)).transpose()?;
+        let published = Published { note: &bytes, proof: proof.as_deref() };
+        let found = check::note(published, kind, &policy, now());
         let checked = Checked {
             identity: found.identity.map(|identity| identity.to_string()),
             subject: found.subject.clone(),
@@ -51,6 +68,11 @@ impl Note {
                 .iter()
                 .map(|signer| format!("{} ({})", signer.holder, signer.key))
                 .collect(),
+            logged: found.logged.as_ref().map(|proven| Logged {
+                index: proven.index,
+                size: proven.checkpoint.size(),
+                origin: proven.checkpoint.origin().to_owned(),
+            }),
             refusal: found.verdict.as_ref().err().map(|refusal| refusal.code.code()),
         };
         output.print(&checked, |checked| {
@@ -60,6 +82,9 @@ impl Note {
             )];
             lines.extend(checked.subject.iter().map(|subject| format!("about   {}", harmless(subject))));
             lines.extend(checked.signers.iter().map(|signer| format!("signer  {}", harmless(signer))));
+            lines.extend(checked.logged.as_ref().map(|logged| {
+                format!("logged  leaf {} of {} in {}", logged.index, logged.size, harmless(&logged.origin))
+            }));
             lines.push(
                 checked
                     .refusal

@@ -4,6 +4,7 @@ mod baseline;
 mod fleet;
 mod load;
 mod process;
+mod signing;
 mod ssh;
 
 use anyhow::Result;
@@ -94,6 +95,10 @@ impl Bench {
             (&["runner-binary"], &|| Ok(vec![process::binary()?])),
             (&["warm-step"], &|| Ok(vec![process::warm_step()?])),
             (&["trigger-to-outcome", "throughput", "fan-out", "runner-rss"], &|| load::rows(self.seconds)),
+            (&["verify-component", "verify-hashing"], &signing::component),
+            (&["signed-request"], &|| Ok(vec![signing::request()?])),
+            (&["log-append"], &|| Ok(vec![signing::append()?])),
+            (&["log-proof"], &|| Ok(vec![signing::proof_size()?])),
             (&["ssh-fan-out"], &|| Ok(vec![ssh::fan_out()?])),
             (&["idle-runner-memory"], &|| Ok(vec![fleet::idle(self.fleet)?])),
         ];

@@ -9,9 +9,10 @@ use remit_protocol::{
 };
 
 use crate::{
+    command::log,
     connection::Connection,
     failure::{Failure, Result},
-    output::Output,
+    output::{self, Output},
     package::Package,
 };
 
@@ -24,7 +25,14 @@ pub(crate) struct Publish {
 
 impl Publish {
     pub(crate) async fn run(self, connection: &Connection, output: Output) -> Result<()> {
-        let view = publish(connection, &Package::find(&self.folder)?).await?;
+        let package = Package::find(&self.folder)?;
+        let view = publish(connection, &package).await?;
+        // The receipt: whoever gets the package can check offline that its note is public.
+        let proof = package.proof_path();
+        if let Err(failure) = log::keep_proof(connection, view.note.as_bytes(), &proof).await {
+            let again = format!("fetch it with: remit log proof {}", package.note_path().display());
+            output::note(&format!("the log's proof was not kept: {}\n  {again}", failure.message));
+        }
         output.print(&view, |view| {
             format!("{}@{} is published  {}", view.summary.name, view.summary.version, view.summary.digest)
         });
