@@ -89,7 +89,22 @@ impl Suite {
         requests: &str,
         limits: Limits,
     ) -> Result<VerifiedComponent> {
-        let bytes = self.guest(name)?;
+        self.tampered(name, kind, requests, limits, None)
+    }
+
+    /// As [`verified`](Self::verified), after somebody was at it.
+    ///
+    /// # Errors
+    /// Whatever the runner says to that.
+    fn tampered(
+        &self,
+        name: &str,
+        kind: Kind,
+        requests: &str,
+        limits: Limits,
+        tampering: Option<Tampering>,
+    ) -> Result<VerifiedComponent> {
+        let mut bytes = self.guest(name)?;
         let manifest = Manifest {
             v: 1,
             name: ComponentName::new(format!("test/{name}"))?,
@@ -116,10 +131,45 @@ impl Suite {
         };
         let key = SigningKey::from_seed(KeyName::new("test/builder")?, &[7; 32]);
         let lines = policy::publisher_lines(&Namespace::new("test")?, &key.vkey(), &"builder".parse()?);
+        // A key of the same name that the policy does not know.
+        let stranger = SigningKey::from_seed(KeyName::new("test/builder")?, &[8; 32]);
         let policy = TrustPolicy::from_toml(&format!("version = 1\n\n{lines}"))
             .map_err(|faults| anyhow::anyhow!("the policy of the bench: {faults:?}"))?;
-        let note = note::sign(&note.to_text(), &[&key])?;
+        let signer = if tampering == Some(Tampering::Stranger) { &stranger } else { &key };
+        let mut note = note::sign(&note.to_text(), &[signer])?;
+        let mut text = text;
+        let later = now.plus(Duration::from_secs(2 * 86_400));
+        match tampering {
+            Some(Tampering::Bytes) => flip(&mut bytes),
+            Some(Tampering::Manifest) => flip(&mut text),
+            Some(Tampering::Note) => flip(&mut note),
+            Some(Tampering::Stranger | Tampering::Time) | None => {}
+        }
+        let now = if tampering == Some(Tampering::Time) { later } else { now };
         Ok(verify::component(&note, &text, bytes, &policy, now)?)
+    }
+}
+
+/// What somebody did between the signing and the runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tampering {
+    /// One bit of the component.
+    Bytes,
+    /// One bit of its manifest.
+    Manifest,
+    /// One bit of the note's text.
+    Note,
+    /// Another key signed, under the same name.
+    Stranger,
+    /// It is offered after its time.
+    Time,
+}
+
+/// Changes one bit in the middle.
+fn flip(bytes: &mut [u8]) {
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.get_mut(middle) {
+        *byte ^= 1;
     }
 }
 
@@ -219,6 +269,8 @@ pub struct Setup {
     pub names: HashMap<String, Vec<Vec<IpAddr>>>,
     /// Where the runner's orchestrator is.
     pub orchestrator: (String, u16),
+    /// What somebody did to the component before it arrived.
+    pub tampering: Option<Tampering>,
 }
 
 impl Default for Setup {
@@ -233,6 +285,7 @@ impl Default for Setup {
             slots: 4,
             names: HashMap::new(),
             orchestrator: ("orchestrator.example".to_owned(), 443),
+            tampering: None,
         }
     }
 }
@@ -274,7 +327,7 @@ impl Bench {
         let place = scratch.path().to_owned();
         let sandbox = Sandbox::new(SandboxConfig { slots: setup.slots, scratch: place, dialer, launch })?;
         let limits = setup.limits.or_default();
-        let component = suite.verified(&setup.guest, setup.kind, &setup.requests, limits)?;
+        let component = suite.tampered(&setup.guest, setup.kind, &setup.requests, limits, setup.tampering)?;
         let prepared = sandbox.load(&*suite.native(&setup.guest)?, &component)?;
         let bound = BTreeMap::from([(SecretName::new("token")?, vec![SecretPath::new("keys/test/token")?])]);
         let remit = Remit::compute(

@@ -64,6 +64,8 @@ pub struct Seen {
     pub act: String,
     /// Its outcome; `not-loaded` if it did not get as far as a sandbox.
     pub outcome: String,
+    /// How message, output, denials and log begin.
+    pub said: String,
     /// Connections that the services saw.
     pub connections: u32,
     /// Why this is not as it should be; empty if it is.
@@ -144,7 +146,8 @@ async fn look(suite: &Suite, world: &World, wanted: &Try) -> Result<Seen> {
     };
     let connections = world.connections() - before;
     let fault = fault(wanted, &outcome, connections, &text).unwrap_or_default();
-    Ok(Seen { act: wanted.act.clone(), outcome, connections, fault })
+    let said = beginning(&text, 200);
+    Ok(Seen { act: wanted.act.clone(), outcome, said, connections, fault })
 }
 
 /// Runs as often as wanted; the last run speaks for all unless an earlier one ended otherwise.
@@ -186,9 +189,14 @@ fn text(bench: &Bench, ended: &Ended) -> String {
     [&[ended.message.clone(), output][..], &denials, &bench.log.texts()].concat().join("\n")
 }
 
+/// The first characters of a text, without what a terminal would act upon: not even a failed row may do that.
+fn beginning(text: &str, characters: usize) -> String {
+    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(characters).collect()
+}
+
 /// Why what was seen is not what was wanted.
 fn fault(wanted: &Try, outcome: &str, connections: u32, text: &str) -> Option<String> {
-    let shown: String = text.chars().take(500).collect();
+    let shown = beginning(text, 500);
     if outcome != wanted.outcome {
         return Some(format!("it ended as {outcome}, not as {}: {shown}", wanted.outcome));
     }

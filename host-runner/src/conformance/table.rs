@@ -10,7 +10,10 @@ use remit_protocol::{
 };
 use serde_json::{Value, json};
 
-use super::{World, bench::Setup};
+use super::{
+    World,
+    bench::{Setup, Tampering},
+};
 
 /// An attack and its twin.
 pub(super) struct Case {
@@ -69,6 +72,7 @@ pub(super) fn cases(world: &World) -> Result<Vec<Case>> {
     table.computing();
     table.floods()?;
     table.files();
+    table.tampering();
     table.words();
     table.programs();
     Ok(table.cases)
@@ -527,6 +531,21 @@ impl Table<'_> {
         let none = Setup { grant: "{}".to_owned(), ..setup };
         let refused = Try::new(none, "write-read hello", "refused(E_GRANT)", "scratch: true");
         self.add(18, "uses a directory that it was not given", refused, twin);
+    }
+
+    /// Only what was signed, by whom the owner trusts, in its time.
+    fn tampering(&mut self) {
+        for (threat, name, tampering, code) in [
+            (21, "is another component than the one that was signed", Tampering::Bytes, "E_DIGEST"),
+            (21, "has another manifest than the one that was signed", Tampering::Manifest, "E_DIGEST"),
+            (22, "has a note that was changed", Tampering::Note, "E_"),
+            (22, "is signed by a stranger under a known name", Tampering::Stranger, "E_THRESHOLD"),
+            (22, "is offered after its time", Tampering::Time, "E_WINDOW"),
+        ] {
+            let setup = Setup { tampering: Some(tampering), ..Setup::default() };
+            let twin = Try::new(Setup::default(), "nothing", "succeeded", "");
+            self.add(threat, name, Try::new(setup, "nothing", "not-loaded", code), twin);
+        }
     }
 
     /// What leaves is text.
