@@ -337,6 +337,12 @@ impl Stack {
         self.runners.iter_mut().find(|runner| runner.name == name).context("no such runner")
     }
 
+    /// Starts a runner again and waits for nobody.
+    pub fn start_runner(&mut self, name: &str) -> Result<()> {
+        let programs = self.programs.clone();
+        self.runner_named(name)?.start(&programs)
+    }
+
     /// Starts a stopped runner again.
     pub fn restart_runner(&mut self, name: &str) -> Result<()> {
         let programs = self.programs.clone();
