@@ -74,9 +74,10 @@ impl Service {
 async fn converse(mut stream: BoxConnection, port: u16) {
     let mut bytes = Vec::new();
     loop {
-        let head = loop {
-            if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-                break end + 4;
+        // The whole of a request: one that breaks off in its body gets no answer.
+        let end = loop {
+            if let Some(end) = whole(&bytes) {
+                break end;
             }
             let mut piece = [0; 4096];
             match stream.read(&mut piece).await {
@@ -86,12 +87,35 @@ async fn converse(mut stream: BoxConnection, port: u16) {
                 _ => return,
             }
         };
-        let request = String::from_utf8_lossy(bytes.get(..head).unwrap_or_default()).into_owned();
-        bytes.drain(..head);
+        let request = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned();
+        bytes.drain(..end);
         if stream.write_all(&answer(&request, port)).await.is_err() {
             return;
         }
     }
+}
+
+fn find(bytes: &[u8], needle: &[u8], from: usize) -> Option<usize> {
+    let rest = bytes.get(from..)?;
+    rest.windows(needle.len()).position(|window| window == needle).map(|at| from + at)
+}
+
+/// Where the first request in `bytes` ends, if it is there as a whole: head, and a body by length or in chunks.
+fn whole(bytes: &[u8]) -> Option<usize> {
+    let head = find(bytes, b"\r\n\r\n", 0)? + 4;
+    let text = String::from_utf8_lossy(bytes.get(..head)?).to_ascii_lowercase();
+    if text.contains("transfer-encoding: chunked") {
+        // The bodies of the suite hold no line that is a lone zero.
+        let last = if bytes.get(head..)?.starts_with(b"0\r\n") {
+            head
+        } else {
+            find(bytes, b"\r\n0\r\n", head)? + 2
+        };
+        // After the zero: nothing or trailers, and an empty line.
+        return find(bytes, b"\r\n\r\n", last).map(|at| at + 4);
+    }
+    let length = field(&text, "content-length: ").trim().parse().unwrap_or(0);
+    (bytes.len() >= head + length).then_some(head + length)
 }
 
 fn field<'r>(request: &'r str, name: &str) -> &'r str {
@@ -148,4 +172,27 @@ pub(super) fn server_tls(name: &str, ca_file: &Path) -> Result<Arc<rustls::Serve
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], key)?;
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_read_as_a_whole() {
+        fn check(bytes: &str, expect: Option<&str>) {
+            let found = whole(bytes.as_bytes()).map(|end| &bytes[end..]);
+            assert_eq!(found, expect, "{bytes:?}");
+        }
+        check("GET / HTTP/1.1\r\nhost: a\r\n", None);
+        check("GET / HTTP/1.1\r\nhost: a\r\n\r\nGET", Some("GET"));
+        check("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", None);
+        check("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET", Some("GET"));
+        let chunked = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+        check(&format!("{chunked}1\r\nx\r\n"), None);
+        check(&format!("{chunked}1\r\nx\r\n0\r\n"), None);
+        check(&format!("{chunked}1\r\nx\r\n0\r\n\r\nGET"), Some("GET"));
+        check(&format!("{chunked}0\r\n\r\n"), Some(""));
+        check(&format!("{chunked}1\r\nx\r\n0\r\nx-a: b\r\n\r\nGET"), Some("GET"));
+    }
 }

@@ -425,7 +425,7 @@ impl Table<'_> {
     /// Time and memory end.
     fn computing(&mut self) {
         let short = LimitsPart { cpu: Some(Span::from_millis(100)), ..LimitsPart::default() };
-        let brief = LimitsPart { wall: Some(Span::from_millis(50)), ..LimitsPart::default() };
+        let brief = LimitsPart { wall: Some(Span::from_millis(500)), ..LimitsPart::default() };
         let small = LimitsPart { memory: Some(Size::from_mib(16)), ..LimitsPart::default() };
         let fine = |limits| Try::new(pure(limits), "nothing", "succeeded", "");
         let tried = |limits, act: &str, outcome| Try::new(pure(limits), act, outcome, "");
