@@ -42,12 +42,13 @@ fn inside(path: &Path) -> String {
 const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("job", &["remit-protocol"]),
+    ("import", &["remit-job", "remit-protocol"]),
     ("signing", &["remit-protocol"]),
     ("guest-sdk", &["remit-sdk-macros"]),
     ("guest-sdk/macros", &[]),
     ("orchestrator", &["remit-job", "remit-protocol", "remit-signing"]),
     ("host-runner", &["remit-job", "remit-protocol", "remit-signing"]),
-    ("cli", &["remit-job", "remit-protocol", "remit-signing"]),
+    ("cli", &["remit-import", "remit-job", "remit-protocol", "remit-signing"]),
 ];
 
 #[test]

@@ -19,8 +19,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     command::{
-        audit, component, execution, job, key, log, login, nodes, note, policy, project, runner, step, token,
-        up,
+        audit, component, execution, import, job, key, log, login, nodes, note, policy, project, runner,
+        step, token, up,
     },
     connection::{Connection, Target},
     failure::Result,
@@ -81,6 +81,9 @@ enum Command {
     /// Jobs.
     #[command(subcommand)]
     Job(job::Job),
+    /// Move in from another product.
+    #[command(subcommand)]
+    Import(import::Import),
     /// Executions of jobs.
     #[command(subcommand)]
     Execution(execution::Execution),
@@ -130,6 +133,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Note(note) => note.run(output),
         Command::Log(log) => log.run(&target, output).await,
         Command::Audit(audit) => audit.run(output),
+        Command::Import(import) => import.run(output),
         Command::Step(step) => step.run(&target, output).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "remit", &mut std::io::stdout());

@@ -1,0 +1,155 @@
+use super::*;
+use crate::{Format, jobs};
+
+fn one(text: &str) -> Imported {
+    jobs(text, Format::Yaml, "keys/prod/deploy-key").unwrap().remove(0)
+}
+
+/// A job with these members, and one step unless it has its own.
+fn job(members: &str) -> Imported {
+    let sequence = if members.contains("sequence") { "" } else { ", sequence: {commands: [{exec: uptime}]}" };
+    one(&format!("- {{name: j, {members}{sequence}}}"))
+}
+
+#[test]
+fn a_job_becomes_a_job_file() {
+    let imported = one("- name: Restart Web!
+  group: ops
+  description: \"restarts: it\"
+  runnerSelector: {filter: 'DMZ,linux', runnerFilterMode: TAGS}
+  options:
+    - {name: who-is, values: [web, no], enforced: true, required: true, value: web}
+  nodefilters:
+    filter: 'tags: web+linux !name: canary.*'
+    dispatch: {threadcount: '5', keepgoing: true, rankAttribute: rack, rankOrder: descending}
+  timeout: 1m30s
+  sequence:
+    commands:
+      - exec: systemctl restart ${option.who-is}
+");
+    assert_eq!(imported.faults, []);
+    assert_eq!(imported.name, "restart_web_");
+    let source = JobSource::parse(imported.source.as_deref().unwrap()).unwrap();
+    assert_eq!(source.group, "ops");
+    assert_eq!(source.runner.tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["dmz", "linux"]);
+    let text = imported.source.unwrap();
+    for part in [
+        "timeout: \"90s\"",
+        "threads: 5",
+        "order: \"descending\"",
+        "- \"false\"",
+        r#"- "systemctl restart \"$1\"""#,
+        r#"- "${options.who_is}""#,
+        "key: \"keys/prod/deploy-key\"",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn what_has_no_counterpart_fails_when_it_is_run() {
+    fn check(step: &str, part: &str) {
+        let imported = job(&format!("sequence: {{commands: [{step}]}}"));
+        assert_eq!(imported.faults, [], "{step}");
+        let found = imported.notices.iter().find(|notice| notice.kind == Kind::Placeholder);
+        assert!(found.unwrap().message.contains(part), "{step}: {found:?}");
+        assert!(imported.source.unwrap().contains("/this step was not imported"), "{step}");
+    }
+    check("{type: acme-plugin, configuration: {a: '${x.y}'}}", "acme-plugin");
+    check("{type: '$${a.b}', configuration: null}", "plugin");
+    check("{jobref: {name: other}}", "other");
+    check("{scripturl: 'http://x/y'}", "http://x/y");
+    check("{script: \"echo @option.who@\"}", "pastes a value");
+    check("{exec: 'echo ${data.x}'}", "no counterpart");
+    check("{conditionGroups: [[{key: a, operator: '==', value: b}]]}", "conditional");
+}
+
+#[test]
+fn what_is_lost_is_told() {
+    fn check(members: &str, place: &str) {
+        let imported = job(members);
+        assert_eq!(imported.faults, [], "{members}");
+        assert!(
+            imported.notices.iter().any(|notice| notice.place == place),
+            "{members}: {:?}",
+            imported.notices
+        );
+    }
+    check("schedule: {crontab: '0 0 0 * * ? *'}", "schedule");
+    check("notification: {onfailure: {email: {recipients: a@b.c}}}", "notification");
+    check("retry: 3", "retry");
+    check("executionEnabled: false", "executionEnabled");
+    check("nodefilters: {filter: '!tags: a !name: b'}", "nodefilters");
+    check("options: [{name: a, required: 'false'}]", "options.a");
+    check("options: [{name: a, values: [x, y]}]", "options.a");
+    check("sequence: {commands: [{exec: a, errorhandler: {exec: b}}]}", "steps[0]");
+}
+
+#[test]
+fn a_check_is_never_dropped_silently() {
+    fn check(members: &str, part: &str) {
+        let imported = job(members);
+        assert_eq!(imported.source, None, "{members}");
+        assert!(imported.faults[0].message.contains(part), "{members}: {:?}", imported.faults);
+    }
+    check("options: [{name: a, regex: '(?=x)'}]", "regex");
+    check("options: [{name: a, enforced: true, valuesUrl: 'http://x'}]", "come from elsewhere");
+    check("nodefilters: {filter: 'a', filterExclude: 'b'}", "filterExclude");
+    check("nodefilters: {filter: 'a', dispatch: {excludePrecedence: false}}", "excludePrecedence");
+    check("runnerSelector: {filter: '${option.x}', runnerFilterMode: TAGS}", "runnerSelector");
+    check("timeout: 10 m", "timeout");
+    check("sequence: {strategy: ruleset, commands: [{exec: a}]}", "strategy");
+    check("sequence: {commands: []}", "no steps");
+}
+
+#[test]
+fn secrets_do_not_travel() {
+    let imported = job("options: [{name: pw, secure: true, value: hunter2, storagePath: keys/pw}]");
+    assert!(!imported.source.unwrap().contains("hunter2"));
+    assert!(!format!("{:?}", imported.notices).contains("hunter2"));
+}
+
+#[test]
+fn names_do_not_collide() {
+    let text =
+        "- {name: a b, sequence: {commands: [{exec: x}]}}\n- {name: a_b, sequence: {commands: [{exec: x}]}}";
+    let names: Vec<_> = jobs(text, Format::Yaml, "keys/k").unwrap().into_iter().map(|job| job.name).collect();
+    assert_eq!(names, ["a_b", "a_b_2"]);
+}
+
+#[test]
+fn scripts_keep_their_text() {
+    let imported = job(
+        "nodefilters: {filter: .*}, sequence: {commands: [{script: \"#!/bin/bash\\necho ${HOME}\\n\", args: '-x \"a b\"'}]}",
+    );
+    let text = imported.source.unwrap();
+    for part in
+        [r#"stdin: "\#!/bin/bash\necho $${HOME}\n""#.replace("\\#", "#").as_str(), "- \"a b\"", "mktemp"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn durations_are_added_up_as_they_were() {
+    fn check(text: &str, expect: Option<u64>) {
+        assert_eq!(seconds(text), expect, "{text}");
+    }
+    check("90", Some(90));
+    check("1d2h3m15s", Some(93_795));
+    check("1h30", Some(3_630));
+    check("10 m", Some(0));
+    check("5H", Some(0));
+    check("99999999999999999999s", None);
+}
+
+#[test]
+fn a_file_is_a_list_of_jobs() {
+    for text in ["", "a: 1", "- 1", "just text"] {
+        assert!(jobs(text, Format::Yaml, "keys/k").is_err(), "{text:?}");
+    }
+    assert_eq!(jobs("[]", Format::Yaml, "keys/k").unwrap().len(), 0);
+    let json = r#"[{"name": "j", "sequence": {"commands": [{"exec": "uptime"}]}}]"#;
+    assert!(jobs(json, Format::Json, "keys/k").unwrap()[0].source.is_some());
+    assert!(jobs(&"[".repeat(5000), Format::Json, "keys/k").is_err());
+}

@@ -1,0 +1,208 @@
+//! Steps. Commands and scripts become `remit/ssh-command` on nodes and `remit/run-command` on the runner's host; what has
+//! no counterpart becomes a step that fails when it is run.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    command::{self, Options},
+    job::{Kind, Report},
+    write::{Tree, map},
+    yaml::{text, truthy},
+};
+
+/// What steps are imported for.
+pub(crate) struct Job<'a> {
+    pub(crate) options: &'a Options,
+    /// The job is for nodes.
+    pub(crate) on_nodes: bool,
+    /// The secret that opens nodes.
+    pub(crate) key: &'a str,
+}
+
+/// One step, by its number from 1.
+pub(crate) fn import(number: usize, step: &Map<String, Value>, job: &Job<'_>, report: &mut Report) -> Tree {
+    let place = format!("steps[{}]", number - 1);
+    let description = text(step.get("description").unwrap_or(&Value::Null));
+    let made = made(step, job, &place, report);
+    for (key, what) in [("errorhandler", "an error handler"), ("plugins", "log filters of a step")] {
+        if step.get(key).is_some_and(truthy) {
+            report.add(Kind::Lost, &place, format!("{what}: not imported"));
+        }
+    }
+    if !description.is_empty() {
+        report.add(Kind::Differs, &place, format!("its description is only told here: {description}"));
+    }
+    let mut members = vec![("name".to_owned(), Tree::from(format!("step_{number}")))];
+    members.extend(made.unwrap_or_else(|why| placeholder(step, &why, job, &place, report)));
+    Tree::Map(members)
+}
+
+type Members = Vec<(String, Tree)>;
+
+fn made(
+    step: &Map<String, Value>,
+    job: &Job<'_>,
+    place: &str,
+    report: &mut Report,
+) -> Result<Members, String> {
+    let field = |key: &str| step.get(key).filter(|value| !value.is_null());
+    if field("conditionGroups").is_some_and(truthy) {
+        return Err("a conditional step".to_owned());
+    }
+    if let Some(other) = field("jobref") {
+        let name = text(other.get("name").or(other.get("uuid")).unwrap_or(&Value::Null));
+        return Err(format!("a reference to the job {name:?}"));
+    }
+    if let Some(command) = field("exec") {
+        let (script, values) = command::shell(&text(command), job.options)?;
+        return Ok(if job.on_nodes {
+            let argv = ["sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()];
+            on_node(argv.into_iter().chain(values), None, job)
+        } else {
+            on_host("sh", &["-s", "--"], values, script, place, report)
+        });
+    }
+    if let Some(script) = field("script") {
+        return inline(&text(script), step, job, place, report);
+    }
+    for key in ["scriptfile", "scripturl"] {
+        if let Some(source) = field(key) {
+            return Err(format!("a script from {:?}", text(source)));
+        }
+    }
+    Err(format!("the plugin {:?}", text(step.get("type").unwrap_or(&Value::Null))))
+}
+
+/// Puts the script into a file of its own on the node, so that its first line names its interpreter as it did before.
+const STAGE: &str = r#"f=$(mktemp) && cat >"$f" && chmod 700 "$f" || exit 126; "#;
+
+fn inline(
+    script: &str,
+    step: &Map<String, Value>,
+    job: &Job<'_>,
+    place: &str,
+    report: &mut Report,
+) -> Result<Members, String> {
+    let field = |key: &str| text(step.get(key).unwrap_or(&Value::Null));
+    if let Some(token) = token(script) {
+        return Err(format!(
+            "a script with `@{token}@`, which pastes a value into code; read it as an argument"
+        ));
+    }
+    if script.contains("RD_") {
+        report.add(
+            Kind::Lost,
+            place,
+            "the script reads `RD_…` variables, which are not set here: hand values over as arguments",
+        );
+    }
+    let line = if field("args").is_empty() { field("argString") } else { field("args") };
+    let arguments = command::words(&line)
+        .iter()
+        .map(|word| command::template(word, job.options))
+        .collect::<Result<Vec<_>, _>>()?;
+    let interpreter = command::words(&field("scriptInterpreter"));
+    let stdin = command::verbatim(script)?;
+    let quoted =
+        step.get("interpreterArgsQuoted").is_some_and(|value| text(value).eq_ignore_ascii_case("true"));
+    if quoted || interpreter.iter().any(|word| word.contains("${")) {
+        return Err("an interpreter that gets script and arguments as one text".to_owned());
+    }
+    if job.on_nodes {
+        let count = interpreter.len();
+        // The interpreter's own words come first, then the script, then its arguments.
+        let run = if count == 0 {
+            r#""$f" "$@"; s=$?; rm -f "$f"; exit $s"#.to_owned()
+        } else {
+            let own: Vec<_> = (1..=count).map(|at| format!("\"$w{at}\"")).collect();
+            let take: String = (1..=count).map(|at| format!("w{at}=$1; shift; ")).collect();
+            format!(r#"{take}{} "$f" "$@"; s=$?; rm -f "$f"; exit $s"#, own.join(" "))
+        };
+        let argv = ["sh".to_owned(), "-c".to_owned(), format!("{STAGE}{run}"), "sh".to_owned()];
+        return Ok(on_node(argv.into_iter().chain(interpreter).chain(arguments), Some(stdin), job));
+    }
+    let shebang = script.lines().next().and_then(|line| line.strip_prefix("#!")).unwrap_or("sh");
+    let words = if interpreter.is_empty() { command::words(shebang) } else { interpreter };
+    let program = match &words[..] {
+        [program] => program.rsplit('/').next().unwrap_or_default(),
+        [env, program] if env.ends_with("/env") => program.as_str(),
+        _ => return Err(format!("a script of the interpreter {:?} on the server", words.join(" "))),
+    };
+    let own: &[&str] = match program {
+        "sh" | "bash" | "dash" | "ksh" => &["-s", "--"],
+        "python" | "python3" | "perl" | "ruby" => &["-"],
+        _ => return Err(format!("a script of the interpreter {program:?} on the server")),
+    };
+    Ok(on_host(program, own, arguments, stdin, place, report))
+}
+
+/// The first `@group.key@` of a script.
+fn token(script: &str) -> Option<&str> {
+    let mut parts = script.split('@').skip(1);
+    parts.find(|part| {
+        ["option.", "job.", "node.", "data.", "globals.", "unquotedoption.", "secureOption."]
+            .iter()
+            .any(|group| part.starts_with(group))
+            && !part.contains(char::is_whitespace)
+    })
+}
+
+fn on_node(argv: impl Iterator<Item = String>, stdin: Option<String>, job: &Job<'_>) -> Members {
+    let mut with = vec![("argv".to_owned(), argv.map(Tree::from).collect())];
+    with.extend(stdin.map(|stdin| ("stdin".to_owned(), stdin.into())));
+    vec![
+        ("uses".to_owned(), "remit/ssh-command@1".into()),
+        ("per".to_owned(), "node".into()),
+        ("with".to_owned(), Tree::Map(with)),
+        ("secrets".to_owned(), map([("key", job.key.into())])),
+    ]
+}
+
+fn on_host(
+    program: &str,
+    own: &[&str],
+    arguments: Vec<String>,
+    stdin: String,
+    place: &str,
+    report: &mut Report,
+) -> Members {
+    let message = format!(
+        "runs on the runner's host: its owner has to allow the program `{program}` in `[[ceiling.exec]]`; \
+         arguments that are empty or begin with `-` are refused"
+    );
+    report.add(Kind::Differs, place, message);
+    let mut allowed: Vec<Tree> = own.iter().map(|word| Tree::from(*word)).collect();
+    if !arguments.is_empty() {
+        allowed.push("{text}*".into());
+    }
+    let args =
+        own.iter().map(|word| Tree::from(*word)).chain(arguments.into_iter().map(Tree::from)).collect();
+    let rule = map([("program", program.into()), ("args", Tree::List(allowed))]);
+    vec![
+        ("uses".to_owned(), "remit/run-command@1".into()),
+        ("with".to_owned(), map([("program", program.into()), ("args", args), ("stdin", stdin.into())])),
+        ("grant".to_owned(), map([("exec", Tree::List(vec![rule]))])),
+    ]
+}
+
+/// A step that always fails, and says for what it stands.
+fn placeholder(
+    step: &Map<String, Value>,
+    why: &str,
+    job: &Job<'_>,
+    place: &str,
+    report: &mut Report,
+) -> Members {
+    report.add(Kind::Placeholder, place, format!("{why}: the step fails when it is run; write it anew"));
+    let kind = step.get("type").map(text).unwrap_or_default();
+    let value = json!({ "not imported": command::verbatim(why).unwrap_or_default(), "type": command::verbatim(&kind).unwrap_or_default() });
+    let on_node = job.on_nodes && step.get("nodeStep").is_none_or(truthy) && step.get("jobref").is_none();
+    let mut members = vec![("uses".to_owned(), Tree::from("remit/transform@1"))];
+    if on_node {
+        members.push(("per".to_owned(), "node".into()));
+    }
+    let with =
+        map([("value", value.into()), ("pick", map([("nothing", "/this step was not imported".into())]))]);
+    members.push(("with".to_owned(), with));
+    members
+}
