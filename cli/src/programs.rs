@@ -21,7 +21,7 @@ pub(crate) fn sister(name: &str) -> Result<Command> {
 
 /// Any program of the author's toolchain.
 #[expect(clippy::disallowed_methods, reason = "authors build with the tools of their language")]
-pub(crate) fn tool(name: &str) -> Command {
+pub(crate) fn tool(name: impl AsRef<std::ffi::OsStr>) -> Command {
     Command::new(name)
 }
 

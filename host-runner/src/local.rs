@@ -18,6 +18,7 @@ use remit_protocol::{
         exec::ExecGrant,
         files::{FilesCeiling, FilesGrant, FilesRequest},
         http::{HttpCeiling, HttpGrant, HttpWish, Via},
+        imports::Profile,
     },
     digest::Sized,
     json::InvalidJson,
@@ -356,6 +357,7 @@ impl LogSink for StandardError {
 pub async fn describe(
     component: Vec<u8>,
     kind: Kind,
+    profile: Option<Profile>,
     environment: &Environment,
 ) -> Result<Description, CannotRun> {
     let refused = |detail: String| Refusal { code: remit_protocol::RefusalCode::Kind, detail };
@@ -364,7 +366,7 @@ pub async fn describe(
     imports.dedup();
     let manifest = json!({
         "v": 1, "name": "local/describe", "version": "0.0.0", "kind": kind, "description": "describes itself",
-        "effect": "effect", "imports": imports, "limits": remit_protocol::Limits::default(),
+        "effect": "effect", "profile": profile, "imports": imports, "limits": remit_protocol::Limits::default(),
         "requests": {
             "http": [{"host": "granted"}], "exec": [{"program": "granted"}], "ssh": [{"target": "node"}],
             "files": [{"scratch": true}, {"path": "granted"}], "reveal": [{"name": "describe"}],

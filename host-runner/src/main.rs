@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use remit_protocol::{
     SecretName, SecretPath,
-    capability::Grant,
+    capability::{Grant, imports::Profile},
     limits::{MAX_COMPONENT, MAX_MANIFEST},
     manifest::Kind,
     node::Node,
@@ -209,7 +209,25 @@ enum Step {
         /// What it is.
         #[arg(long, value_enum, default_value_t = KindName::Step)]
         kind: KindName,
+        /// The language whose toolchain made it, if that has a profile.
+        #[arg(long, value_enum)]
+        profile: Option<ProfileName>,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProfileName {
+    Python,
+    Js,
+}
+
+impl From<ProfileName> for Profile {
+    fn from(name: ProfileName) -> Self {
+        match name {
+            ProfileName::Python => Self::Python,
+            ProfileName::Js => Self::Js,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -343,7 +361,9 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
             examine(&report, thorough, environment)
         }
         Command::Step(Step::Run(step)) => step_run(&step, environment),
-        Command::Step(Step::Describe { component, kind }) => block_on(describe(component, kind, environment)),
+        Command::Step(Step::Describe { component, kind, profile }) => {
+            block_on(describe(component, kind, profile, environment))
+        }
         Command::Bench(Bench::WarmStep { step, runs }) => block_on(warm_step(step, runs, environment)),
     }
 }
@@ -708,14 +728,19 @@ fn step_run(step: &StepRun, environment: &Environment) -> anyhow::Result<ExitCod
     Ok(if report.outcome.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn describe(component: PathBuf, kind: KindName, environment: &Environment) -> anyhow::Result<ExitCode> {
+async fn describe(
+    component: PathBuf,
+    kind: KindName,
+    profile: Option<ProfileName>,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
     let bytes =
         local::read_file(&component, MAX_COMPONENT).with_context(|| component.display().to_string())?;
     let kind = match kind {
         KindName::Step => Kind::Step,
         KindName::NodeSource => Kind::NodeSource,
     };
-    let described = local::describe(bytes, kind, environment).await?;
+    let described = local::describe(bytes, kind, profile.map(Profile::from), environment).await?;
     say_json(&serde_json::json!({ "input": described.input, "output": described.output }))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::{
     ComponentName, ComponentVersion, Limits,
     capability::{
-        Effect, Requests, exec::ExecRequest, files::FilesRequest, http::HttpRequest, secrets::Reveal,
-        ssh::SshRequest,
+        Effect, Requests, exec::ExecRequest, files::FilesRequest, http::HttpRequest, imports::Profile,
+        secrets::Reveal, ssh::SshRequest,
     },
     json::{self, InvalidJson},
     limits::{LimitsPart, MAX_MANIFEST},
@@ -40,6 +40,9 @@ pub struct Manifest {
     pub description: String,
     /// What the author declares about repeating it.
     pub effect: Effect,
+    /// The language whose toolchain's own imports are inert; absent: nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// The interfaces that the component imports, sorted; must equal what the wasm imports.
     pub imports: Vec<String>,
     /// What it asks for.
@@ -91,6 +94,9 @@ pub struct StepFile {
     pub description: String,
     /// `pure`, `read`, `idempotent` or `effect`.
     pub effect: Effect,
+    /// `python` or `js`, for a component of that toolchain; absent for all others.
+    #[serde(default)]
+    pub profile: Option<Profile>,
     /// Limits; what is left out has its default.
     #[serde(default)]
     pub limits: LimitsPart,
@@ -123,6 +129,7 @@ impl StepFile {
             kind: self.kind,
             description: self.description,
             effect: self.effect,
+            profile: self.profile,
             imports,
             requests: Requests {
                 http: self.http,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use remit_protocol::capability::{
     Denial, Remit, Requests, Side,
-    imports::{ImportClass, check_imports, classify},
+    imports::{ImportClass, Profile, check_imports, classify, is_inert},
 };
 
 /// A capability that a component can import; the base is not among them.
@@ -18,10 +18,29 @@ pub(crate) enum Class {
     Reveal,
 }
 
-/// The capabilities behind `imports`; refuses one that `requests` does not account for.
-pub(crate) fn check(imports: &[String], requests: &Requests) -> Result<BTreeSet<Class>, String> {
-    check_imports(imports.iter().map(String::as_str), requests).map_err(|error| error.to_string())?;
-    Ok(imports.iter().filter_map(|import| Class::of(import)).collect())
+/// What a component is linked with, beside the base.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Imports {
+    /// The capabilities.
+    pub(crate) classes: BTreeSet<Class>,
+    /// Interfaces of the profile, by the names under which they are imported: linked, and denied.
+    pub(crate) inert: BTreeSet<String>,
+}
+
+/// What is behind `imports`; refuses one that neither `requests` nor `profile` accounts for.
+pub(crate) fn check(
+    imports: &[String],
+    requests: &Requests,
+    profile: Option<Profile>,
+) -> Result<Imports, String> {
+    check_imports(imports.iter().map(String::as_str), requests, profile)
+        .map_err(|error| error.to_string())?;
+    let (inert, real): (Vec<&String>, Vec<&String>) =
+        imports.iter().partition(|import| is_inert(import, requests, profile));
+    Ok(Imports {
+        classes: real.into_iter().filter_map(|import| Class::of(import)).collect(),
+        inert: inert.into_iter().cloned().collect(),
+    })
 }
 
 impl Class {

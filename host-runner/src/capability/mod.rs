@@ -12,20 +12,21 @@ pub mod exec;
 pub mod files;
 pub mod http;
 pub(crate) mod imports;
+mod inert;
 pub mod log;
 pub mod nodes;
 pub mod secrets;
 pub mod ssh;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use remit_protocol::{capability::Denial, report::Limit};
 use wasmtime::{
     Engine,
-    component::{HasData, HasSelf, Linker, ResourceTable},
+    component::{Component, HasData, HasSelf, Linker, ResourceTable},
 };
 
-pub(crate) use self::imports::Class;
+pub(crate) use self::imports::{Class, Imports};
 use crate::{
     launcher::Launch,
     sandbox::{OverLimit, State},
@@ -178,12 +179,17 @@ fn link_base(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     step::nodes::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
 }
 
-/// A linker that holds the base and the capabilities in `classes`, and nothing else: what a component imports beyond
-/// that does not link, before any of its code runs.
-pub(crate) fn linker(engine: &Engine, classes: &BTreeSet<Class>) -> wasmtime::Result<Linker<State>> {
+/// A linker that holds the base, the capabilities of `imports` and its inert interfaces, and nothing else: what
+/// `component` imports beyond that does not link, before any of its code runs.
+pub(crate) fn linker(
+    engine: &Engine,
+    component: &Component,
+    imports: &Imports,
+) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     link_base(&mut linker)?;
-    for class in classes {
+    inert::link(&mut linker, engine, component, &imports.inert)?;
+    for class in &imports.classes {
         match class {
             Class::Http => http::link(&mut linker)?,
             Class::Exec => exec::link(&mut linker)?,

@@ -13,7 +13,7 @@ use wasmtime::{
 };
 
 use super::{LoadError, NativeCode, state::State};
-use crate::capability::{self, Class, types::End};
+use crate::capability::{self, Class, Imports, types::End};
 
 /// A component, loaded and linked with the capabilities that its manifest asks for.
 pub struct Prepared {
@@ -67,8 +67,8 @@ pub(super) fn load(engine: &Engine, native: &NativeCode, manifest: &Manifest) ->
     let refuse = |code, detail: String| LoadError { code, detail };
     let component = deserialize(engine, native)
         .map_err(|error| refuse(RefusalCode::Compile, format!("its native code does not load: {error:#}")))?;
-    let classes = classes(engine, &component, manifest)?;
-    let pre = capability::linker(engine, &classes)
+    let imports = imports(engine, &component, manifest)?;
+    let pre = capability::linker(engine, &component, &imports)
         .and_then(|linker| linker.instantiate_pre(&component))
         .map_err(|error| refuse(RefusalCode::Unsupported, format!("it cannot be linked: {error:#}")))?;
     let (interface, main) = match manifest.kind {
@@ -85,7 +85,7 @@ pub(super) fn load(engine: &Engine, native: &NativeCode, manifest: &Manifest) ->
     component
         .initialize_copy_on_write_image()
         .map_err(|error| refuse(RefusalCode::Compile, format!("no memory for it: {error:#}")))?;
-    Ok(Prepared { pre, main, describe, classes, kind: manifest.kind, name: manifest.name.clone() })
+    Ok(Prepared { pre, main, describe, classes: imports.classes, kind: manifest.kind, name: manifest.name.clone() })
 }
 
 #[expect(unsafe_code, clippy::disallowed_methods, reason = "the one place where native code is loaded")]
@@ -96,18 +96,14 @@ fn deserialize(engine: &Engine, native: &NativeCode) -> wasmtime::Result<Compone
 }
 
 /// What the loaded code imports, checked once more against the manifest: the last look before anything is linked.
-fn classes(
-    engine: &Engine,
-    component: &Component,
-    manifest: &Manifest,
-) -> Result<BTreeSet<Class>, LoadError> {
+fn imports(engine: &Engine, component: &Component, manifest: &Manifest) -> Result<Imports, LoadError> {
     let refuse = |detail| LoadError { code: RefusalCode::Imports, detail };
     let ty = component.component_type();
     let imports: Vec<String> = ty.imports(engine).map(|(name, _)| name.to_owned()).collect();
     if let Some(extra) = imports.iter().find(|import| !manifest.imports.contains(import)) {
         return Err(refuse(format!("it imports {extra}, which its manifest does not list")));
     }
-    capability::imports::check(&imports, &manifest.requests).map_err(refuse)
+    capability::imports::check(&imports, &manifest.requests, manifest.profile).map_err(refuse)
 }
 
 impl Prepared {

@@ -6,6 +6,7 @@ mod conformance;
 mod ends;
 mod exec;
 mod files;
+mod inert;
 mod limits;
 mod source;
 mod support;

@@ -1,6 +1,57 @@
 //! Imports are evidence: what each interface that a component imports lets it do.
 
+use serde::{Deserialize, Serialize};
+
 use super::Requests;
+
+/// A language whose toolchain puts interfaces into every component that the step itself does not use. Under a profile
+/// the runner links those, and only those, as inert ones: they exist, and every call of them is denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Profile {
+    /// CPython, as componentize-py makes components of it.
+    Python,
+    /// StarlingMonkey, as ComponentizeJS makes components of it.
+    Js,
+}
+
+impl Profile {
+    /// Every profile there is.
+    pub const ALL: [Self; 2] = [Self::Python, Self::Js];
+
+    /// The name in `step.toml`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Python => "python",
+            Self::Js => "js",
+        }
+    }
+
+    /// The interfaces of WASI 0.2 that are inert under this profile: a closed list.
+    pub fn inert(self) -> &'static [&'static str] {
+        match self {
+            Self::Python => &[
+                "wasi:filesystem/types",
+                "wasi:filesystem/preopens",
+                "wasi:sockets/network",
+                "wasi:sockets/instance-network",
+                "wasi:sockets/udp",
+                "wasi:sockets/udp-create-socket",
+                "wasi:sockets/tcp",
+                "wasi:sockets/tcp-create-socket",
+                "wasi:sockets/ip-name-lookup",
+            ],
+            Self::Js => &["wasi:filesystem/types", "wasi:filesystem/preopens"],
+        }
+    }
+
+    /// True if `interface` (such as `wasi:sockets/tcp@0.2.9`) is one of them.
+    pub fn holds(self, interface: &str) -> bool {
+        let (name, version) = interface.split_once('@').unwrap_or((interface, ""));
+        version.starts_with("0.2.") && self.inert().contains(&name)
+    }
+}
 
 /// What importing an interface means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +97,25 @@ pub fn classify(interface: &str) -> ImportClass {
     }
 }
 
-/// Refuses an import that no request accounts for; gives back the first such interface with the lines to add.
+/// True if `import` is linked as an inert interface: `profile` lists it, and no request asks for the real one.
+pub fn is_inert(import: &str, requests: &Requests, profile: Option<Profile>) -> bool {
+    use super::files::FilesRequest;
+    let real = classify(import) == ImportClass::Scratch && requests.files.contains(&FilesRequest::Scratch);
+    !real && profile.is_some_and(|profile| profile.holds(import))
+}
+
+/// Refuses an import that neither a request nor the profile accounts for; gives back the first such interface with the
+/// lines to add.
 pub fn check_imports<'a>(
     imports: impl IntoIterator<Item = &'a str>,
     requests: &Requests,
+    profile: Option<Profile>,
 ) -> Result<(), UnaccountedImport> {
     use super::files::FilesRequest;
     for import in imports {
+        if is_inert(import, requests, profile) {
+            continue;
+        }
         let named = |request: &FilesRequest| !matches!(request, FilesRequest::Scratch);
         let (covered, remedy) = match classify(import) {
             ImportClass::Baseline => (true, ""),
@@ -105,5 +168,40 @@ mod tests {
         check("remit:exec/run@0.1.0", ImportClass::Exec);
         check("evil:exec/run@0.1.0", ImportClass::Unknown);
         check("streams", ImportClass::Unknown);
+    }
+
+    #[test]
+    fn a_profile_accounts_for_its_own_list_and_nothing_more() {
+        fn check(import: &str, profile: Option<Profile>, expect: bool) {
+            let found = check_imports([import], &Requests::default(), profile);
+            assert_eq!(found.is_ok(), expect, "{import} under {profile:?}");
+        }
+        let (python, js) = (Some(Profile::Python), Some(Profile::Js));
+        for import in ["wasi:sockets/tcp@0.2.9", "wasi:sockets/ip-name-lookup@0.2.12"] {
+            check(import, None, false);
+            check(import, python, true);
+            check(import, js, false);
+        }
+        for profile in [python, js] {
+            check("wasi:filesystem/types@0.2.9", profile, true);
+            check("wasi:filesystem/types@0.3.0", profile, false);
+            check("wasi:filesystem/types", profile, false);
+            check("evil:filesystem/types@0.2.9", profile, false);
+            check("wasi:http/outgoing-handler@0.2.9", profile, false);
+            check("wasi:sockets/raw@0.2.9", profile, false);
+            check("remit:exec/run@0.1.0", profile, false);
+            check("remit:secrets/reveal@0.1.0", profile, false);
+        }
+        check("wasi:filesystem/types@0.2.9", None, false);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_not_inert() {
+        let requests: Requests = serde_json::from_str(r#"{"files":[{"scratch":true}]}"#).unwrap();
+        for profile in Profile::ALL {
+            assert!(is_inert("wasi:filesystem/types@0.2.9", &Requests::default(), Some(profile)));
+            assert!(!is_inert("wasi:filesystem/types@0.2.9", &requests, Some(profile)));
+        }
+        assert!(is_inert("wasi:sockets/tcp@0.2.9", &requests, Some(Profile::Python)));
     }
 }

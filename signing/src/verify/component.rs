@@ -259,7 +259,7 @@ pub fn check_wasm(bytes: &[u8], manifest: &Manifest) -> Result<Interfaces, Refus
     if let Some(absent) = manifest.imports.iter().find(|name| !real.contains(name)) {
         return Err(imports(format!("The manifest lists {absent:?}, which the component does not import.")));
     }
-    check_imports(real.iter().map(String::as_str), &manifest.requests)
+    check_imports(real.iter().map(String::as_str), &manifest.requests, manifest.profile)
         .map_err(|e| imports(format!("{e}.")))?;
     let wanted = match manifest.kind {
         Kind::Step => "remit:step/main",

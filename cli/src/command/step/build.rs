@@ -13,20 +13,22 @@ use serde::{Deserialize, Serialize};
 use crate::{
     failure::{Code, Failure, Result},
     files,
-    output::{self, Output},
+    output::Output,
     package::Package,
     programs,
 };
 
+use super::toolchain::Toolchain;
+
 #[derive(Args)]
 pub(crate) struct Build {
-    /// The crate of the step.
+    /// The folder of the step.
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// A component that was built already, by any toolchain; absent: cargo builds it.
+    /// A component that was built already, by any toolchain; absent: the toolchain of its `profile` builds it, or cargo.
     #[arg(long, value_name = "FILE")]
     wasm: Option<PathBuf>,
-    /// Where the package goes; default: `dist` in the crate.
+    /// Where the package goes; default: `dist` in that folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -53,7 +55,7 @@ impl Build {
         let step_file = read_step_file(&self.folder.join("step.toml"))?;
         let wasm_path = match &self.wasm {
             Some(path) => path.clone(),
-            None => cargo_build(&self.folder)?,
+            None => Toolchain::of(&step_file).build(&self.folder, &step_file)?,
         };
         let wasm = files::read(&wasm_path, remit_protocol::limits::MAX_COMPONENT)?;
         let interfaces = remit_signing::wasm::interfaces(&wasm).map_err(|error| {
@@ -63,7 +65,7 @@ impl Build {
         let imports = interfaces.import_names();
         let package = Package::at(self.out.unwrap_or_else(|| self.folder.join("dist")));
         let manifest = describe(step_file, imports, &wasm_path)?;
-        check_imports(manifest.imports.iter().map(String::as_str), &manifest.requests)
+        check_imports(manifest.imports.iter().map(String::as_str), &manifest.requests, manifest.profile)
             .map_err(|error| Failure::new(Code::Refused, error.to_string(), ""))?;
         files::write(&package.wasm_path(), &wasm, false)?;
         files::write(&package.manifest_path(), &manifest.to_vec(), false)?;
@@ -117,6 +119,9 @@ fn describe(step_file: StepFile, imports: Vec<String>, wasm: &Path) -> Result<Ma
     };
     let mut command = programs::sister("remit-runner")?;
     command.args(["step", "describe", "--kind", kind, "--component"]).arg(wasm);
+    if let Some(profile) = step_file.profile {
+        command.args(["--profile", profile.as_str()]);
+    }
     let printed = command.output().map_err(|error| Failure::new(Code::Unreachable, error.to_string(), ""))?;
     if !printed.status.success() {
         let said = String::from_utf8_lossy(&printed.stderr);
@@ -128,50 +133,9 @@ fn describe(step_file: StepFile, imports: Vec<String>, wasm: &Path) -> Result<Ma
     Ok(step_file.into_manifest(imports, description.input, description.output))
 }
 
-#[derive(Deserialize)]
-struct CargoMessage {
-    reason: String,
-    #[serde(default)]
-    filenames: Vec<PathBuf>,
-    #[serde(default)]
-    manifest_path: PathBuf,
-}
-
-/// Builds the crate for the components' target and finds its one component.
-fn cargo_build(folder: &Path) -> Result<PathBuf> {
-    let manifest = folder.join("Cargo.toml");
-    let manifest = manifest.canonicalize().map_err(|error| Failure::file(&manifest, &error))?;
-    output::note("building for wasm32-wasip2 …");
-    let mut cargo = programs::tool("cargo");
-    cargo
-        .args(["build", "--release", "--target", "wasm32-wasip2", "--message-format=json-render-diagnostics"])
-        .arg("--manifest-path")
-        .arg(&manifest)
-        .stderr(std::process::Stdio::inherit());
-    let missing =
-        "install Rust from your distribution or rustup, and the target: rustup target add wasm32-wasip2";
-    let built = cargo.output().map_err(|error| {
-        Failure::new(Code::Unreachable, format!("cargo cannot be started: {error}"), missing)
-    })?;
-    if !built.status.success() {
-        return Err(Failure::new(Code::Failed, "the step does not build", missing));
-    }
-    let messages = String::from_utf8_lossy(&built.stdout);
-    let artifact = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<CargoMessage>(line).ok())
-        .filter(|message| message.reason == "compiler-artifact" && message.manifest_path == manifest)
-        .flat_map(|message| message.filenames)
-        .find(|file| file.extension().is_some_and(|extension| extension == "wasm"));
-    artifact.ok_or_else(|| {
-        Failure::input("cargo built no component")
-            .with_remedy("in Cargo.toml, add:\n[lib]\ncrate-type = [\"cdylib\", \"rlib\"]")
-    })
-}
-
 #[derive(Args)]
 pub(crate) struct Test {
-    /// The crate of the step.
+    /// The folder of the step.
     #[arg(default_value = ".")]
     folder: PathBuf,
 }
@@ -179,10 +143,11 @@ pub(crate) struct Test {
 impl Test {
     /// Runs the step's native unit tests against the SDK's fake host.
     pub(crate) fn run(self) -> Result<()> {
-        let mut cargo = programs::tool("cargo");
-        cargo.arg("test").arg("--manifest-path").arg(self.folder.join("Cargo.toml"));
-        let status = cargo.status().map_err(|error| {
-            Failure::new(Code::Unreachable, format!("cargo cannot be started: {error}"), "")
+        let step_file = read_step_file(&self.folder.join("step.toml"))?;
+        let mut tests = Toolchain::of(&step_file).tests(&self.folder)?;
+        let status = tests.status().map_err(|error| {
+            let program = tests.get_program().to_string_lossy();
+            Failure::new(Code::Unreachable, format!("{program} cannot be started: {error}"), "")
         })?;
         if status.success() { Ok(()) } else { Err(Failure::new(Code::Failed, "the step's tests fail", "")) }
     }

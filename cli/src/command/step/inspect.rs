@@ -76,7 +76,7 @@ impl Inspect {
         let interfaces = remit_signing::wasm::interfaces(&wasm).map_err(Failure::input)?;
         let claimed = package.manifest()?;
         let names = interfaces.import_names();
-        let unaccounted = check_imports(names.iter().map(String::as_str), &claimed.requests).err();
+        let unaccounted = check_imports(names.iter().map(String::as_str), &claimed.requests, claimed.profile).err();
         let imports =
             names.iter().map(|name| Import { interface: name.clone(), class: class(name) }).collect();
         let (mut verified, mut refusal) = (None, None);

@@ -7,6 +7,7 @@ mod new;
 mod publish;
 mod run;
 mod sign;
+mod toolchain;
 
 use clap::Subcommand;
 
@@ -20,11 +21,11 @@ use crate::{
 
 #[derive(Subcommand)]
 pub(crate) enum Step {
-    /// Write a new step: a crate with the SDK and the WIT beside it, which builds anywhere.
+    /// Write a new step, with the SDK and the WIT beside it: it builds anywhere.
     New(new::New),
     /// Build the component and its manifest.
     Build(build::Build),
-    /// Run the step's native unit tests.
+    /// Run the step's unit tests on this machine, against the SDK's fake host.
     Test(build::Test),
     /// Run the component here, in the runner's own sandbox, within the remit that is given.
     Run(run::Run),

@@ -1,8 +1,8 @@
-//! `remit step new`: a crate that builds anywhere, with the SDK and the WIT beside it.
+//! `remit step new`: a step that builds anywhere, with the SDK and the WIT beside it.
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use include_dir::{Dir, include_dir};
 use remit_protocol::ComponentName;
 
@@ -19,9 +19,48 @@ static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
 pub(crate) struct New {
     /// The step's name; `namespace/name`, or a name alone for the namespace `my`.
     name: String,
-    /// Where the crate goes; default: a folder of that name.
+    /// Where the step goes; default: a folder of that name.
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
+    /// The language that it is written in.
+    #[arg(long, value_enum, default_value_t = Language::Rust)]
+    lang: Language,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Language {
+    Rust,
+    Python,
+    Js,
+}
+
+impl Language {
+    /// The language's own folder in the SDK's; Rust has no other.
+    fn folder(self) -> Option<&'static str> {
+        match self {
+            Self::Rust => None,
+            Self::Python => Some("python"),
+            Self::Js => Some("js"),
+        }
+    }
+
+    /// Writes the language's SDK to `sdk`.
+    fn write_sdk(self, sdk: &Path) -> Result<()> {
+        let theirs = |path: &Path| {
+            let own = ["template", "tests"].iter().any(|own| path.starts_with(own));
+            let other = ["python", "js"].iter().any(|other| path.starts_with(other));
+            !own && !other && !path.components().any(|part| part.as_os_str() == "__pycache__")
+        };
+        match self.folder() {
+            None => write_all(&SDK, &sdk.join("guest-sdk"), &theirs, &<[u8]>::to_vec),
+            Some(name) => write_all(held(name)?, &sdk.join(name), &theirs, &<[u8]>::to_vec),
+        }
+    }
+}
+
+/// A folder of the SDK.
+fn held(name: &str) -> Result<&'static Dir<'static>> {
+    SDK.get_dir(name).ok_or_else(|| Failure::input(format_args!("this program holds no {name}")))
 }
 
 impl New {
@@ -34,17 +73,18 @@ impl New {
         }
         let sdk = folder.join("sdk");
         write_all(&WIT, &sdk.join("wit"), &|_| true, &<[u8]>::to_vec)?;
-        let theirs = |path: &Path| !["template", "tests"].iter().any(|own| path.starts_with(own));
-        write_all(&SDK, &sdk.join("guest-sdk"), &theirs, &<[u8]>::to_vec)?;
-        let template =
-            SDK.get_dir("template").ok_or_else(|| Failure::input("this program holds no template"))?;
+        self.lang.write_sdk(&sdk)?;
+        let template = match self.lang.folder() {
+            None => held("template")?,
+            Some(own) => held(&format!("{own}/template"))?,
+        };
         let filled = |bytes: &[u8]| {
             String::from_utf8_lossy(bytes)
                 .replace("{{namespace}}", name.namespace())
                 .replace("{{name}}", name.name())
                 .into_bytes()
         };
-        write_all(template, &folder, &|_| true, &filled)?;
+        write_all(template, &folder, &|path| path.extension().is_none_or(|kind| kind != "pyc"), &filled)?;
         output.print(&serde_json::json!({ "component": name, "folder": folder }), |_| {
             format!(
                 "{name} is in {0}\nnext:\n  cd {0}\n  remit step test\n  remit step build\n  remit step run --input '{{\"name\": \"world\"}}'",
