@@ -7,6 +7,7 @@ mod author;
 mod crash;
 mod host;
 mod input;
+mod languages;
 mod log;
 mod node;
 mod operator;

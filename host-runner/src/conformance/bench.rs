@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use remit_protocol::{
     ComponentName, ComponentVersion, ExecutionId, Limits, Namespace, ProjectName, SecretName, SecretPath,
     Span, StepName, Timestamp,
-    capability::{Ceiling, Effect, Grant, Remit, Requests, Subject},
+    capability::{Ceiling, Effect, Grant, Remit, Requests, Subject, imports::Profile},
     digest::Sized,
     limits::{LimitsPart, MAX_COMPONENT},
     manifest::{Kind, Manifest},
@@ -89,7 +89,22 @@ impl Suite {
         requests: &str,
         limits: Limits,
     ) -> Result<VerifiedComponent> {
-        self.tampered(name, kind, requests, limits, None)
+        self.tampered(name, kind, None, requests, limits, None)
+    }
+
+    /// The same, under the profile of a language.
+    ///
+    /// # Errors
+    /// As in [`Suite::verified`]; what the profile lists is accounted for too.
+    pub fn verified_under(
+        &self,
+        name: &str,
+        kind: Kind,
+        profile: Option<Profile>,
+        requests: &str,
+        limits: Limits,
+    ) -> Result<VerifiedComponent> {
+        self.tampered(name, kind, profile, requests, limits, None)
     }
 
     /// As [`verified`](Self::verified), after somebody was at it.
@@ -100,6 +115,7 @@ impl Suite {
         &self,
         name: &str,
         kind: Kind,
+        profile: Option<Profile>,
         requests: &str,
         limits: Limits,
         tampering: Option<Tampering>,
@@ -112,6 +128,7 @@ impl Suite {
             kind,
             description: "A guest.".to_owned(),
             effect: Effect::Pure,
+            profile,
             imports: wasm::interfaces(&bytes)?.import_names(),
             requests: serde_json::from_str::<Requests>(requests)?,
             limits,
@@ -255,6 +272,8 @@ pub struct Setup {
     pub guest: String,
     /// What it is.
     pub kind: Kind,
+    /// The profile of its language.
+    pub profile: Option<Profile>,
     /// What it asks for.
     pub requests: String,
     /// What it is given. The secret `token` is bound to `keys/test/token`.
@@ -278,6 +297,7 @@ impl Default for Setup {
         Self {
             guest: "pure".to_owned(),
             kind: Kind::Step,
+            profile: None,
             requests: "{}".to_owned(),
             grant: "{}".to_owned(),
             ceiling: Ceiling::default(),
@@ -327,7 +347,8 @@ impl Bench {
         let place = scratch.path().to_owned();
         let sandbox = Sandbox::new(SandboxConfig { slots: setup.slots, scratch: place, dialer, launch })?;
         let limits = setup.limits.or_default();
-        let component = suite.tampered(&setup.guest, setup.kind, &setup.requests, limits, setup.tampering)?;
+        let Setup { kind, profile, tampering, .. } = setup;
+        let component = suite.tampered(&setup.guest, kind, profile, &setup.requests, limits, tampering)?;
         let prepared = sandbox.load(&*suite.native(&setup.guest)?, &component)?;
         let bound = BTreeMap::from([(SecretName::new("token")?, vec![SecretPath::new("keys/test/token")?])]);
         let remit = Remit::compute(

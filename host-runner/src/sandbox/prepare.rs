@@ -85,7 +85,14 @@ pub(super) fn load(engine: &Engine, native: &NativeCode, manifest: &Manifest) ->
     component
         .initialize_copy_on_write_image()
         .map_err(|error| refuse(RefusalCode::Compile, format!("no memory for it: {error:#}")))?;
-    Ok(Prepared { pre, main, describe, classes: imports.classes, kind: manifest.kind, name: manifest.name.clone() })
+    Ok(Prepared {
+        pre,
+        main,
+        describe,
+        classes: imports.classes,
+        kind: manifest.kind,
+        name: manifest.name.clone(),
+    })
 }
 
 #[expect(unsafe_code, clippy::disallowed_methods, reason = "the one place where native code is loaded")]

@@ -59,6 +59,16 @@ pub(crate) fn fork_exec() -> Result<f64> {
     Ok(median(times))
 }
 
+/// Microseconds to start Python's interpreter and end it, at the median.
+pub(crate) fn interpreter() -> Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        let (_, time) = timed(|| Ok(program("python3").args(["-c", "pass"]).status()?))?;
+        times.push(millis(time) * 1000.0);
+    }
+    Ok(median(times))
+}
+
 /// Milliseconds of one request and answer on an open TLS connection to loopback, at the median.
 pub(crate) fn tls_round_trip() -> Result<f64> {
     let authority = Authority::new()?;

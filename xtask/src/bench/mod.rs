@@ -94,6 +94,7 @@ impl Bench {
             (&["fsync"], &|| Ok(vec![baseline::fsync_row()?])),
             (&["runner-binary"], &|| Ok(vec![process::binary()?])),
             (&["warm-step"], &|| Ok(vec![process::warm_step()?])),
+            (&["warm-python-step"], &|| Ok(vec![process::warm_python_step()?])),
             (&["trigger-to-outcome", "throughput", "fan-out", "runner-rss"], &|| load::rows(self.seconds)),
             (&["verify-component", "verify-hashing"], &signing::component),
             (&["signed-request"], &|| Ok(vec![signing::request()?])),

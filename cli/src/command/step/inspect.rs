@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use remit_protocol::{
     Digest,
-    capability::imports::{ImportClass, check_imports, classify},
+    capability::imports::{ImportClass, check_imports, classify, is_inert},
     manifest::Manifest,
 };
 use serde::Serialize;
@@ -76,7 +76,10 @@ impl Inspect {
         let interfaces = remit_signing::wasm::interfaces(&wasm).map_err(Failure::input)?;
         let claimed = package.manifest()?;
         let names = interfaces.import_names();
-        let unaccounted = check_imports(names.iter().map(String::as_str), &claimed.requests, claimed.profile).err();
+        let unaccounted =
+            check_imports(names.iter().map(String::as_str), &claimed.requests, claimed.profile).err();
+        let inert = |name: &str| is_inert(name, &claimed.requests, claimed.profile);
+        let class = |name: &str| if inert(name) { "inert" } else { class(name) };
         let imports =
             names.iter().map(|name| Import { interface: name.clone(), class: class(name) }).collect();
         let (mut verified, mut refusal) = (None, None);
@@ -143,6 +146,10 @@ fn text(inspection: &Inspection) -> String {
     }
     lines.push(format!("  name     {}@{}", manifest.name, manifest.version));
     lines.push(format!("  about    {}", harmless(&manifest.description)));
+    if let Some(profile) = manifest.profile {
+        let what = "the runner links its inert imports with nothing behind them";
+        lines.push(format!("  profile  {}: {what}", profile.as_str()));
+    }
     let requests = serde_json::to_value(&manifest.requests).unwrap_or_default();
     for (capability, rules) in requests.as_object().into_iter().flatten() {
         for rule in rules.as_array().into_iter().flatten() {

@@ -51,7 +51,10 @@ pub(super) fn tests(folder: &Path) -> Result<Command> {
         .collect();
     tests.sort();
     if tests.is_empty() {
-        return Err(Failure::input(format_args!("{}: no test, a file *.test.js, is there", folder.display())));
+        return Err(Failure::input(format_args!(
+            "{}: no test, a file *.test.js, is there",
+            folder.display()
+        )));
     }
     let mut node = programs::tool("node");
     node.arg("--import").arg(folder.join("sdk/js/fake/register.mjs")).arg("--test").args(tests);

@@ -45,8 +45,10 @@ impl Toolchain {
             return cargo::build(folder);
         }
         if step_file.kind == Kind::NodeSource {
-            return Err(Failure::input("a node source in this language cannot be built: its SDK has steps only")
-                .with_remedy("write the node source in Rust: remit step new --lang rust"));
+            return Err(Failure::input(
+                "a node source in this language cannot be built: its SDK has steps only",
+            )
+            .with_remedy("write the node source in Rust: remit step new --lang rust"));
         }
         let folder = folder.canonicalize().map_err(|error| Failure::file(folder, &error))?;
         world::write(&folder, step_file)?;

@@ -29,8 +29,9 @@ pub(super) fn write(folder: &Path, step_file: &StepFile) -> Result<()> {
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let entries = std::fs::read_dir(from).map_err(|error| {
-        Failure::file(from, &error)
-            .with_remedy("`remit step new` writes the SDK and its WIT to sdk/: copy that folder of a new step")
+        Failure::file(from, &error).with_remedy(
+            "`remit step new` writes the SDK and its WIT to sdk/: copy that folder of a new step",
+        )
     })?;
     for entry in entries {
         let path = entry.map_err(|error| Failure::file(from, &error))?.path();
