@@ -6,6 +6,7 @@ mod audit;
 mod author;
 mod crash;
 mod host;
+mod import;
 mod input;
 mod languages;
 mod log;
