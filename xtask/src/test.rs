@@ -4,11 +4,27 @@ use anyhow::Result;
 
 use crate::{
     build,
-    shell::{cargo, run, say},
+    shell::{cargo, program, run, say},
 };
 
 /// A check and its name.
 type Check = (&'static str, fn() -> Result<()>);
+
+/// The stories that download the toolchains of Python and JavaScript: where their registries answer, as with advisories.
+fn other_languages() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for (name, arguments) in [
+        ("npm", ["view", "@bytecodealliance/componentize-js", "version"].as_slice()),
+        ("python3", &["-m", "pip", "download", "--quiet", "--no-deps", "componentize-py==0.25.1"]),
+    ] {
+        let answered = program(name).args(arguments).current_dir(folder.path()).output();
+        if !answered.is_ok_and(|answered| answered.status.success()) {
+            say(&format!("NOT RUN: the registry of {name} cannot be reached from here"));
+            return Ok(());
+        }
+    }
+    run(&mut cargo("test --workspace --quiet --test stories languages -- --ignored"))
+}
 
 /// Runs every check; the first failure ends the run.
 pub(crate) fn all() -> Result<()> {
@@ -31,6 +47,7 @@ pub(crate) fn all() -> Result<()> {
         ("programs and components", || build::all(false)),
         ("hostile guests", build::guests),
         ("tests", || run(&mut cargo("test --workspace --quiet"))),
+        ("steps in other languages", other_languages),
         ("demo", || crate::demo::run(true)),
     ];
     for (name, check) in checks {
