@@ -447,7 +447,8 @@ fn launch() -> anyhow::Result<ExitCode> {
 
 fn compile() -> anyhow::Result<ExitCode> {
     limit_this_process().context("limits of the compile process")?;
-    // It needs nothing but its pipes. Where the kernel cannot hold it to that, the owner has agreed to run without.
+    // It needs nothing but its pipes. Where the kernel cannot hold it to that, the owner has agreed to do without, or this
+    // is an author's own machine.
     confine::confine(&Reach::default(), Confinement::WherePossible, |_| {})?;
     let wasm = standard_input(MAX_COMPONENT)?;
     let native = sandbox::compile(&wasm)?;

@@ -57,6 +57,7 @@ fn a_record_says_what_was_done_and_cannot_be_changed_unseen() {
             (&events["accepted"], &events["refused"], &events["ended"]),
             (&1.into(), &2.into(), &1.into())
         );
+        assert_eq!(events["session"], 2);
         assert_eq!(shown["signed"]["entries"], shown["last"]);
     }
     let text = exported.out;

@@ -39,6 +39,7 @@ pub use self::{
 };
 use crate::{
     attempt::{self, Gate, Mouth, Reins, Voice, Workshop},
+    audit,
     orchestrator::{CallError, Client},
     report::journal::{self, CannotOpen, Journal, Progress},
     sandbox::Cancel,
@@ -240,6 +241,7 @@ impl Runner {
     }
 
     fn keep_session(&mut self, session: Session) {
+        self.workshop.audit.note(audit::Event::Session { session });
         let (state, client) = (Arc::clone(&self.state), Arc::clone(&self.client));
         self.keeping = Some(tokio::task::spawn_blocking(move || {
             state.keep_session(session).map_err(|error| error.to_string())?;
