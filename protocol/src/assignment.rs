@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AttemptId, Epoch, ExecutionId, JobName, NodeName, Outcome, ProjectName, Revision, SectionNumber, Span,
-    StepIndex, StepName, capability::Effect, digest,
+    AttemptId, Epoch, ExecutionId, JobName, NodeName, Origin, Outcome, ProjectName, Revision, SectionNumber,
+    Span, StepIndex, StepName, capability::Effect, digest,
 };
 
 /// Whether the runner asks before it begins.
@@ -65,6 +65,9 @@ pub struct Assignment {
     pub time_left: Option<Span>,
     /// Who or what began the execution.
     pub started_by: String,
+    /// Its trigger.
+    #[serde(default, skip_serializing_if = "Origin::is_operator")]
+    pub origin: Origin,
 }
 
 /// The nodes of a section.

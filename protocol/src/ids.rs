@@ -155,6 +155,20 @@ text_id!(
     SourceName, "source name", "lower-case letters, digits and inner '-', '_', '.', at most 63", is_slug
 );
 text_id!(
+    /// The name of a schedule in its job.
+    ScheduleName, "schedule name", "[a-z][a-z0-9_]*, at most 64", is_identifier
+);
+text_id!(
+    /// The name of a webhook in its project.
+    HookName, "webhook name", "lower-case letters, digits and inner '-', '_', '.', at most 63", is_slug
+);
+text_id!(
+    /// What the sender of a webhook calls one delivery of it.
+    DeliveryId, "delivery id", "1 to 128 letters, digits, '.', '_', '-'",
+    |t| !t.is_empty() && t.len() <= 128
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+);
+text_id!(
     /// The name of an API token, for people.
     TokenName, "token name", "lower-case letters, digits and inner '-', '_', '.', at most 63", is_slug
 );

@@ -176,6 +176,9 @@ fn view_text(view: &ExecutionView) -> String {
         standing(summary)
     )];
     lines.push(format!("begun by {} at {}", summary.started_by, summary.created.to_seconds_text()));
+    if !summary.origin.is_operator() {
+        lines.push(format!("trigger: {}", summary.origin));
+    }
     if let Some(ended) = summary.ended {
         lines.push(format!(
             "ended at {} after {} ms",

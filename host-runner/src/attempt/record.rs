@@ -65,6 +65,7 @@ pub(super) async fn accept(audit: &Audit, section: &Section) -> Result<(), Canno
         revision: assignment.revision,
         document: assignment.document.digest,
         started_by: assignment.started_by.clone(),
+        origin: assignment.origin.clone(),
         nodes: section.nodes.len(),
         steps,
     }));

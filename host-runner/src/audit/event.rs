@@ -1,8 +1,8 @@
 //! What is recorded: a closed list. Secrets stand in it by path, never by value.
 
 use remit_protocol::{
-    AttemptId, ComponentName, ComponentVersion, Digest, Epoch, ExecutionId, JobName, Outcome, ProjectName,
-    RefusalCode, Revision, RunnerName, SecretName, SecretPath, Session, StepName,
+    AttemptId, ComponentName, ComponentVersion, Digest, Epoch, ExecutionId, JobName, Origin, Outcome,
+    ProjectName, RefusalCode, Revision, RunnerName, SecretName, SecretPath, Session, StepName,
     capability::{Denial, Remit},
 };
 use serde::Serialize;
@@ -109,6 +109,9 @@ pub struct Accepted {
     pub document: Digest,
     /// Who asked for it, by the orchestrator's word.
     pub started_by: String,
+    /// Its trigger, by the orchestrator's word.
+    #[serde(skip_serializing_if = "Origin::is_operator")]
+    pub origin: Origin,
     /// How many nodes.
     pub nodes: usize,
     /// The steps.

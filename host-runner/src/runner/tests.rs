@@ -134,6 +134,7 @@ fn run(start: StartMode) -> Command {
         nodes: None,
         time_left: None,
         started_by: "test".to_owned(),
+        origin: remit_protocol::Origin::Operator,
     }))
 }
 

@@ -99,6 +99,7 @@ fn head(nodes: u32) -> Head {
         purpose: Purpose::Job,
         options: serde_json::Map::new(),
         started_by: "test".to_owned(),
+        origin: remit_protocol::Origin::Operator,
         tags: std::collections::BTreeSet::new(),
         nodes: (nodes > 0).then(|| NodeSelection {
             set: digest::Sized::of(b""),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use remit_protocol::{
-    AttemptId, Epoch, ExecutionId, JobName, NodeIndex, Outcome, ProjectName, Revision, RunnerId,
+    AttemptId, Epoch, ExecutionId, JobName, NodeIndex, Origin, Outcome, ProjectName, Revision, RunnerId,
     SectionNumber, Session, SourceName, Span, StepIndex, Tag, Timestamp,
     assignment::Strategy,
     capability::Effect,
@@ -38,6 +38,9 @@ pub struct Head {
     pub options: Map<String, Value>,
     /// Who or what began it.
     pub started_by: String,
+    /// Its trigger.
+    #[serde(default, skip_serializing_if = "Origin::is_operator")]
+    pub origin: Origin,
     /// The runner has to carry all of them; none: the local runner.
     #[serde(default)]
     pub tags: BTreeSet<Tag>,

@@ -45,6 +45,7 @@ pub(super) fn assignment(live: &Live, attempt: AttemptId, now: Timestamp) -> Opt
             Span::from_millis(u64::try_from(deadline.since(now).as_millis()).unwrap_or(u64::MAX))
         }),
         started_by: live.head.started_by.clone(),
+        origin: live.head.origin.clone(),
     })
 }
 

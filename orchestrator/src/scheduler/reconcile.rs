@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use remit_protocol::{AttemptId, ExecutionId, Outcome, RunnerId, Session, Timestamp, operator::CancelMode};
+use remit_protocol::{
+    AttemptId, ExecutionId, Origin, Outcome, RunnerId, Session, Timestamp, operator::CancelMode,
+};
 
 use super::{
     BEGIN_WITHIN, Scheduler, State,
@@ -109,7 +111,8 @@ impl Scheduler {
             let due = last.is_none_or(|last| now.since(last) >= every.duration());
             if due
                 && !busy
-                && let Err(error) = self.refresh_source(&source.project, &source.name, "schedule").await
+                && let Err(error) =
+                    self.refresh_source(&source.project, &source.name, ("schedule", Origin::Interval)).await
             {
                 tracing::warn!(%error, project = %source.project, source = %source.name, "a node source could not be asked");
             }

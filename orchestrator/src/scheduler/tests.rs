@@ -141,6 +141,7 @@ impl House {
             runner_tags: None,
             idempotency_key: None,
             started_by: "test".to_owned(),
+            origin: remit_protocol::Origin::Operator,
             not_before: None,
         };
         self.scheduler.trigger(trigger).await.unwrap().execution
@@ -689,6 +690,7 @@ async fn the_same_request_makes_the_same_execution() {
         runner_tags: None,
         idempotency_key: Some("k".parse().unwrap()),
         started_by: "test".to_owned(),
+        origin: remit_protocol::Origin::Operator,
         not_before: None,
     };
     let first = house.scheduler.trigger(trigger.clone()).await.unwrap();

@@ -13,8 +13,8 @@ use remit_job::{
     options, trigger,
 };
 use remit_protocol::{
-    ExecutionId, IdempotencyKey, JobName, NodeName, OptionName, ProjectName, Revision, SourceName, Tag,
-    Timestamp,
+    ExecutionId, IdempotencyKey, JobName, NodeName, OptionName, Origin, ProjectName, Revision, SourceName,
+    Tag, Timestamp,
     digest::{self, Digest},
     endpoint::Fault,
     node::NodeSet,
@@ -49,6 +49,8 @@ pub struct Trigger {
     pub idempotency_key: Option<IdempotencyKey>,
     /// Who or what asks.
     pub started_by: String,
+    /// Through which kind of trigger.
+    pub origin: Origin,
     /// Not before this time.
     pub not_before: Option<Timestamp>,
 }
@@ -126,6 +128,7 @@ impl Scheduler {
             purpose: Purpose::Job,
             options,
             started_by: trigger.started_by.clone(),
+            origin: trigger.origin.clone(),
             tags,
             nodes: None,
             timeout: None,
@@ -144,7 +147,7 @@ impl Scheduler {
         &self,
         project: &ProjectName,
         name: &SourceName,
-        by: &str,
+        (by, origin): (&str, Origin),
     ) -> Result<ExecutionId, TriggerError> {
         let sources = self.store().sources(project).await?;
         let source = sources.into_iter().find(|source| source.name == *name);
@@ -161,6 +164,7 @@ impl Scheduler {
             purpose: Purpose::Source(name.clone()),
             options: Map::new(),
             started_by: by.to_owned(),
+            origin,
             tags: document.runner.tags.clone(),
             nodes: None,
             timeout: None,

@@ -63,6 +63,7 @@ fn head(job: &str) -> Head {
         purpose: Purpose::Job,
         options: serde_json::Map::new(),
         started_by: "ann".to_owned(),
+        origin: remit_protocol::Origin::Operator,
         tags: BTreeSet::new(),
         nodes: None,
         timeout: None,

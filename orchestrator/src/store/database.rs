@@ -26,6 +26,7 @@ const CHECKPOINT_PAGES: u32 = 4096;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_base.sql"),
     include_str!("../../migrations/sqlite/0002_transparency.sql"),
+    include_str!("../../migrations/sqlite/0003_origin.sql"),
 ];
 
 /// Why the store did not do what it was asked.

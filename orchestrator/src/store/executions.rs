@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use remit_protocol::{
-    AttemptId, ExecutionId, JobName, NodeIndex, Outcome, ProjectName, Revision, StepIndex, Timestamp,
+    AttemptId, ExecutionId, JobName, NodeIndex, Origin, Outcome, ProjectName, Revision, StepIndex, Timestamp,
     operator,
     report::{StepEnded, Usage},
 };
@@ -41,6 +41,8 @@ pub struct ExecutionSummary {
     pub state: ExecutionState,
     /// Who or what began it.
     pub started_by: String,
+    /// Its trigger.
+    pub origin: Origin,
     /// When it was made.
     pub created: Timestamp,
     /// When it began.
@@ -159,6 +161,7 @@ fn read_summary(row: &Row<'_>) -> rusqlite::Result<ExecutionSummary> {
         purpose: row::json(row, "purpose")?,
         state: row::text(row, "state")?,
         started_by: row.get("started_by")?,
+        origin: row::json(row, "origin")?,
         created: row::time(row, "created")?,
         began: row::maybe_time(row, "began")?,
         ended: row::maybe_time(row, "ended")?,

@@ -120,8 +120,8 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
     }
     let (state, began, ended, stop) =
         moved(&new.changes).unwrap_or((ExecutionState::Queued, None, None, None));
-    tx.prepare_cached("insert into execution values (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)")?.execute(
-        params![
+    tx.prepare_cached("insert into execution values (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)")?
+        .execute(params![
             id,
             project,
             job,
@@ -135,8 +135,8 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
             new.head.revision.0,
             new.head.started_by,
             stop.map(|outcome| outcome.to_string()),
-        ],
-    )?;
+            row::to_json(&new.head.origin)?,
+        ])?;
     if let Purpose::Source(name) = &new.head.purpose {
         tx.prepare_cached("update source set execution = ? where project = ? and name = ?")?
             .execute(params![id, project, name.as_str()])?;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     AttemptId, ComponentName, ComponentVersion, Digest, Epoch, ExecutionId, JobName, NodeIndex, NodeName,
-    Outcome, ProjectName, Revision, RunnerName, SectionNumber, StepIndex, StepName, Timestamp,
+    Origin, Outcome, ProjectName, Revision, RunnerName, SectionNumber, StepIndex, StepName, Timestamp,
     capability::Effect, report::LogEntry, report::Usage,
 };
 
@@ -82,6 +82,9 @@ pub struct ExecutionSummary {
     pub outcome: Option<Outcome>,
     /// Who or what began it.
     pub started_by: String,
+    /// Its trigger.
+    #[serde(default, skip_serializing_if = "Origin::is_operator")]
+    pub origin: Origin,
     /// When it was triggered.
     pub created: Timestamp,
     /// When the first part of it began.

@@ -158,7 +158,13 @@ pub struct Trigger {
     /// The same key in the same job means the same execution, for 24 hours at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<IdempotencyKey>,
+    /// Not before this time, at most [`LATEST_START`] ahead; absent or past: now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
+
+/// How far ahead a run may be asked for.
+pub const LATEST_START: crate::Span = crate::Span::from_secs(400 * 86_400);
 
 /// The execution that a trigger made, or had made before under the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

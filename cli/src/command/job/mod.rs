@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use remit_protocol::{
-    ExecutionId, IdempotencyKey, JobName, OptionName, Tag,
+    ExecutionId, IdempotencyKey, JobName, OptionName, Tag, Timestamp,
     operator::{Applied, Apply, ApplyMode, Change, JobSummary, JobView, Page, Trigger, Triggered, path},
 };
 use serde_json::Value;
@@ -85,6 +85,9 @@ pub(crate) struct RunJob {
     /// The same key is the same execution, however often it is asked for.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<IdempotencyKey>,
+    /// Run it later: a time in UTC such as 2026-11-20T09:30:00Z.
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
     /// Follow the execution; the exit code tells how it ended.
     #[arg(long, short = 'f')]
     follow: bool,
@@ -213,6 +216,7 @@ impl RunJob {
             filter: self.filter,
             runner_tags: (!tags.is_empty()).then_some(tags),
             idempotency_key: self.idempotency_key,
+            at: self.at,
         };
         let address = path::fill(path::JOB_EXECUTIONS, &[&connection.project()?, &self.name]);
         let triggered: Triggered = connection.post(&address, &trigger).await?;

@@ -10,12 +10,12 @@ use remit_job::{
     widened::widened,
 };
 use remit_protocol::{
-    ComponentSelector, JobName, ProjectName, Revision, digest,
+    ComponentSelector, JobName, Origin, ProjectName, Revision, digest,
     endpoint::Fault,
     manifest::Manifest,
     operator::{
-        Applied, Apply, ApplyMode, Change, JobSummary, JobView, Page, Part, SignedJob, Trigger, Triggered,
-        Wider, path,
+        Applied, Apply, ApplyMode, Change, JobSummary, JobView, LATEST_START, Page, Part, SignedJob, Trigger,
+        Triggered, Wider, path,
     },
 };
 use remit_signing::{
@@ -284,7 +284,11 @@ pub(crate) async fn trigger(
     Place((project, job)): Place<(ProjectName, JobName)>,
     Json(trigger): Json<Trigger>,
 ) -> Result<(StatusCode, Json<Triggered>), Failure> {
-    let Trigger { options, filter, runner_tags, idempotency_key } = trigger;
+    let Trigger { options, filter, runner_tags, idempotency_key, at } = trigger;
+    if at.is_some_and(|at| at.since(app.now()) > LATEST_START.duration()) {
+        let message = format!("`at` is more than {LATEST_START} ahead.");
+        return Err(Failure::invalid(message, "Choose an earlier time, or write a schedule into the job."));
+    }
     let triggered = app
         .scheduler
         .trigger(scheduler::Trigger {
@@ -296,7 +300,8 @@ pub(crate) async fn trigger(
             runner_tags,
             idempotency_key,
             started_by: caller.name().to_string(),
-            not_before: None,
+            origin: Origin::Operator,
+            not_before: at,
         })
         .await?;
     app.tokens.execution_of(triggered.execution, &project);

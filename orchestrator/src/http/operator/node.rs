@@ -7,7 +7,7 @@ use axum::{
 };
 use remit_job::compile::discovery;
 use remit_protocol::{
-    ProjectName, SourceName,
+    Origin, ProjectName, SourceName,
     limits::MAX_NODE_SET,
     manifest::Kind,
     node::NodeSet,
@@ -121,7 +121,7 @@ pub(crate) async fn create(
     };
     app.store.save_source(made).await?;
     app.audit(caller.name(), "source.save", format!("{project}/{}", new.name)).await?;
-    app.scheduler.refresh_source(&project, &new.name, caller.name().as_str()).await?;
+    app.scheduler.refresh_source(&project, &new.name, (caller.name().as_str(), Origin::Operator)).await?;
     Ok((StatusCode::CREATED, Json(view(&app, &find(&app, &project, &new.name).await?).await?)))
 }
 
@@ -132,7 +132,8 @@ pub(crate) async fn refresh(
     Extension(caller): Extension<Caller>,
     Place((project, name)): Place<(ProjectName, SourceName)>,
 ) -> Result<Json<SourceView>, Failure> {
-    let execution = app.scheduler.refresh_source(&project, &name, caller.name().as_str()).await?;
+    let execution =
+        app.scheduler.refresh_source(&project, &name, (caller.name().as_str(), Origin::Operator)).await?;
     app.tokens.execution_of(execution, &project);
     Ok(Json(view(&app, &find(&app, &project, &name).await?).await?))
 }
