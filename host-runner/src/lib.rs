@@ -9,6 +9,7 @@
 
 pub mod attempt;
 pub mod audit;
+pub mod broker;
 pub mod capability;
 pub mod check;
 pub mod clock;

@@ -57,6 +57,16 @@ pub trait LogSink: Send + Sync {
     fn progress(&self, done: u64, total: u64);
 }
 
+/// Where a component's words go: into the log itself, or to whoever keeps it.
+pub(crate) trait Words: Send + Sync {
+    /// Takes a message.
+    fn write(&self, level: Level, message: &str, fields: Vec<(String, String)>) -> Result<(), OverLimit>;
+    /// Takes bytes of standard output or error.
+    fn stdio(&self, which: Stdio, bytes: &[u8]) -> Result<(), OverLimit>;
+    /// Takes word of how far the step is.
+    fn progress(&self, done: u64, total: u64);
+}
+
 /// The log of one run.
 pub(crate) struct Log {
     sink: Arc<dyn LogSink>,
@@ -68,7 +78,7 @@ pub(crate) struct Log {
 }
 
 /// Standard output or standard error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Stdio {
     Out,
     Error,
@@ -135,7 +145,7 @@ impl Log {
     }
 
     /// Takes bytes of standard output or error; whole lines become entries.
-    fn stdio(&self, which: Stdio, bytes: &[u8]) -> Result<(), OverLimit> {
+    pub(crate) fn stdio(&self, which: Stdio, bytes: &[u8]) -> Result<(), OverLimit> {
         let mut waiting = self.buffer(which);
         waiting.extend_from_slice(bytes);
         let whole = match waiting.iter().rposition(|byte| *byte == b'\n') {
@@ -166,6 +176,20 @@ impl Log {
             Stdio::Error => &self.stderr,
         };
         buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Words for Log {
+    fn write(&self, level: Level, message: &str, fields: Vec<(String, String)>) -> Result<(), OverLimit> {
+        Self::write(self, level, message, fields)
+    }
+
+    fn stdio(&self, which: Stdio, bytes: &[u8]) -> Result<(), OverLimit> {
+        Self::stdio(self, which, bytes)
+    }
+
+    fn progress(&self, done: u64, total: u64) {
+        Self::progress(self, done, total);
     }
 }
 
@@ -271,12 +295,12 @@ impl log::Host for State {
 
 /// A guest's standard output or error. Not the engine's adapter, which keeps what is written in empty pieces.
 pub(crate) struct LogStream {
-    log: Arc<Log>,
+    log: Arc<dyn Words>,
     which: Stdio,
 }
 
 impl LogStream {
-    pub(crate) fn new(log: Arc<Log>, which: Stdio) -> Self {
+    pub(crate) fn new(log: Arc<dyn Words>, which: Stdio) -> Self {
         Self { log, which }
     }
 }

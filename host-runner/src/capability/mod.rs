@@ -1,8 +1,8 @@
 //! What a component may ask of its host: one file a capability, with the same name as in `wit/`, in
 //! `remit_protocol::capability` and in the guest SDK. `log`, `context` and `nodes` are the base that needs no grant.
 //!
-//! Each file has two halves: the guest's face (bindings, checks against the remit, limits, redaction) and the effect
-//! behind one small async trait with owned arguments, so that it can move into another process.
+//! Each file has three parts: the guest's face, which does nothing but hand its call on; the [`Broker`](crate::broker)'s, which
+//! checks it against the remit, counts and redacts; and the effect behind one small async trait with owned arguments.
 //!
 //! *Invariant:* a host function answers with a value that the guest can handle, or with a [`Fault::Halt`] that ends the
 //! run; a fault of the host is never told to the guest as its own, nor the other way round.
@@ -29,7 +29,7 @@ use wasmtime::{
 pub(crate) use self::imports::{Class, Imports};
 use crate::{
     launcher::Launch,
-    sandbox::{OverLimit, State},
+    sandbox::{Account, OverLimit, State},
 };
 
 /// Rust for the packages in `wit/`.
@@ -53,7 +53,7 @@ pub(crate) mod bindings {
             "remit:step/log": trappable,
             "remit:step/context.sleep": async | trappable,
             "remit:step/context": trappable,
-            "remit:step/nodes": trappable,
+            "remit:step/nodes": async | trappable,
             default: async | trappable,
         },
         trappable_error_type: {
@@ -102,9 +102,9 @@ impl Fault {
     }
 
     /// The remit does not allow it: the record gets the whole denial, the guest only the permission's name.
-    pub(crate) fn denied(state: &State, denial: Denial) -> Self {
+    pub(crate) fn denied(account: &Account, denial: Denial) -> Self {
         let answer = CapabilityError::Denied(denial.permission.clone());
-        state.account.deny(denial);
+        account.deny(denial);
         Self::Answer(answer)
     }
 

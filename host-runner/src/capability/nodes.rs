@@ -13,7 +13,25 @@ use super::{
     bindings::remit::step::nodes::Host,
     types::{self, CapabilityError},
 };
-use crate::sandbox::State;
+use crate::{
+    broker::{Answer, Broker, Call},
+    sandbox::State,
+};
+
+/// A node as a component says it: nothing of it is checked yet.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct Words {
+    name: String,
+    tags: Vec<String>,
+    attributes: Vec<(String, String)>,
+}
+
+impl From<types::Node> for Words {
+    fn from(node: types::Node) -> Self {
+        let types::Node { name, tags, attributes } = node;
+        Self { name, tags, attributes }
+    }
+}
 
 /// Most nodes in one page.
 const MAX_PAGE: usize = 1000;
@@ -73,7 +91,7 @@ fn weight(node: &Node) -> u64 {
     u64::try_from(node.name.as_str().len() + tags + attributes + 40).unwrap_or(u64::MAX)
 }
 
-fn read(node: types::Node) -> Result<Node, String> {
+fn read(node: Words) -> Result<Node, String> {
     let name = NodeName::new(node.name.clone())
         .map_err(|error| format!("node {:?}: {error}", node.name.chars().take(80).collect::<String>()))?;
     let tags = node.tags.into_iter().map(Tag::new).collect::<Result<_, _>>();
@@ -87,7 +105,17 @@ fn read(node: types::Node) -> Result<Node, String> {
 }
 
 impl Host for State {
-    fn emit(&mut self, page: Vec<types::Node>) -> Result<(), Fault> {
+    async fn emit(&mut self, page: Vec<types::Node>) -> Result<(), Fault> {
+        let page = page.into_iter().map(Words::from).collect();
+        match self.broker.ask(Call::Emit(page)).await? {
+            Answer::Done => Ok(()),
+            other => Err(other.unexpected()),
+        }
+    }
+}
+
+impl Broker {
+    pub(crate) fn take_nodes(&mut self, page: Vec<Words>) -> Result<(), Fault> {
         let Some(found) = &mut self.found else {
             return Err(Fault::failed(
                 "this run does not take nodes: only `discover` of a node source emits them",
@@ -112,7 +140,7 @@ mod tests {
 
     fn node(name: &str, os: &str) -> Node {
         let attributes = vec![("os".to_owned(), os.to_owned())];
-        read(types::Node { name: name.to_owned(), tags: vec![], attributes }).unwrap()
+        read(Words { name: name.to_owned(), tags: vec![], attributes }).unwrap()
     }
 
     #[test]
@@ -141,7 +169,7 @@ mod tests {
     fn names_and_attributes_are_read_strictly() {
         fn check(name: &str, attributes: &[&str], expect: bool) {
             let attributes = attributes.iter().map(|name| ((*name).to_owned(), String::new())).collect();
-            let read = read(types::Node { name: name.to_owned(), tags: vec![], attributes });
+            let read = read(Words { name: name.to_owned(), tags: vec![], attributes });
             assert_eq!(read.is_ok(), expect, "{name:?}");
         }
         check("web-1", &["a", "b"], true);

@@ -11,7 +11,10 @@ use super::{
     Fault,
     bindings::remit::secrets::reveal::{self, Host},
 };
-use crate::sandbox::State;
+use crate::{
+    broker::{Answer, Broker, Call},
+    sandbox::State,
+};
 
 /// The secret that `name` stands for, if the remit shows it.
 fn shown<'a>(permitted: &'a [BoundSecret], name: &str) -> Result<&'a BoundSecret, Denial> {
@@ -27,10 +30,19 @@ fn shown<'a>(permitted: &'a [BoundSecret], name: &str) -> Result<&'a BoundSecret
 
 impl Host for State {
     async fn get(&mut self, name: String) -> Result<String, Fault> {
+        match self.broker.ask(Call::Reveal(name)).await? {
+            Answer::Text(value) => Ok(value),
+            other => Err(other.unexpected()),
+        }
+    }
+}
+
+impl Broker {
+    pub(crate) async fn reveal(&mut self, name: &str) -> Result<String, Fault> {
         let remit = self.remit.clone();
-        let secret = match shown(remit.reveal(), &name) {
+        let secret = match shown(remit.reveal(), name) {
             Ok(secret) => secret,
-            Err(denial) => return Err(Fault::denied(self, denial)),
+            Err(denial) => return Err(Fault::denied(&self.account, denial)),
         };
         let cancel = self.cancel.clone();
         let resolved = tokio::select! {

@@ -43,7 +43,7 @@ pub struct Program {
 }
 
 /// Which stream a piece of output comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Source {
     /// Standard output.
     Output,

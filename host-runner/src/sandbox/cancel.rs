@@ -46,7 +46,7 @@ impl Cancel {
     }
 
     /// What a capability watches.
-    pub(super) fn asked(&self) -> &CancellationToken {
+    pub(crate) fn asked(&self) -> &CancellationToken {
         &self.asked
     }
 

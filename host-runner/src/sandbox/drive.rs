@@ -30,20 +30,9 @@ pub(super) enum Stop {
 /// What came of a call: what the guest answered or how it broke off, or what stopped it.
 pub(super) type Driven = Result<wasmtime::Result<Answer>, Stop>;
 
-/// Calls `run` or `discover`.
-pub(super) async fn drive(store: &mut Store<State>, prepared: &Prepared) -> Driven {
-    let input = std::mem::take(&mut store.data_mut().input);
-    bounded(store, prepared, Export::Main(input)).await
-}
-
-/// Calls `describe`.
-pub(super) async fn describe(store: &mut Store<State>, prepared: &Prepared) -> Driven {
-    bounded(store, prepared, Export::Describe).await
-}
-
-/// Every poll of the call is timed. A guest that computes gives way at each tick of the engine, so that the bounds are
+/// Calls one of the component's functions. Every poll of the call is timed. A guest that computes gives way at each tick of the engine, so that the bounds are
 /// looked at even if nothing else ever wakes it.
-async fn bounded(store: &mut Store<State>, prepared: &Prepared, export: Export) -> Driven {
+pub(super) async fn drive(store: &mut Store<State>, prepared: &Prepared, export: Export) -> Driven {
     let (account, ending, deadline) = {
         let state = store.data();
         (state.account.clone(), state.ending.clone(), state.deadline)

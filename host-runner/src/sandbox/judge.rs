@@ -14,6 +14,7 @@ use super::{
     prepare::{Answer, Ending},
     state::State,
 };
+use crate::broker::Broker;
 
 /// Longest message of an end; a component's words beyond it are cut.
 const MAX_MESSAGE: usize = 4 << 10;
@@ -47,48 +48,79 @@ fn never_begun(outcome: Outcome, message: &str) -> Ended {
     }
 }
 
-/// Takes a store apart when its call is over.
-pub(super) async fn end(mut store: Store<State>, driven: Driven) -> Ended {
-    let (wall, finished) = close(&mut store);
+/// How a run ended, as the half in which the component ran tells it.
+pub(crate) struct Finish {
+    pub(crate) said: Said,
+}
+
+/// What a run's call came to.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// `run`: the output document.
+    Output(String),
+    /// `discover`.
+    Discovered,
+    /// `describe`: the schemas.
+    Described(String),
+    /// The component says that it failed.
+    Failed { message: String, fields: Vec<(String, String)> },
+    /// The component says that it was cancelled.
+    Cancelled,
+    /// The component broke off, by a trap or a breach of the component model.
+    Trapped(String),
+    /// A limit, a bound from outside or the host ended it.
+    Stopped(Outcome, String),
+}
+
+/// Takes a store apart when its call is over. What is left is the broker, with how the call ended and how long it took.
+pub(super) async fn finish(mut store: Store<State>, driven: Driven) -> (Box<Broker>, Finish, Span) {
     let state = store.data_mut();
-    let (mut outcome, mut message, output) = verdict(state, driven);
+    if let Some((done, total)) = state.progress.take() {
+        state.log.progress(done, total);
+    }
+    let open = u64::try_from(state.table.iter_mut().count()).unwrap_or(u64::MAX);
+    state.account.set(Limit::Handles, open);
+    let wall = Instant::now().saturating_duration_since(state.begun);
+    let said = said(state, driven);
+    let State { broker, scratch, table, .. } = store.into_data();
+    drop(table);
+    if let Some(scratch) = scratch {
+        scratch.remove().await;
+    }
+    (broker, Finish { said }, span(wall))
+}
+
+/// How a run ended, by what its broker knows.
+pub(super) fn end(mut broker: Broker, finish: Finish, wall: Span) -> Ended {
+    let finished = broker.log.finish();
+    let (mut outcome, mut message, output) = verdict(&broker, finish.said);
     // After the verdict, which charges the output.
-    let usage = state.account.usage(wall);
+    let usage = broker.account.usage(wall);
     if let (Outcome::Succeeded, Err(OverLimit(limit))) = (outcome, finished) {
         (outcome, message) = (Outcome::OverLimit(limit), OverLimit(limit).to_string());
     }
     let succeeded = outcome == Outcome::Succeeded;
-    let nodes = state.found.take().filter(|_| succeeded).map(crate::capability::nodes::Found::into_set);
-    let message = state.log.presentable(&message);
+    let nodes = broker.found.take().filter(|_| succeeded).map(crate::capability::nodes::Found::into_set);
+    let message = broker.log.presentable(&message);
     let message = message[..message.floor_char_boundary(MAX_MESSAGE)].to_owned();
-    let ended = Ended {
+    Ended {
         outcome,
         output: output.filter(|_| succeeded),
         nodes,
         message,
-        denials: state.account.take_denials(),
-        revealed: state.account.take_revealed(),
+        denials: broker.account.take_denials(),
+        revealed: broker.account.take_revealed(),
         usage: Some(usage),
-    };
-    let scratch = state.scratch.take();
-    drop(store);
-    if let Some(scratch) = scratch {
-        scratch.remove().await;
     }
-    ended
 }
 
 /// What `describe` came to.
-pub(super) async fn description(
-    mut store: Store<State>,
-    driven: Driven,
-) -> Result<Description, DescribeError> {
-    let most = usize::try_from(store.data().account.allowed().output.bytes()).unwrap_or(usize::MAX);
-    let text = match driven {
-        Ok(Ok(Answer::Described(text))) => text,
-        other => return Err(DescribeError(verdict(store.data_mut(), other).1)),
+pub(super) fn description(broker: Broker, finish: Finish) -> Result<Description, DescribeError> {
+    let most = usize::try_from(broker.account.allowed().output.bytes()).unwrap_or(usize::MAX);
+    let text = match finish.said {
+        Said::Described(text) => text,
+        other => return Err(DescribeError(verdict(&broker, other).1)),
     };
-    drop(store);
     let value = json::value_from_slice(text.as_bytes(), most)
         .map_err(|error| DescribeError(format!("its answer is not acceptable JSON: {error}")))?;
     match value {
@@ -102,74 +134,70 @@ pub(super) async fn description(
     }
 }
 
-/// Flushes what was held back and counts what is still open; gives the time that the run took.
-fn close(store: &mut Store<State>) -> (Span, Result<(), OverLimit>) {
-    let state = store.data_mut();
-    let finished = state.log.finish();
-    if let Some((done, total)) = state.progress.take() {
-        state.log.progress(done, total);
+/// What the component answered, or what ended its call.
+fn said(state: &State, driven: Driven) -> Said {
+    match driven {
+        Ok(Ok(Answer::Output(text))) => Said::Output(text),
+        Ok(Ok(Answer::Discovered)) => Said::Discovered,
+        Ok(Ok(Answer::Described(text))) => Said::Described(text),
+        Ok(Ok(Answer::Ended(Ending::Failed { message, fields }))) => Said::Failed { message, fields },
+        Ok(Ok(Answer::Ended(Ending::Cancelled))) => Said::Cancelled,
+        Ok(Err(error)) => broke_off(&state.account, &error),
+        Err(stop) => {
+            let (outcome, message) =
+                stopped(state.account.allowed(), stop, state.deadline.duration_since(state.begun));
+            Said::Stopped(outcome, message)
+        }
     }
-    let open = u64::try_from(state.table.iter_mut().count()).unwrap_or(u64::MAX);
-    state.account.set(Limit::Handles, open);
-    let wall = Instant::now().saturating_duration_since(state.begun);
-    let wall = Span::from_millis(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
-    (wall, finished)
 }
 
 type Verdict = (Outcome, String, Option<Value>);
 
-fn verdict(state: &State, driven: Driven) -> Verdict {
-    let allowed = state.account.allowed();
-    let answer = match driven {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => {
-            let (outcome, message) = broke_off(&state.account, &error);
-            return (outcome, message, None);
-        }
-        Err(stop) => {
-            let (outcome, message) = stopped(allowed, stop, state.deadline.duration_since(state.begun));
-            return (outcome, message, None);
-        }
+fn verdict(broker: &Broker, said: Said) -> Verdict {
+    // A component that a limit has refused something may end in any way because of it.
+    let over = |message: String, otherwise: Outcome, prefix: &str| match broker.account.first_over() {
+        Some(limit) => (Outcome::OverLimit(limit), format!("{}: {message}", OverLimit(limit)), None),
+        None => (otherwise, format!("{prefix}{message}"), None),
     };
-    match answer {
-        Answer::Discovered | Answer::Described(_) => (Outcome::Succeeded, String::new(), None),
-        Answer::Output(text) => output(state, &text),
-        Answer::Ended(Ending::Cancelled) if state.cancel.is_cancelled() => {
+    match said {
+        Said::Discovered | Said::Described(_) => (Outcome::Succeeded, String::new(), None),
+        Said::Output(text) => output(broker, &text),
+        Said::Cancelled if broker.cancel.is_cancelled() => {
             (Outcome::Cancelled, "the step ended because it was cancelled".to_owned(), None)
         }
-        Answer::Ended(Ending::Cancelled) => {
+        Said::Cancelled => {
             (Outcome::Failed, "the step says that it was cancelled, and nobody cancelled it".to_owned(), None)
         }
-        Answer::Ended(Ending::Failed { message, fields }) => {
+        Said::Failed { message, fields } => {
             let details = fields.iter().map(|(name, value)| format!("\n{name}: {value}")).collect::<String>();
-            let message = format!("{message}{details}");
-            match state.account.first_over() {
-                Some(limit) => (Outcome::OverLimit(limit), format!("{}: {message}", OverLimit(limit)), None),
-                None => (Outcome::Failed, message, None),
-            }
+            over(format!("{message}{details}"), Outcome::Failed, "")
         }
+        Said::Trapped(reason) => over(reason, Outcome::Trapped, "the component broke off: "),
+        Said::Stopped(outcome, message) => (outcome, message, None),
     }
 }
 
-fn output(state: &State, text: &str) -> Verdict {
+fn output(broker: &Broker, text: &str) -> Verdict {
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
-    if let Err(OverLimit(limit)) = state.account.charge(Limit::Output, length) {
-        let most = state.account.allowed().output;
+    if let Err(OverLimit(limit)) = broker.account.charge(Limit::Output, length) {
+        let most = broker.account.allowed().output;
         let message = format!("the output has {length} bytes, its limit is {most}");
         return (Outcome::OverLimit(limit), message, None);
     }
     match json::value_from_slice(text.as_bytes(), text.len()) {
         Ok(mut value) => {
-            state.redactor.json(&mut value);
+            broker.redactor.json(&mut value);
             (Outcome::Succeeded, String::new(), Some(value))
         }
         Err(error) => (Outcome::Failed, format!("the step's output is not acceptable JSON: {error}"), None),
     }
 }
 
+fn span(duration: Duration) -> Span {
+    Span::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
 fn stopped(allowed: &Limits, stop: Stop, wall: Duration) -> (Outcome, String) {
-    let span =
-        |duration: Duration| Span::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     match stop {
         Stop::Wall => (Outcome::TimedOut, format!("its time of {} ran out", span(wall))),
         Stop::Cpu => {
@@ -184,28 +212,24 @@ fn stopped(allowed: &Limits, stop: Stop, wall: Duration) -> (Outcome, String) {
 
 /// Why a call gave an error instead of an answer. What is neither a limit nor the host's fault is the component's: a trap, or
 /// a breach of the component model.
-fn broke_off(account: &Account, error: &wasmtime::Error) -> (Outcome, String) {
+fn broke_off(account: &Account, error: &wasmtime::Error) -> Said {
     if let Some(OverLimit(limit)) = over_limit(error) {
         let _ = account.over(limit);
-        return (Outcome::OverLimit(limit), OverLimit(limit).to_string());
+        return Said::Stopped(Outcome::OverLimit(limit), OverLimit(limit).to_string());
     }
     if let Some(HostFault(message)) = error.downcast_ref() {
-        return (Outcome::HostFault, message.clone());
+        return Said::Stopped(Outcome::HostFault, message.clone());
     }
     if error.is::<PoolConcurrencyLimitError>() {
-        return (Outcome::HostFault, format!("no sandbox is free: {error}"));
+        return Said::Stopped(Outcome::HostFault, format!("no sandbox is free: {error}"));
     }
-    let reason = match error.downcast_ref::<I32Exit>() {
+    Said::Trapped(match error.downcast_ref::<I32Exit>() {
         Some(I32Exit(code)) => format!("it called exit({code}) instead of returning"),
         None => match error.downcast_ref::<Trap>() {
             Some(trap) => format!("{trap}{}", place(error)),
             None => format!("{}{}", error.root_cause(), place(error)),
         },
-    };
-    match account.first_over() {
-        Some(limit) => (Outcome::OverLimit(limit), format!("{}: {reason}", OverLimit(limit))),
-        None => (Outcome::Trapped, format!("the component broke off: {reason}")),
-    }
+    })
 }
 
 /// The limit that an error speaks of. Two of the engine's limits have no type of their own; a test with a hostile component

@@ -39,7 +39,9 @@ pub use self::{
     prepare::Prepared,
     state::State,
 };
+use self::{judge::Finish, prepare::Export, state::Task};
 use crate::{
+    broker::Broker,
     capability::{Effects, context::StepContext, log::LogSink},
     dial::Dialer,
     launcher::Launch,
@@ -106,6 +108,14 @@ pub struct Ended {
     pub revealed: Vec<SecretName>,
     /// What it used; absent if no sandbox was made.
     pub usage: Option<Usage>,
+}
+
+impl Invocation {
+    /// How long the run may take.
+    fn wall(&self) -> Span {
+        let most = self.remit.limits().wall;
+        self.timeout.map_or(most, |timeout| timeout.min(most))
+    }
 }
 
 impl Ended {
@@ -208,12 +218,36 @@ impl Sandbox {
             return Ended::refused(RefusalCode::Grant, message, lacking);
         }
         let Some(_slot) = self.slot(&invocation.cancel).await else { return judge::cancelled() };
-        let mut store = match state::store(self, prepared, invocation) {
-            Ok(store) => store,
-            Err(fault) => return judge::fault(&fault.0),
+        self.here(prepared, invocation, kind).await
+    }
+
+    /// Runs a component in this process, with its broker beside it.
+    async fn here(&self, prepared: &Prepared, mut invocation: Invocation, kind: Kind) -> Ended {
+        let input = std::mem::take(&mut invocation.input);
+        match self.called(prepared, invocation, kind, Export::Main(input)).await {
+            Ok((broker, finish, wall)) => judge::end(*broker, finish, wall),
+            Err(fault) => judge::fault(&fault.0),
+        }
+    }
+
+    async fn called(
+        &self,
+        prepared: &Prepared,
+        invocation: Invocation,
+        kind: Kind,
+        export: Export,
+    ) -> Result<(Box<Broker>, Finish, Span), HostFault> {
+        let broker = Broker::new(&invocation, kind, self.config.clone(), self.effects.clone());
+        let task = Task {
+            wall: invocation.wall(),
+            scratch: prepared.scratch(&invocation.remit).then(|| self.config.scratch.clone()),
+            context: invocation.context,
+            cancel: invocation.cancel,
         };
-        let driven = drive::drive(&mut store, prepared).await;
-        judge::end(store, driven).await
+        let (account, log) = (broker.account.clone(), broker.log.clone());
+        let mut store = state::store(&self.engine, task, account, log, Box::new(broker))?;
+        let driven = drive::drive(&mut store, prepared, export).await;
+        Ok(judge::finish(store, driven).await)
     }
 
     /// A slot, when it is this run's turn; none if it is cancelled before that.
@@ -239,8 +273,9 @@ impl Sandbox {
     pub async fn describe(&self, prepared: &Prepared) -> Result<Description, DescribeError> {
         let _slot =
             self.slots.acquire().await.map_err(|_| DescribeError("the sandbox is shut down".into()))?;
-        let mut store = state::describing(self, prepared).map_err(|fault| DescribeError(fault.0))?;
-        let driven = drive::describe(&mut store, prepared).await;
-        judge::description(store, driven).await
+        let invocation = state::describing(prepared).map_err(|fault| DescribeError(fault.0))?;
+        let called = self.called(prepared, invocation, prepared.kind(), Export::Describe).await;
+        let (broker, finish, _) = called.map_err(|fault| DescribeError(fault.0))?;
+        judge::description(*broker, finish)
     }
 }

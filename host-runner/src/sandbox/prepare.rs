@@ -124,9 +124,9 @@ impl Prepared {
         &self.name
     }
 
-    /// True if the component can ask for the capability.
-    pub(super) fn uses(&self, class: Class) -> bool {
-        self.classes.contains(&class)
+    /// True if a run under `remit` has a scratch directory.
+    pub(super) fn scratch(&self, remit: &Remit) -> bool {
+        self.classes.contains(&Class::Scratch) && remit.files().scratch
     }
 
     /// What the component imports and `remit` gives no permission for.

@@ -1,6 +1,6 @@
 //! What one store holds: the whole world of one run, made for it and dropped with it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use remit_protocol::{
@@ -9,20 +9,17 @@ use remit_protocol::{
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wasmtime::{Store, UpdateDeadline, component::ResourceTable};
+use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::{
-    Account, Cancel, HostFault, Invocation, Prepared, Sandbox, SandboxConfig, limits::MemoryLimiter,
-};
+use super::{Account, Cancel, HostFault, Invocation, Prepared, limits::MemoryLimiter};
 use crate::{
+    broker::Broker,
     capability::{
-        Class, Effects,
         context::{Progress, StepContext},
         files::Scratch,
         http::Http,
-        log::{Line, Log, LogSink, LogStream, Stdio},
-        nodes::Found,
+        log::{Line, LogSink, LogStream, Stdio, Words},
     },
     report::redact::Redactor,
     secrets::{Resolve, SecretError, SecretValue},
@@ -33,29 +30,35 @@ const CALL_BYTES: usize = 8 << 20;
 /// Most random bytes of one call.
 const MAX_RANDOM: u64 = 64 << 10;
 
-/// The world of one run. Capabilities are fields; each file of `capability/` implements its interface for it.
+/// The component's half of one run. What it may do is its broker's to decide; each file of `capability/` hands its calls on.
 pub struct State {
     pub(crate) table: ResourceTable,
     wasi: WasiCtx,
     limiter: MemoryLimiter,
     pub(crate) account: Arc<Account>,
-    pub(crate) remit: Arc<Remit>,
-    pub(crate) secrets: Arc<dyn Resolve>,
-    pub(crate) redactor: Redactor,
     pub(crate) context: StepContext,
-    pub(crate) log: Arc<Log>,
+    pub(crate) log: Arc<dyn Words>,
     pub(crate) progress: Progress,
-    pub(crate) found: Option<Found>,
     pub(crate) scratch: Option<Scratch>,
     /// Made at the first request.
     pub(crate) http: Option<Http>,
-    pub(crate) config: Arc<SandboxConfig>,
-    pub(crate) effects: Arc<Effects>,
+    pub(crate) broker: Box<Broker>,
     pub(crate) cancel: CancellationToken,
     pub(super) ending: Cancel,
-    pub(crate) begun: Instant,
+    pub(super) begun: Instant,
     pub(crate) deadline: Instant,
-    pub(super) input: String,
+}
+
+/// What the component's half of a run is given.
+pub(super) struct Task {
+    /// How long it may take.
+    pub(super) wall: Span,
+    /// Where its scratch directory is made, if it has one.
+    pub(super) scratch: Option<PathBuf>,
+    /// Which run it is.
+    pub(super) context: StepContext,
+    /// Ends it early.
+    pub(super) cancel: Cancel,
 }
 
 impl WasiView for State {
@@ -64,15 +67,15 @@ impl WasiView for State {
     }
 }
 
-/// A fresh store for one run.
+/// A fresh store for one run, which counts on `account`.
 pub(super) fn store(
-    sandbox: &Sandbox,
-    prepared: &Prepared,
-    invocation: Invocation,
+    engine: &Engine,
+    task: Task,
+    account: Arc<Account>,
+    log: Arc<dyn Words>,
+    broker: Box<Broker>,
 ) -> Result<Store<State>, HostFault> {
-    let limits = *invocation.remit.limits();
-    let account = Arc::new(Account::new(limits));
-    let log = Arc::new(Log::new(invocation.log, invocation.redactor.clone(), account.clone()));
+    let limits = *account.allowed();
     let mut wasi = WasiCtxBuilder::new();
     wasi.allow_tcp(false)
         .allow_udp(false)
@@ -80,39 +83,28 @@ pub(super) fn store(
         .max_random_size(MAX_RANDOM)
         .stdout(LogStream::new(log.clone(), Stdio::Out))
         .stderr(LogStream::new(log.clone(), Stdio::Error));
-    let scratch = if prepared.uses(Class::Scratch) && invocation.remit.files().scratch {
-        Some(Scratch::open(&sandbox.config.scratch, &mut wasi, account.clone())?)
-    } else {
-        None
-    };
+    let scratch = task.scratch.map(|base| Scratch::open(&base, &mut wasi, account.clone())).transpose()?;
     let mut table = ResourceTable::new();
     let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
     table.set_max_capacity(handles);
     let begun = Instant::now();
-    let wall = invocation.timeout.map_or(limits.wall, |timeout| timeout.min(limits.wall));
     let state = State {
         table,
         wasi: wasi.build(),
         limiter: MemoryLimiter(account.clone()),
         account,
-        remit: invocation.remit,
-        secrets: invocation.secrets,
-        redactor: invocation.redactor,
-        context: invocation.context,
+        context: task.context,
         log,
         progress: Progress::default(),
-        found: (prepared.kind() == remit_protocol::manifest::Kind::NodeSource).then(Found::default),
         scratch,
         http: None,
-        config: sandbox.config.clone(),
-        effects: sandbox.effects.clone(),
-        cancel: invocation.cancel.asked().clone(),
-        ending: invocation.cancel,
+        broker,
+        cancel: task.cancel.asked().clone(),
+        ending: task.cancel,
         begun,
-        deadline: begun + wall.duration(),
-        input: invocation.input,
+        deadline: begun + task.wall.duration(),
     };
-    let mut store = Store::new(&sandbox.engine, state);
+    let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(
         CALL_BYTES.max(usize::try_from(limits.output.bytes()).unwrap_or(CALL_BYTES) + CALL_BYTES),
@@ -123,8 +115,8 @@ pub(super) fn store(
     Ok(store)
 }
 
-/// A store for `describe`: an empty remit, ten seconds, and a log that nobody reads.
-pub(super) fn describing(sandbox: &Sandbox, prepared: &Prepared) -> Result<Store<State>, HostFault> {
+/// What `describe` is run with: an empty remit, ten seconds, and a log that nobody reads.
+pub(super) fn describing(prepared: &Prepared) -> Result<Invocation, HostFault> {
     let fault = |error: remit_protocol::InvalidId| HostFault(error.to_string());
     let project = ProjectName::new("describe").map_err(fault)?;
     let subject = Subject { component: prepared.name(), project: &project };
@@ -150,7 +142,7 @@ pub(super) fn describing(sandbox: &Sandbox, prepared: &Prepared) -> Result<Store
         try_number: 1,
         idempotency_key: String::new(),
     };
-    let invocation = Invocation {
+    Ok(Invocation {
         remit: Arc::new(remit),
         secrets: Arc::new(NoSecrets),
         input: String::new(),
@@ -159,8 +151,7 @@ pub(super) fn describing(sandbox: &Sandbox, prepared: &Prepared) -> Result<Store
         cancel: Cancel::new(),
         redactor: Redactor::new(),
         timeout: None,
-    };
-    store(sandbox, prepared, invocation)
+    })
 }
 
 struct NoSecrets;

@@ -17,6 +17,7 @@ use super::{
     bindings::remit::exec::run::{self, Chunk, Host, HostChild},
 };
 use crate::{
+    broker::{Answer, Broker, Call, Handle, Held},
     launcher::{Exit, Program, Running, Source},
     report::redact::Stream,
     sandbox::State,
@@ -28,8 +29,11 @@ const MAX_ARGUMENT_BYTES: usize = 128 << 10;
 /// Largest chunk that a guest is handed.
 const MAX_CHUNK: usize = 64 << 10;
 
-/// A program that a guest has started.
-pub struct Child {
+/// A program, as the guest holds it.
+pub struct Child(Handle);
+
+/// A program that a run has started.
+pub(crate) struct Started {
     /// None once the run was cancelled: the program is being ended.
     running: Option<Box<dyn Running>>,
     output: Stream,
@@ -39,16 +43,13 @@ pub struct Child {
     rest: Option<(Source, Vec<u8>)>,
 }
 
-impl Child {
+impl Started {
     /// Cuts a piece to the size of a chunk and keeps the rest.
-    fn chunk(&mut self, source: Source, mut bytes: Vec<u8>) -> Chunk {
+    fn chunk(&mut self, source: Source, mut bytes: Vec<u8>) -> (Source, Vec<u8>) {
         if bytes.len() > MAX_CHUNK {
             self.rest = Some((source, bytes.split_off(MAX_CHUNK)));
         }
-        match source {
-            Source::Output => Chunk::Stdout(bytes),
-            Source::Error => Chunk::Stderr(bytes),
-        }
+        (source, bytes)
     }
 }
 
@@ -98,7 +99,7 @@ fn denial(program: &str, arguments: &[String], side: Side, why: Option<&str>) ->
     Denial { permission: format!("exec {program}{arguments}{why}"), side, remedy }
 }
 
-impl State {
+impl Broker {
     /// What to start: the permit's path, environment and directory, and its secret, read now.
     async fn program(
         &mut self,
@@ -130,15 +131,13 @@ impl State {
     }
 }
 
-impl Host for State {}
-
-impl HostChild for State {
-    async fn start(
+impl Broker {
+    pub(crate) async fn start_program(
         &mut self,
         program: String,
         args: Vec<String>,
         stdin: Vec<u8>,
-    ) -> Result<Resource<Child>, Fault> {
+    ) -> Result<Handle, Fault> {
         if self.cancel.is_cancelled() {
             return Err(Fault::cancelled());
         }
@@ -148,7 +147,7 @@ impl HostChild for State {
         }
         let permit = match permitted(self.remit.exec(), &program, &args) {
             Ok(permit) => permit.clone(),
-            Err(denial) => return Err(Fault::denied(self, denial)),
+            Err(denial) => return Err(Fault::denied(&self.account, denial)),
         };
         self.account.charge(Limit::Processes, 1)?;
         self.account.charge(Limit::Egress, u64::try_from(stdin.len()).unwrap_or(u64::MAX))?;
@@ -160,18 +159,17 @@ impl HostChild for State {
             .start(program)
             .await
             .map_err(|error| Fault::failed(format_args!("{path} could not be started: {error}")))?;
-        let child = Child {
+        self.handles.keep(Held::Program(Started {
             running: Some(running),
             output: self.redactor.stream(),
             error: self.redactor.stream(),
             ended: false,
             rest: None,
-        };
-        Ok(self.table.push(child)?)
+        }))
     }
 
-    async fn read(&mut self, child: Resource<Child>) -> Result<Option<Chunk>, Fault> {
-        let child = self.table.get_mut(&child)?;
+    pub(crate) async fn read_program(&mut self, child: Handle) -> Result<Option<(Source, Vec<u8>)>, Fault> {
+        let child = self.handles.program(child)?;
         if let Some((source, rest)) = child.rest.take() {
             return Ok(Some(child.chunk(source, rest)));
         }
@@ -216,8 +214,8 @@ impl HostChild for State {
         }
     }
 
-    async fn wait(&mut self, child: Resource<Child>) -> Result<run::Exit, Fault> {
-        let child = self.table.get_mut(&child)?;
+    pub(crate) async fn wait_for_program(&mut self, child: Handle) -> Result<Exit, Fault> {
+        let child = self.handles.program(child)?;
         let Some(running) = &mut child.running else { return Err(Fault::cancelled()) };
         tokio::select! {
             biased;
@@ -225,15 +223,45 @@ impl HostChild for State {
                 child.running = None;
                 Err(Fault::cancelled())
             }
-            exit = running.wait() => Ok(match exit.map_err(Fault::failed)? {
-                Exit::Code(code) => run::Exit::Code(code),
-                Exit::Signal(signal) => run::Exit::Signal(signal),
-            }),
+            exit = running.wait() => exit.map_err(Fault::failed),
+        }
+    }
+}
+
+impl Host for State {}
+
+impl HostChild for State {
+    async fn start(
+        &mut self,
+        program: String,
+        args: Vec<String>,
+        stdin: Vec<u8>,
+    ) -> Result<Resource<Child>, Fault> {
+        let handle = self.broker.ask(Call::Start { program, args, stdin }).await?.opened()?;
+        Ok(self.table.push(Child(handle))?)
+    }
+
+    async fn read(&mut self, child: Resource<Child>) -> Result<Option<Chunk>, Fault> {
+        let Child(handle) = *self.table.get(&child)?;
+        let piece = self.broker.ask(Call::Output(handle)).await?.piece()?;
+        Ok(piece.map(|(source, bytes)| match source {
+            Source::Output => Chunk::Stdout(bytes),
+            Source::Error => Chunk::Stderr(bytes),
+        }))
+    }
+
+    async fn wait(&mut self, child: Resource<Child>) -> Result<run::Exit, Fault> {
+        let Child(handle) = *self.table.get(&child)?;
+        match self.broker.ask(Call::Wait(handle)).await? {
+            Answer::Ended(Exit::Code(code)) => Ok(run::Exit::Code(code)),
+            Answer::Ended(Exit::Signal(signal)) => Ok(run::Exit::Signal(signal)),
+            other => Err(other.unexpected()),
         }
     }
 
     async fn drop(&mut self, child: Resource<Child>) -> wasmtime::Result<()> {
-        self.table.delete(child)?;
+        let Child(handle) = self.table.delete(child)?;
+        self.broker.release(handle);
         Ok(())
     }
 }

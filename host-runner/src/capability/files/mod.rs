@@ -17,26 +17,32 @@ use super::{
     bindings::remit::files::named::{self as bindings, Host, HostFile},
     types::CapabilityError,
 };
-use crate::sandbox::State;
+use crate::{
+    broker::{Answer, Broker, Call, Handle, Held},
+    sandbox::State,
+};
 
 /// Most bytes of one read.
 const MAX_READ: u32 = 64 << 10;
 
-/// A file that a guest has opened.
-pub struct File(Box<dyn Read>);
+/// A file, as the guest holds it.
+pub struct File(Handle);
+
+/// A file that a run has opened.
+pub(crate) struct Opened(pub(crate) Box<dyn Read>);
 
 /// Links `remit:files/named`.
 pub(super) fn link_named(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     bindings::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
 }
 
-impl State {
+impl Broker {
     /// The path behind a name of the remit.
     fn named(&self, name: &str) -> Result<Entry, Fault> {
         match self.remit.files().named.iter().find(|(known, _)| known == name) {
             Some((_, path)) => Ok(Entry(path.clone())),
             None => Err(Fault::denied(
-                self,
+                &self.account,
                 Denial {
                     permission: format!("files {name}"),
                     side: Side::Grant,
@@ -56,29 +62,52 @@ fn refused(name: &str, error: OpenError) -> Fault {
     }
 }
 
+impl Broker {
+    pub(crate) async fn list_named(&mut self, name: &str) -> Result<Vec<String>, Fault> {
+        let entry = self.named(name)?;
+        self.effects.files.entries(entry.0).await.map_err(|error| refused(name, error))
+    }
+
+    pub(crate) async fn open_named(&mut self, name: &str, path: String) -> Result<Handle, Fault> {
+        let entry = self.named(name)?;
+        let file = self.effects.files.open(entry.0, path).await.map_err(|error| refused(name, error))?;
+        self.handles.keep(Held::File(Opened(file)))
+    }
+
+    pub(crate) async fn read_named(&mut self, file: Handle, max: u32) -> Result<Vec<u8>, Fault> {
+        let file = self.handles.file(file)?;
+        let bytes = file.0.read(max.min(MAX_READ)).await.map_err(Fault::failed)?;
+        self.account.charge(Limit::Ingress, u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
+        Ok(bytes)
+    }
+}
+
 impl Host for State {
     async fn entries(&mut self, name: String) -> Result<Vec<String>, Fault> {
-        let entry = self.named(&name)?;
-        self.effects.files.entries(entry.0).await.map_err(|error| refused(&name, error))
+        match self.broker.ask(Call::Entries(name)).await? {
+            Answer::Texts(entries) => Ok(entries),
+            other => Err(other.unexpected()),
+        }
     }
 
     async fn open(&mut self, name: String, path: String) -> Result<Resource<File>, Fault> {
-        let entry = self.named(&name)?;
-        let file = self.effects.files.open(entry.0, path).await.map_err(|error| refused(&name, error))?;
-        Ok(self.table.push(File(file))?)
+        let handle = self.broker.ask(Call::Open { name, path }).await?.opened()?;
+        Ok(self.table.push(File(handle))?)
     }
 }
 
 impl HostFile for State {
     async fn read(&mut self, file: Resource<File>, max: u32) -> Result<Vec<u8>, Fault> {
-        let file = self.table.get_mut(&file)?;
-        let bytes = file.0.read(max.min(MAX_READ)).await.map_err(Fault::failed)?;
-        self.account.charge(Limit::Ingress, u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
-        Ok(bytes)
+        let File(file) = *self.table.get(&file)?;
+        match self.broker.ask(Call::Read { file, max }).await? {
+            Answer::Bytes(bytes) => Ok(bytes),
+            other => Err(other.unexpected()),
+        }
     }
 
     async fn drop(&mut self, file: Resource<File>) -> wasmtime::Result<()> {
-        self.table.delete(file)?;
+        let File(handle) = self.table.delete(file)?;
+        self.broker.release(handle);
         Ok(())
     }
 }

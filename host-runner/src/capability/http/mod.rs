@@ -354,23 +354,15 @@ impl WasiHttpHooks for Door {
 /// What one store holds for `wasi:http`.
 pub(crate) struct Http {
     context: WasiHttpCtx,
-    door: Door,
+    way: Box<dyn WasiHttpHooks>,
 }
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let http = self.http.get_or_insert_with(|| {
-            let upstream =
-                Upstream::new(self.config.dialer.clone(), self.secrets.clone(), self.redactor.clone());
-            let door = Door::new(
-                self.remit.clone(),
-                self.account.clone(),
-                self.redactor.clone(),
-                Arc::new(upstream),
-            );
-            Http { context: WasiHttpCtx::new(), door }
-        });
-        WasiHttpCtxView { ctx: &mut http.context, table: &mut self.table, hooks: &mut http.door }
+        let http = self
+            .http
+            .get_or_insert_with(|| Http { context: WasiHttpCtx::new(), way: Box::new(self.broker.door()) });
+        WasiHttpCtxView { ctx: &mut http.context, table: &mut self.table, hooks: &mut *http.way }
     }
 }
 

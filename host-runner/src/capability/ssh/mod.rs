@@ -28,25 +28,30 @@ use super::{
     bindings::remit::ssh::run::{self, Chunk, Exit, Host, HostCommand},
 };
 use crate::{
+    broker::{Answer, Broker, Call, Handle, Held},
     dial::{DialError, address::Prohibited},
+    launcher::Source,
     report::redact::Stream,
-    sandbox::State,
+    sandbox::{Account, State},
 };
 
 /// Largest piece of output that is handed over at once.
 const CHUNK: usize = 64 << 10;
 
 /// A command on the node, as the guest holds it.
-pub struct Command {
+pub struct Command(Handle);
+
+/// A command that a run has started on the node.
+pub(crate) struct Issued {
     running: Option<Running>,
     /// Output that was redacted and not yet handed over.
-    waiting: VecDeque<Chunk>,
+    waiting: VecDeque<(Source, Vec<u8>)>,
     stdout: Stream,
     stderr: Stream,
     exit: Option<Option<Ending>>,
 }
 
-impl Command {
+impl Issued {
     /// Takes the next event in; false when there will be none any more.
     async fn advance(&mut self) -> bool {
         let Some(running) = &mut self.running else { return false };
@@ -54,12 +59,12 @@ impl Command {
             Event::Stdout(data) => {
                 let mut clean = Vec::with_capacity(data.len());
                 self.stdout.push(&data, &mut clean);
-                self.keep(&clean, Chunk::Stdout);
+                self.keep(&clean, Source::Output);
             }
             Event::Stderr(data) => {
                 let mut clean = Vec::with_capacity(data.len());
                 self.stderr.push(&data, &mut clean);
-                self.keep(&clean, Chunk::Stderr);
+                self.keep(&clean, Source::Error);
             }
             Event::End => {
                 self.exit = Some(running.ending().cloned());
@@ -67,16 +72,16 @@ impl Command {
                 let (mut out, mut error) = (Vec::new(), Vec::new());
                 self.stdout.finish(&mut out);
                 self.stderr.finish(&mut error);
-                self.keep(&out, Chunk::Stdout);
-                self.keep(&error, Chunk::Stderr);
+                self.keep(&out, Source::Output);
+                self.keep(&error, Source::Error);
                 return false;
             }
         }
         true
     }
 
-    fn keep(&mut self, bytes: &[u8], kind: fn(Vec<u8>) -> Chunk) {
-        self.waiting.extend(bytes.chunks(CHUNK).map(|piece| kind(piece.to_vec())));
+    fn keep(&mut self, bytes: &[u8], source: Source) {
+        self.waiting.extend(bytes.chunks(CHUNK).map(|piece| (source, piece.to_vec())));
     }
 
     /// Breaks off: the connection is closed, and how the command ended is not known.
@@ -87,10 +92,10 @@ impl Command {
     }
 }
 
-fn unplanned(state: &State, unplanned: Unplanned) -> Fault {
+fn unplanned(account: &Account, unplanned: Unplanned) -> Fault {
     match unplanned {
         Unplanned::Node(text) => Fault::failed(text),
-        Unplanned::Denied(denial) => Fault::denied(state, denial),
+        Unplanned::Denied(denial) => Fault::denied(account, denial),
     }
 }
 
@@ -122,15 +127,15 @@ fn denial(plan: &Plan, error: &SshError) -> Option<Denial> {
     Some(Denial { permission, side: Side::Ceiling, remedy })
 }
 
-fn login_fault(state: &State, plan: &Plan, error: &SshError) -> Fault {
+fn login_fault(broker: &Broker, plan: &Plan, error: &SshError) -> Fault {
     match denial(plan, error) {
         // The guest hears what is denied, not which addresses or keys would not be.
         Some(denial) => {
-            state.account.deny(denial);
+            broker.account.deny(denial);
             let target = format!("ssh to {}@{}:{}", plan.user, plan.host, plan.port);
             Fault::Answer(super::types::CapabilityError::Denied(target))
         }
-        None => Fault::failed(state.redactor.text(&error.to_string())),
+        None => Fault::failed(broker.redactor.text(&error.to_string())),
     }
 }
 
@@ -142,21 +147,19 @@ async fn or_cancelled<T>(cancel: &CancellationToken, work: impl Future<Output = 
     }
 }
 
-impl Host for State {}
-
-impl HostCommand for State {
-    async fn start(&mut self, argv: Vec<String>, stdin: Vec<u8>) -> Result<Resource<Command>, Fault> {
+impl Broker {
+    pub(crate) async fn start_command(&mut self, argv: Vec<String>, stdin: Vec<u8>) -> Result<Handle, Fault> {
         let line = plan::command_line(&argv).map_err(Fault::failed)?;
-        let Some(node) = self.context.node.clone() else {
+        let Some(node) = self.node.clone() else {
             return Err(Fault::failed("the step is not run for a node: only a node step can use ssh"));
         };
         let remit = self.remit.clone();
         let Some(permit) = remit.ssh() else {
             let remedy = "grant:\n  ssh: [{ target: node }]".to_owned();
             let denial = Denial { permission: "ssh to the node".to_owned(), side: Side::Grant, remedy };
-            return Err(Fault::denied(self, denial));
+            return Err(Fault::denied(&self.account, denial));
         };
-        let plan = plan::plan(permit, &node).map_err(|error| unplanned(self, error))?;
+        let plan = plan::plan(permit, &node).map_err(|error| unplanned(&self.account, error))?;
         self.account.charge(Limit::Processes, 1)?;
         self.account.charge(Limit::Egress, (line.len() + stdin.len()) as u64)?;
         let (secrets, dialer, cancel) =
@@ -164,26 +167,25 @@ impl HostCommand for State {
         let path = plan.login.secret.path.clone();
         let value = or_cancelled(&cancel, secrets.resolve(&path)).await?.map_err(|error| {
             let permission = format!("the secret {path} for ssh to {}", plan.host);
-            Fault::denied(self, Denial { permission, side: Side::Ceiling, remedy: format!("# {error}") })
+            let denial = Denial { permission, side: Side::Ceiling, remedy: format!("# {error}") };
+            Fault::denied(&self.account, denial)
         })?;
         self.redactor.add([(&path, &value)]);
         let started = or_cancelled(&cancel, session::start(&dialer, &plan, &value, line, stdin)).await?;
         let running = started.map_err(|error| login_fault(self, &plan, &error))?;
-        let command = Command {
+        self.handles.keep(Held::Command(Issued {
             running: Some(running),
             waiting: VecDeque::new(),
             stdout: self.redactor.stream(),
             stderr: self.redactor.stream(),
             exit: None,
-        };
-        Ok(self.table.push(command)?)
+        }))
     }
 
-    async fn read(&mut self, this: Resource<Command>) -> Result<Option<Chunk>, Fault> {
-        let (account, cancel) = (self.account.clone(), self.cancel.clone());
-        let command = self.table.get_mut(&this)?;
+    pub(crate) async fn read_command(&mut self, this: Handle) -> Result<Option<(Source, Vec<u8>)>, Fault> {
+        let command = self.handles.command(this)?;
         while command.waiting.is_empty() {
-            match or_cancelled(&cancel, command.advance()).await {
+            match or_cancelled(&self.cancel, command.advance()).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(cancelled) => {
@@ -192,20 +194,19 @@ impl HostCommand for State {
                 }
             }
         }
-        let Some(chunk) = command.waiting.pop_front() else { return Ok(None) };
-        let (Chunk::Stdout(bytes) | Chunk::Stderr(bytes)) = &chunk;
-        if let Err(over) = account.charge(Limit::Ingress, bytes.len() as u64) {
+        let Some((source, bytes)) = command.waiting.pop_front() else { return Ok(None) };
+        if let Err(over) = self.account.charge(Limit::Ingress, bytes.len() as u64) {
             command.break_off();
             return Err(over.into());
         }
-        Ok(Some(chunk))
+        Ok(Some((source, bytes)))
     }
 
-    async fn wait(&mut self, this: Resource<Command>) -> Result<Exit, Fault> {
-        let cancel = self.cancel.clone();
-        let command = self.table.get_mut(&this)?;
+    /// The command's code, or the name of the signal that ended it.
+    pub(crate) async fn wait_for_command(&mut self, this: Handle) -> Result<Result<i32, String>, Fault> {
+        let command = self.handles.command(this)?;
         loop {
-            match or_cancelled(&cancel, command.advance()).await {
+            match or_cancelled(&self.cancel, command.advance()).await {
                 Ok(true) => command.waiting.clear(),
                 Ok(false) => break,
                 Err(cancelled) => {
@@ -216,14 +217,42 @@ impl HostCommand for State {
         }
         command.waiting.clear();
         match command.exit.clone().flatten() {
-            Some(Ending::Code(code)) => Ok(Exit::Code(code)),
-            Some(Ending::Signal(name)) => Ok(Exit::Signal(name)),
+            Some(Ending::Code(code)) => Ok(Ok(code)),
+            Some(Ending::Signal(name)) => Ok(Err(name)),
             None => Err(Fault::failed("the connection ended without saying how the command ended")),
+        }
+    }
+}
+
+impl Host for State {}
+
+impl HostCommand for State {
+    async fn start(&mut self, argv: Vec<String>, stdin: Vec<u8>) -> Result<Resource<Command>, Fault> {
+        let handle = self.broker.ask(Call::Command { argv, stdin }).await?.opened()?;
+        Ok(self.table.push(Command(handle))?)
+    }
+
+    async fn read(&mut self, this: Resource<Command>) -> Result<Option<Chunk>, Fault> {
+        let Command(handle) = *self.table.get(&this)?;
+        let piece = self.broker.ask(Call::CommandOutput(handle)).await?.piece()?;
+        Ok(piece.map(|(source, bytes)| match source {
+            Source::Output => Chunk::Stdout(bytes),
+            Source::Error => Chunk::Stderr(bytes),
+        }))
+    }
+
+    async fn wait(&mut self, this: Resource<Command>) -> Result<Exit, Fault> {
+        let Command(handle) = *self.table.get(&this)?;
+        match self.broker.ask(Call::CommandWait(handle)).await? {
+            Answer::CommandEnded(Ok(code)) => Ok(Exit::Code(code)),
+            Answer::CommandEnded(Err(signal)) => Ok(Exit::Signal(signal)),
+            other => Err(other.unexpected()),
         }
     }
 
     async fn drop(&mut self, this: Resource<Command>) -> wasmtime::Result<()> {
-        self.table.delete(this)?;
+        let Command(handle) = self.table.delete(this)?;
+        self.broker.release(handle);
         Ok(())
     }
 }

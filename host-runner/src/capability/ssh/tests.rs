@@ -262,7 +262,7 @@ async fn output_is_redacted_across_pieces() {
     redactor.add([(&SecretPath::new("keys/s").unwrap(), &value)]);
     let script = "printf a-secret; echo -on-the-node; printf 'a-secret-on-the-' >&2";
     let running = sshd.run(&sshd.good(), "ed25519", &["sh", "-c", script], b"").await.unwrap();
-    let mut command = Command {
+    let mut command = Issued {
         running: Some(running),
         waiting: VecDeque::new(),
         stdout: redactor.stream(),
@@ -271,10 +271,10 @@ async fn output_is_redacted_across_pieces() {
     };
     while command.advance().await {}
     let (mut out, mut error) = (Vec::new(), Vec::new());
-    for chunk in command.waiting.drain(..) {
-        match chunk {
-            Chunk::Stdout(bytes) => out.extend(bytes),
-            Chunk::Stderr(bytes) => error.extend(bytes),
+    for (source, bytes) in command.waiting.drain(..) {
+        match source {
+            Source::Output => out.extend(bytes),
+            Source::Error => error.extend(bytes),
         }
     }
     assert_eq!(String::from_utf8(out).unwrap(), "[redacted:keys/s]\n");

@@ -1,0 +1,215 @@
+//! The broker: the half of a run that holds its remit, its secrets and its ways into the world.
+//!
+//! A component runs in the other half, which may be another process. What it asks for arrives here as a [`Call`] of owned
+//! words; it is decided by the remit that was computed before, counted, done, redacted and given an [`Answer`]. What each
+//! capability decides stands in its own file of `capability/`.
+//!
+//! *Must not know:* the engine's stores, processes. *Invariant:* nothing in a call is believed, neither a handle nor a name
+//! nor a size: whoever asks gets what the remit gives, counted here, and no more.
+
+mod handles;
+
+use std::sync::Arc;
+
+use remit_protocol::{capability::Remit, manifest::Kind, node::Node};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+pub use self::handles::Handle;
+pub(crate) use self::handles::{Handles, Held};
+use crate::{
+    capability::{
+        Effects, Fault,
+        http::{Door, Upstream},
+        log::Log,
+        nodes::{Found, Words},
+    },
+    launcher::{Exit, Source},
+    report::redact::Redactor,
+    sandbox::{Account, HostFault, Invocation, SandboxConfig},
+    secrets::Resolve,
+};
+
+/// What a component asks of its broker, one call at a time.
+#[derive(Serialize, Deserialize)]
+pub enum Call {
+    /// `exec`: start a program.
+    Start {
+        /// Its name in the remit.
+        program: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Its standard input.
+        #[serde(skip)]
+        stdin: Vec<u8>,
+    },
+    /// `exec`: the next output of a program.
+    Output(Handle),
+    /// `exec`: how a program ended.
+    Wait(Handle),
+    /// `ssh`: run a command on the node.
+    Command {
+        /// The command and its arguments.
+        argv: Vec<String>,
+        /// Its standard input.
+        #[serde(skip)]
+        stdin: Vec<u8>,
+    },
+    /// `ssh`: the next output of a command.
+    CommandOutput(Handle),
+    /// `ssh`: how a command ended.
+    CommandWait(Handle),
+    /// `secrets`: the value of a secret.
+    Reveal(String),
+    /// `files`: what is below a name.
+    Entries(String),
+    /// `files`: open a file below a name.
+    Open {
+        /// The name in the remit.
+        name: String,
+        /// The path below it.
+        path: String,
+    },
+    /// `files`: the next bytes of a file.
+    Read {
+        /// Which.
+        file: Handle,
+        /// How many at most.
+        max: u32,
+    },
+    /// `nodes`: a page of what a node source found.
+    Emit(Vec<Words>),
+}
+
+/// What a broker answers.
+#[derive(Serialize, Deserialize)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// Something that stays open.
+    Opened(Handle),
+    /// A piece of output.
+    Piece(
+        /// Of which stream.
+        Source,
+        /// The bytes.
+        #[serde(skip)]
+        Vec<u8>,
+    ),
+    /// There is no more output.
+    End,
+    /// How a program ended.
+    Ended(Exit),
+    /// How a command on a node ended: its code or the name of its signal.
+    CommandEnded(Result<i32, String>),
+    /// A text.
+    Text(String),
+    /// Several texts.
+    Texts(Vec<String>),
+    /// Bytes.
+    Bytes(#[serde(skip)] Vec<u8>),
+}
+
+impl Answer {
+    /// The fault of a broker whose answer is none to the call.
+    pub(crate) fn unexpected(&self) -> Fault {
+        Fault::Halt(HostFault("the broker's answer does not fit the call".to_owned()).into())
+    }
+
+    pub(crate) fn opened(self) -> Result<Handle, Fault> {
+        match self {
+            Self::Opened(handle) => Ok(handle),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) fn piece(self) -> Result<Option<(Source, Vec<u8>)>, Fault> {
+        match self {
+            Self::Piece(source, bytes) => Ok(Some((source, bytes))),
+            Self::End => Ok(None),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    fn of_piece(piece: Option<(Source, Vec<u8>)>) -> Self {
+        piece.map_or(Self::End, |(source, bytes)| Self::Piece(source, bytes))
+    }
+}
+
+/// The broker of one run. What it holds open ends with it.
+pub struct Broker {
+    pub(crate) account: Arc<Account>,
+    pub(crate) remit: Arc<Remit>,
+    pub(crate) secrets: Arc<dyn Resolve>,
+    pub(crate) redactor: Redactor,
+    pub(crate) node: Option<Arc<Node>>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) found: Option<Found>,
+    pub(crate) config: Arc<SandboxConfig>,
+    pub(crate) effects: Arc<Effects>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) handles: Handles,
+}
+
+impl Broker {
+    /// The broker of a run of a component of `kind`.
+    pub(crate) fn new(
+        invocation: &Invocation,
+        kind: Kind,
+        config: Arc<SandboxConfig>,
+        effects: Arc<Effects>,
+    ) -> Self {
+        let limits = *invocation.remit.limits();
+        let account = Arc::new(Account::new(limits));
+        let (sink, redactor) = (invocation.log.clone(), invocation.redactor.clone());
+        Self {
+            log: Arc::new(Log::new(sink, redactor.clone(), account.clone())),
+            account,
+            remit: invocation.remit.clone(),
+            secrets: invocation.secrets.clone(),
+            redactor,
+            node: invocation.context.node.clone(),
+            found: (kind == Kind::NodeSource).then(Found::default),
+            config,
+            effects,
+            cancel: invocation.cancel.asked().clone(),
+            handles: Handles::new(limits.handles),
+        }
+    }
+
+    /// Does what is asked, if the remit allows it.
+    ///
+    /// # Errors
+    /// What the component is told, or why its run ends.
+    pub async fn ask(&mut self, call: Call) -> Result<Answer, Fault> {
+        Ok(match call {
+            Call::Start { program, args, stdin } => {
+                Answer::Opened(self.start_program(program, args, stdin).await?)
+            }
+            Call::Output(child) => Answer::of_piece(self.read_program(child).await?),
+            Call::Wait(child) => Answer::Ended(self.wait_for_program(child).await?),
+            Call::Command { argv, stdin } => Answer::Opened(self.start_command(argv, stdin).await?),
+            Call::CommandOutput(command) => Answer::of_piece(self.read_command(command).await?),
+            Call::CommandWait(command) => Answer::CommandEnded(self.wait_for_command(command).await?),
+            Call::Reveal(name) => Answer::Text(self.reveal(&name).await?),
+            Call::Entries(name) => Answer::Texts(self.list_named(&name).await?),
+            Call::Open { name, path } => Answer::Opened(self.open_named(&name, path).await?),
+            Call::Read { file, max } => Answer::Bytes(self.read_named(file, max).await?),
+            Call::Emit(page) => {
+                self.take_nodes(page)?;
+                Answer::Done
+            }
+        })
+    }
+
+    /// Lets go of something that is open.
+    pub fn release(&mut self, handle: Handle) {
+        self.handles.release(handle);
+    }
+
+    /// The way out for requests of this run.
+    pub(crate) fn door(&self) -> Door {
+        let upstream = Upstream::new(self.config.dialer.clone(), self.secrets.clone(), self.redactor.clone());
+        Door::new(self.remit.clone(), self.account.clone(), self.redactor.clone(), Arc::new(upstream))
+    }
+}
