@@ -8,7 +8,7 @@ use std::{
 use remit_protocol::endpoint::Fault;
 use remit_signing::TrustPolicy;
 
-use crate::{config::Config, start};
+use crate::{config::Config, secrets::ProviderConfig, start};
 
 /// A mistake and the file in which it stands.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -107,6 +107,19 @@ fn named_files(config: &Config) -> Vec<Fault> {
     }
     for (index, rule) in config.ceiling.files.iter().enumerate() {
         look(format!("ceiling.files[{index}].path"), &rule.path, Kind::Any);
+    }
+    for (index, provider) in config.providers.iter().enumerate() {
+        match provider {
+            ProviderConfig::Program { path, .. } => {
+                look(format!("provider[{index}].path"), path, Kind::Program);
+            }
+            ProviderConfig::Vault(settings) => {
+                for path in settings.files() {
+                    look(format!("provider[{index}]"), path, Kind::File);
+                }
+            }
+            _ => {}
+        }
     }
     faults
 }

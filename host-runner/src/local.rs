@@ -137,6 +137,7 @@ pub enum CannotRun {
 /// A loaded component, and where it runs.
 struct Stage {
     sandbox: Sandbox,
+    launch: Arc<dyn Launch>,
     loaded: Arc<Loaded>,
     _folder: tempfile::TempDir,
 }
@@ -166,12 +167,12 @@ impl Stage {
         let sandbox = start::sandbox(4, scratch, &dialer, &launch).map_err(CannotStart::from)?;
         let cache =
             Cache::new(folder.path().to_owned(), Zeroizing::new(clock::random()), Size::from_mib(1024));
-        let compiler = Compiler::new(environment.program.clone(), launch);
+        let compiler = Compiler::new(environment.program.clone(), Arc::clone(&launch));
         let trust = Arc::new(Trust::fixed(policy, clock::system));
         let components =
             Components::new(Arc::clone(&trust), Heads::nowhere(), sandbox.clone(), cache, compiler);
         let loaded = components.load(verified, &trust.belief()?).await?;
-        Ok(Self { sandbox, loaded, _folder: folder })
+        Ok(Self { sandbox, launch, loaded, _folder: folder })
     }
 }
 
@@ -217,6 +218,7 @@ pub async fn run(run: Run, providers: Providers, environment: &Environment) -> R
         Ok(remit) => remit,
         Err(denials) => return Ok(Report::denied(denials)),
     };
+    providers.start_with(Arc::clone(&stage.launch));
     let secrets: Arc<dyn Resolve> = Arc::new(providers);
     let redactor = Redactor::new();
     if let Err(NotReady { outcome, message }) = know_secrets(&remit, &*secrets, &redactor).await {

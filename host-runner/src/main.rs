@@ -9,6 +9,7 @@ use std::{
     os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, bail};
@@ -32,7 +33,11 @@ use remit_runner::{
     local,
     runner::Exit,
     sandbox,
-    secrets::{ProviderConfig, Providers, SecretValue, providers::open_store},
+    secrets::{
+        ProviderConfig, Providers, Resolve as _, SecretValue,
+        providers::open_store,
+        trial::{self, Trial},
+    },
     start::{self, Environment},
     state,
 };
@@ -179,6 +184,14 @@ enum Secret {
     List(Configured),
     /// Forget a value.
     Remove(SecretPlace),
+    /// Say whether a secret can be had, from which provider, how fast, and where it may go. Never its value.
+    Test {
+        #[command(flatten)]
+        place: SecretPlace,
+        /// The form of the answer.
+        #[arg(long, value_enum, default_value_t = Form::Text)]
+        output: Form,
+    },
 }
 
 #[derive(Subcommand)]
@@ -593,6 +606,7 @@ fn run(path: &Path, environment: &Environment) -> anyhow::Result<ExitCode> {
     })?;
     let runtime = runtime()?;
     let exit = runtime.block_on(async {
+        let keeper = providers.clone();
         let runner = start::runner(&config, providers, environment, launcher)?;
         let (stop, stopped) = tokio::sync::mpsc::channel(4);
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -612,6 +626,7 @@ fn run(path: &Path, environment: &Environment) -> anyhow::Result<ExitCode> {
         tokio::select! {
             exit = runner.run(stopped) => anyhow::Ok(exit),
             () = signals => unreachable_signals(),
+            () = keeper.keep() => unreachable_signals(),
         }
     })?;
     // Guests that do not end by themselves must not keep the program.
@@ -683,8 +698,35 @@ fn keep_secret(secret: Secret, environment: &Environment) -> anyhow::Result<Exit
             }
             say(&format!("forgot {path}"));
         }
+        Secret::Test { place, output } => return test_secret(place, output, environment),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn test_secret(place: SecretPlace, output: Form, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let config = read_config(&place.configured.config)?;
+    // Providers may take variables out of the environment: before there are threads.
+    let providers = start::providers(&config, environment)?;
+    let scratch = tempfile::tempdir().context("no temporary directory")?;
+    providers.start_with(Arc::new(launcher::Local::new(scratch.path().to_owned())));
+    let trial = runtime()?.block_on(trial::trial(&providers, &config.ceiling, place.path));
+    let Trial { path, provider, millis, error, uses, found } = &trial;
+    match output {
+        Form::Json => say_json(&trial)?,
+        Form::Text => {
+            let from = provider.as_ref().map(|by| format!(" by the provider {} ({})", by.mount, by.kind));
+            let from = from.unwrap_or_default();
+            match error {
+                None => say(&format!("{path} was given{from} in {millis} ms")),
+                Some(error) => say(&format!("{path} was not given{from} in {millis} ms: {error}")),
+            }
+            match uses.as_slice() {
+                [] => say("no [[ceiling.secrets]] names it: no step can use it"),
+                uses => uses.iter().for_each(|place| say(&format!("it may be used as {place}"))),
+            }
+        }
+    }
+    Ok(if *found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn pairs(texts: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {

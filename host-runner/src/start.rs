@@ -26,7 +26,10 @@ use crate::{
     orchestrator::{Caller, Client, NoRoad, Road},
     runner::{CannotRun, Facts, Runner, features},
     sandbox::{EngineError, Sandbox, SandboxConfig},
-    secrets::{Providers, providers::ProvidersError},
+    secrets::{
+        Providers,
+        providers::{ProvidersError, Surroundings},
+    },
     state::{State, StateError},
     trust::{self, heads::Heads},
 };
@@ -153,10 +156,15 @@ pub fn fault(fault: &remit_signing::policy::PolicyFault) -> Fault {
 /// Opens the secrets providers. Call it while the program has one thread: variables are taken out of the environment.
 ///
 /// # Errors
-/// [`CannotStart::Providers`].
+/// [`CannotStart::Providers`], or there is no way out for those that are called.
 pub fn providers(config: &Config, environment: &Environment) -> Result<Providers, CannotStart> {
-    let credentials = environment.credentials.as_deref();
-    Ok(Providers::open(&config.providers, &config.runner.state, credentials, environment.take)?)
+    let orchestrator = &config.orchestrator;
+    let surroundings = Surroundings {
+        state: &config.runner.state,
+        credentials: environment.credentials.as_deref(),
+        dialer: dialer(&orchestrator.url, orchestrator.proxy.as_ref(), orchestrator.ca_file.as_ref())?,
+    };
+    Ok(Providers::open(&config.providers, &surroundings, environment.take)?)
 }
 
 /// Puts a runner together.
@@ -180,6 +188,7 @@ pub fn runner(
     let scratch = state.scratch()?;
     let launch: Arc<dyn Launch> =
         Arc::new(Remote::new(launcher, scratch.clone()).map_err(CannotStart::Launcher)?);
+    providers.start_with(Arc::clone(&launch));
     let sandbox = sandbox(config.runner.slots, scratch, &dialer, &launch)?;
     let cache = Cache::new(state.cache(), state.cache_key(clock::random)?, config.runner.cache);
     let compiler = Compiler::new(environment.program.clone(), launch);

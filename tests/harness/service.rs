@@ -1,6 +1,7 @@
 //! A real HTTPS service on loopback that remembers who connected and what was asked.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     net::SocketAddr,
     path::Path,
@@ -29,6 +30,7 @@ pub struct Seen {
 struct Record {
     connections: AtomicU32,
     seen: Mutex<Vec<Seen>>,
+    answers: Mutex<BTreeMap<String, serde_json::Value>>,
 }
 
 /// The service; it stops when this is dropped.
@@ -119,6 +121,13 @@ impl Service {
         self.record.connections.load(Ordering::SeqCst)
     }
 
+    /// What is asked at `path` is answered so from now on.
+    pub fn answer(&self, path: &str, body: serde_json::Value) {
+        if let Ok(mut answers) = self.record.answers.lock() {
+            answers.insert(path.to_owned(), body);
+        }
+    }
+
     /// The requests so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.record.seen.lock().map(|seen| seen.clone()).unwrap_or_default()
@@ -139,14 +148,17 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let line = format!("{} {}", request.method(), request.uri().path());
     let echo = request.uri().path().starts_with("/echo");
+    let told = record.answers.lock().ok().and_then(|told| told.get(request.uri().path()).cloned());
     let header =
         request.headers().get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let seen = Seen { line, authorization: header, body: String::from_utf8_lossy(&body).into_owned() };
-    let answer = serde_json::json!({
-        "request": seen.line,
-        "credential": seen.authorization.is_some(),
-        "echo": echo.then_some(&seen.authorization),
+    let answer = told.unwrap_or_else(|| {
+        serde_json::json!({
+            "request": seen.line,
+            "credential": seen.authorization.is_some(),
+            "echo": echo.then_some(&seen.authorization),
+        })
     });
     if let Ok(mut list) = record.seen.lock() {
         list.push(seen);

@@ -12,9 +12,9 @@ mod languages;
 mod log;
 mod node;
 mod operator;
-mod option;
 mod proxy;
 mod refusal;
+mod secret;
 mod signed;
 mod trust;
 

@@ -265,12 +265,7 @@ async fn ready_step(
         ComponentPin { name: action.name.clone(), version: action.version.clone(), digest: action.digest };
     let loaded = workshop.components.get(&pin, &*workshop.client).await?;
     action.agrees_with(&loaded.manifest).map_err(|e| NotReady::refused(RefusalCode::Job, format!("{e}.")))?;
-    // The paths that the options choose, and no others: what is not chosen is not in the remit.
-    let secrets = action
-        .secrets_for(&assignment.options)
-        .map_err(|e| NotReady::refused(RefusalCode::Parameter, format!("{e}.")))?;
-    let narrowed = ComponentAction { secrets, ..(**action).clone() };
-    let remit = remit(&assignment.project, &narrowed, &loaded, &workshop.ceiling)?;
+    let remit = remit(&assignment.project, action, &loaded, &workshop.ceiling)?;
     know_secrets(&remit, &*workshop.secrets, redactor).await?;
     Ok(ReadyStep { index, step: step.clone(), loaded, remit_digest: remit.digest(), remit: Arc::new(remit) })
 }
@@ -304,7 +299,7 @@ pub fn denied(denials: &[Denial]) -> NotReady {
 pub async fn know_secrets(remit: &Remit, secrets: &dyn Resolve, redactor: &Redactor) -> Result<(), NotReady> {
     let bound = remit.secrets();
     for secret in &bound {
-        match secrets.resolve(&secret.path).await {
+        match secrets.fresh(&secret.path).await {
             Ok(value) => redactor.add([(&secret.path, &value)]),
             Err(SecretError::Missing { .. })
                 if bound.iter().any(|other| other.name == secret.name && other.path != secret.path) => {}

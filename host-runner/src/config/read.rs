@@ -374,24 +374,31 @@ impl Reader<'_> {
     }
 
     fn provider(&mut self, entry: &Value<'_>, place: &str) -> Option<ProviderConfig> {
-        const SUPPORTED: &str = "store, directory, environment";
+        const KINDS: [&str; 5] = ["store", "directory", "environment", "vault", "program"];
+        let supported = KINDS.join(", ");
         let table = self.section(entry, place)?;
         let kind = value(table, "kind").and_then(|kind| Some((kind.get_ref().as_str()?, kind.span())));
         let known: &[&str] = match kind {
             Some(("store", _)) => &["kind", "mount", "key_file", "credential"],
             Some(("directory", _)) => &["kind", "mount", "path"],
             Some(("environment", _)) => &["kind", "mount", "variables"],
-            Some((other @ ("vault" | "program"), span)) => {
-                let message = format!("the kind {other:?} is not supported by this version");
-                let remedy = format!(
-                    "supported are: {SUPPORTED}; let an agent of yours write the values to a directory"
-                );
-                self.fault(&span, &format!("{place}.kind"), &message, &remedy);
-                return None;
-            }
+            Some(("vault", _)) => &[
+                "kind",
+                "mount",
+                "address",
+                "namespace",
+                "engine",
+                "field",
+                "names",
+                "ca_file",
+                "via",
+                "auth",
+                "cache",
+            ],
+            Some(("program", _)) => &["kind", "mount", "path", "args", "env", "timeout", "cache"],
             Some((other, span)) => {
-                let meant = nearest(other, ["store", "directory", "environment"]);
-                let remedy = meant.map_or(format!("supported are: {SUPPORTED}"), |meant| {
+                let meant = nearest(other, KINDS);
+                let remedy = meant.map_or(format!("supported are: {supported}"), |meant| {
                     format!("did you mean {meant:?}?")
                 });
                 self.fault(
@@ -407,7 +414,7 @@ impl Reader<'_> {
                     &entry.span(),
                     place,
                     "`kind` is missing",
-                    &format!("add kind = …; supported are: {SUPPORTED}"),
+                    &format!("add kind = …; supported are: {supported}"),
                 );
                 return None;
             }
@@ -415,13 +422,13 @@ impl Reader<'_> {
         if !self.known(table, place, known) {
             return None;
         }
-        let mut provider = self.read(entry, place, "correct this entry")?;
-        match &mut provider {
-            ProviderConfig::Store { key_file: Some(path), .. } | ProviderConfig::Directory { path, .. } => {
-                *path = self.directory.join(&path);
-            }
-            ProviderConfig::Store { .. } | ProviderConfig::Environment { .. } => {}
+        let mut provider: ProviderConfig = self.read(entry, place, "correct this entry")?;
+        if let Some((name, most)) = provider.too_long() {
+            let span = value(table, name).map_or(entry.span(), Spanned::span);
+            let place = format!("{place}.{name}");
+            self.fault(&span, &place, "this is longer than it may be", &format!("write at most {most}"));
         }
+        provider.anchor(self.directory);
         Some(provider)
     }
 }
@@ -592,7 +599,22 @@ kind = "store"
         check(
             "kind = \"store\"",
             "kind = \"vault\"",
-            &["48: provider[0].kind: the kind \"vault\" is not supported by this version"],
+            &["46: provider[0]: missing field `address`; correct this entry"],
+        );
+        check(
+            "kind = \"store\"",
+            "kind = \"vault\"\naddress = \"https://v.example\"\nauth = { method = \"token\", token_file = \"t\" }",
+            &[],
+        );
+        check(
+            "kind = \"store\"",
+            "kind = \"program\"\npath = \"give\"\ntimeout = \"2m\"",
+            &["50: provider[0].timeout: this is longer than it may be; write at most 1m"],
+        );
+        check(
+            "kind = \"store\"",
+            "kind = \"program\"\npath = \"give\"\narguments = []",
+            &["50: provider[0]: unknown key \"arguments\"; "],
         );
         check(
             "kind = \"store\"",

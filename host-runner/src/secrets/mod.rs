@@ -1,71 +1,30 @@
 //! Secrets: the names come with the work, the values stay in this room until the moment of use.
 //!
-//! [`Resolve`] is what capabilities hold: a path in, a [`SecretValue`] out, read anew at each use so that a rotated value
-//! needs no restart. [`Providers`] is the runner's list of places, by the longest matching mount.
+//! [`Resolve`] is what capabilities hold: a path in, a [`SecretValue`] out, read anew at each use, or after a short life
+//! where that costs a call, so that a rotated value needs no restart. [`Providers`] is the runner's list of places, by the
+//! longest matching mount.
 //!
-//! *Must not know:* HTTP, SSH, the sandbox, who asked and why (that was decided when the remit was computed).
+//! *Must not know:* the requests, logins and programs that values are used in, the sandbox, who asked and why (that was
+//! decided when the remit was computed).
 //! *Invariant:* a value can be neither printed, serialised nor cloned, and is overwritten when it is dropped.
 
+mod cache;
 pub mod directory;
 pub mod environment;
+mod mount;
+mod program;
 pub mod providers;
 pub mod store;
+pub mod trial;
+mod value;
+mod vault;
 
 use async_trait::async_trait;
 use remit_protocol::SecretPath;
-use zeroize::Zeroizing;
 
+pub use mount::Mount;
 pub use providers::{ProviderConfig, Providers};
-
-/// Fewest bytes of a secret: shorter values could not be redacted without harming ordinary text.
-pub const MIN_SECRET: usize = 8;
-/// Most bytes of a secret: a bundle of keys and certificates fits.
-pub const MAX_SECRET: usize = 64 << 10;
-
-/// The value of a secret.
-///
-/// It has no `Debug`, `Display`, `Serialize` or `Clone` on purpose, and is overwritten when dropped. Call
-/// [`expose`](Self::expose) only where the value is used.
-pub struct SecretValue(Zeroizing<Vec<u8>>);
-
-/// Why bytes are not acceptable as a secret. Never says anything of the bytes but their number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidSecret {
-    /// Too short to be redacted.
-    #[error(
-        "it has {0} bytes; a secret has at least {MIN_SECRET}, because shorter values cannot be kept out of logs"
-    )]
-    Short(usize),
-    /// Too long.
-    #[error("it has {0} bytes or more; a secret has at most {MAX_SECRET}")]
-    Long(usize),
-}
-
-impl SecretValue {
-    /// Takes the bytes, or says why they cannot be a secret. They are overwritten in both cases.
-    pub fn new(bytes: Vec<u8>) -> Result<Self, InvalidSecret> {
-        Self::from_zeroizing(Zeroizing::new(bytes))
-    }
-
-    /// As [`new`](Self::new), for bytes that are already held with care.
-    pub fn from_zeroizing(bytes: Zeroizing<Vec<u8>>) -> Result<Self, InvalidSecret> {
-        match bytes.len() {
-            length if length < MIN_SECRET => Err(InvalidSecret::Short(length)),
-            length if length > MAX_SECRET => Err(InvalidSecret::Long(length)),
-            _ => Ok(Self(bytes)),
-        }
-    }
-
-    /// The bytes, for the one place that uses them.
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// A second holder of the same value. Not `Clone`, so that a copy is always written out.
-    pub(crate) fn duplicate(&self) -> Self {
-        Self(Zeroizing::new(self.0.to_vec()))
-    }
-}
+pub use value::{InvalidSecret, MAX_SECRET, MIN_SECRET, SecretValue};
 
 /// Why a secret could not be had. The text names path and remedy, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -113,8 +72,18 @@ pub enum SecretError {
 /// Whatever turns the path of a secret into its value.
 #[async_trait]
 pub trait Resolve: Send + Sync {
-    /// The value at `path` as it is now.
+    /// The value at `path`, as it is now or was a short life ago.
     async fn resolve(&self, path: &SecretPath) -> Result<SecretValue, SecretError>;
+
+    /// The value at `path` as it is now: asked once when an attempt begins, so that what was rotated before is used in it.
+    async fn fresh(&self, path: &SecretPath) -> Result<SecretValue, SecretError> {
+        self.resolve(path).await
+    }
+
+    /// Keeps alive what ends without use, such as a provider's own login. Does not return.
+    async fn keep(&self) {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Cuts one newline (`\n` or `\r\n`) off the end: editors and `echo` add it.
@@ -130,18 +99,6 @@ pub(crate) fn trim_newline(bytes: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_secret_has_a_length_that_can_be_redacted() {
-        fn check(length: usize, expect: Option<InvalidSecret>) {
-            assert_eq!(SecretValue::new(vec![b'x'; length]).err(), expect, "{length}");
-        }
-        check(0, Some(InvalidSecret::Short(0)));
-        check(7, Some(InvalidSecret::Short(7)));
-        check(8, None);
-        check(MAX_SECRET, None);
-        check(MAX_SECRET + 1, Some(InvalidSecret::Long(MAX_SECRET + 1)));
-    }
 
     #[test]
     fn one_newline_is_trimmed() {

@@ -55,7 +55,6 @@ pub fn discovery(
                 retry: None,
                 with: with.clone(),
                 secrets: secrets.clone(),
-                chosen: BTreeMap::new(),
                 grant: None,
                 limits: LimitsPart::default(),
             };
@@ -71,7 +70,6 @@ pub fn discovery(
         kind: manifest.kind,
         with,
         secrets,
-        chosen: BTreeMap::new(),
         effect: grant.effect(manifest.effect),
         limits: manifest.limits.lowered(&grant.limits),
         grant,

@@ -12,7 +12,6 @@ mod assignment;
 mod commit;
 mod control;
 mod matching;
-mod options;
 mod reconcile;
 mod report;
 mod runner;

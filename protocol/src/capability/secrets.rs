@@ -177,6 +177,29 @@ pub struct SecretCeiling {
     pub projects: Option<Vec<ProjectName>>,
 }
 
+impl std::fmt::Display for SecretCeiling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hosts = self.hosts.iter().map(|place| format!("{}:{}", place.host, place.port));
+        let users = self.users.iter().map(|user| format!("user {user}"));
+        let programs = self.programs.iter().map(|program| format!("program {program}"));
+        let places: Vec<_> = hosts.chain(users).chain(programs).collect();
+        f.write_str(self.usage.as_str())?;
+        if !places.is_empty() {
+            write!(f, " at {}", places.join(", "))?;
+        }
+        let named = |names: Vec<&str>| names.join(", ");
+        if let Some(components) = &self.components {
+            write!(f, ", by {}", named(components.iter().map(ComponentName::as_str).collect()))?;
+        }
+        match &self.projects {
+            Some(projects) => {
+                write!(f, ", for {}", named(projects.iter().map(ProjectName::as_str).collect()))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// An exact host and its port, written `control.corp.example` (port 443) or `control.corp.example:8443`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostPort {
