@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use remit_protocol::{
-    Limits, SecretName, Span, StepName,
+    Limits, OptionName, SecretName, SecretPath, Span, StepName,
     capability::{Effect, Grant},
     endpoint::Fault,
     limits::{MAX_STEPS, MAX_THREADS},
@@ -16,7 +16,7 @@ use crate::{
     },
     expression::{Reference, Root},
     nearest::nearest,
-    options::MAX_OPTIONS,
+    options::{MAX_OPTIONS, OptionDefinition, OptionType},
 };
 
 /// Longest timeout of a job.
@@ -126,7 +126,7 @@ impl Check<'_> {
             );
         }
         let mut seen = BTreeSet::new();
-        for option in &document.options {
+        for (at, option) in document.options.iter().enumerate() {
             if !seen.insert(&option.name) {
                 self.fault(
                     format!("options.{}", option.name),
@@ -135,7 +135,7 @@ impl Check<'_> {
                 );
             }
             self.description(&format!("options.{}.description", option.name), &option.description);
-            self.faults.extend(option.faults());
+            self.faults.extend(option.faults(&document.options[..at]));
         }
     }
 
@@ -322,8 +322,16 @@ impl Check<'_> {
                 );
             }
         }
+        for (name, option) in &component.chosen {
+            let place = format!("{place}.secrets.{name}");
+            let paths = component.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
+            if let Err((message, remedy)) = self.chooses(option, paths) {
+                self.fault(place, message, remedy);
+            }
+        }
         for (name, paths) in &component.secrets {
             let place = format!("{place}.secrets.{name}");
+            let chosen = component.chosen.contains_key(name);
             if !used.contains_key(name) {
                 let names = used.keys().map(|name| name.as_str());
                 let remedy = match nearest(name.as_str(), names) {
@@ -337,9 +345,11 @@ impl Check<'_> {
                 .ssh
                 .iter()
                 .any(|rule| rule.secret.as_ref().is_some_and(|secret| secret.name == *name));
-            if paths.is_empty() {
+            if paths.is_empty() && chosen {
+                // That its option does not fit has been said.
+            } else if paths.is_empty() {
                 self.fault(&place, "no path is given", "write a path such as keys/prod/token");
-            } else if paths.len() > 1 && !several {
+            } else if paths.len() > 1 && !several && !chosen {
                 self.fault(
                     &place,
                     "several paths are given, but only ssh can choose among them",
@@ -355,6 +365,36 @@ impl Check<'_> {
         }
     }
 
+    /// An option that chooses a secret: it is there, always has a value, and offers just the listed paths.
+    fn chooses(&self, option: &OptionName, paths: &[SecretPath]) -> Result<(), (String, String)> {
+        let known = |other: &&OptionDefinition| other.name == *option;
+        let Some(definition) = self.document.options.iter().find(known) else {
+            return Err((
+                format!("`options.{option}` is not an option of this job"),
+                format!("declare it: `options: {{ {option}: {{ type: secret, values: [keys/…] }} }}`"),
+            ));
+        };
+        let OptionType::Secret { values } = &definition.kind else {
+            return Err((
+                format!("the option `{option}` is of the type {}", definition.kind.as_str()),
+                "a secret's path can only be chosen by an option of the type `secret`".to_owned(),
+            ));
+        };
+        if values != paths {
+            return Err((
+                format!("the paths are not those of the option `{option}`"),
+                "compile the job again".to_owned(),
+            ));
+        }
+        if !definition.required && definition.default.is_none() {
+            return Err((
+                format!("the option `{option}` may be left out, and then there is no path"),
+                "add `required: true` or a `default` to the option".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
     fn references(&mut self, place: &str, references: &[Reference], view: View) {
         for reference in references {
             if let Err((message, remedy)) = self.reference(reference, view) {
@@ -367,6 +407,10 @@ impl Check<'_> {
         let field = &reference.field;
         match reference.root {
             Root::Project | Root::Execution => Ok(()),
+            Root::Clock => Err((
+                "`date(…)` can only stand in the default of an option".to_owned(),
+                "give the job an option with this default, and use the option here".to_owned(),
+            )),
             Root::Options => {
                 let names = || self.document.options.iter().map(|option| option.name.as_str());
                 if names().any(|name| name == field) {

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use remit_protocol::{
-    ComponentName, ComponentVersion, Digest, JobName, Limits, ProjectName, SecretName, SecretPath, Span,
-    StepName, Tag,
+    ComponentName, ComponentVersion, Digest, JobName, Limits, OptionName, ProjectName, SecretName,
+    SecretPath, Span, StepName, Tag,
     assignment::Strategy,
     capability::{Effect, Grant},
     endpoint::Fault,
@@ -16,6 +16,7 @@ use remit_protocol::{
     manifest::{Kind, Manifest},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{
     check,
@@ -262,6 +263,9 @@ pub struct ComponentAction {
     /// Secrets by the step's name for them. Several paths: a node attribute chooses among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<SecretName, Vec<SecretPath>>,
+    /// The secrets of which the value of an option chooses the path, among those listed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub chosen: BTreeMap<SecretName, OptionName>,
     /// What the step may do.
     pub grant: Grant,
     /// The retry class: what the author declared, raised by what the grant allows.
@@ -271,6 +275,27 @@ pub struct ComponentAction {
 }
 
 impl ComponentAction {
+    /// The secrets with the paths that `options` choose: never one that is not listed.
+    pub fn secrets_for(
+        &self,
+        options: &Map<String, Value>,
+    ) -> Result<BTreeMap<SecretName, Vec<SecretPath>>, String> {
+        let mut secrets = self.secrets.clone();
+        for (name, option) in &self.chosen {
+            let listed = self.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
+            let value = options.get(option.as_str()).and_then(Value::as_str).unwrap_or_default();
+            let path = listed.iter().find(|path| path.as_str() == value).ok_or_else(|| {
+                let shown: Vec<_> = listed.iter().map(SecretPath::as_str).collect();
+                format!(
+                    "the option {option} chooses {value:?} as the secret {name}, and the job lists {}",
+                    shown.join(", ")
+                )
+            })?;
+            secrets.insert(name.clone(), vec![path.clone()]);
+        }
+        Ok(secrets)
+    }
+
     /// Checks what this says of the component against the component's own verified manifest. The runner calls it: class
     /// and limits of a document are the orchestrator's word until then.
     pub fn agrees_with(&self, manifest: &Manifest) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! The job: what people write, what it is compiled to, and every pure decision about it.
 //!
 //! Read [`source`] (the author's YAML), [`compile`], [`document`] (what is signed and run), then what is evaluated when:
-//! [`options`], [`trigger`] with [`filter`], [`sections`], [`condition`], [`template`] over [`expression`], [`retry`] and
+//! [`options`] with [`date`], [`trigger`] with [`filter`], [`sections`], [`condition`], [`template`] over [`expression`], [`retry`] and
 //! [`rollup`]. The same functions serve orchestrator, runner and command line, so that what was signed is what runs.
 //!
 //! *Never here:* IO, a clock, randomness. *Invariant:* a document that [`compile::compile`] or
@@ -9,6 +9,7 @@
 
 pub mod compile;
 pub mod condition;
+pub mod date;
 pub mod document;
 pub mod expression;
 pub mod filter;

@@ -199,6 +199,11 @@ impl Template {
         render_part(&self.parts, scope, &mut Vec::new(), &mut left)
     }
 
+    /// What it always comes to, if it names nothing.
+    pub fn fixed(&self) -> Option<Result<Value, InvalidTemplate>> {
+        self.references().is_empty().then(|| self.render(&Scope::default()))
+    }
+
     /// What its expressions name, each with its place inside the template.
     pub fn references(&self) -> Vec<(String, Reference)> {
         let mut found = Vec::new();

@@ -12,6 +12,7 @@ mod languages;
 mod log;
 mod node;
 mod operator;
+mod option;
 mod proxy;
 mod refusal;
 mod secret;

@@ -265,7 +265,12 @@ async fn ready_step(
         ComponentPin { name: action.name.clone(), version: action.version.clone(), digest: action.digest };
     let loaded = workshop.components.get(&pin, &*workshop.client).await?;
     action.agrees_with(&loaded.manifest).map_err(|e| NotReady::refused(RefusalCode::Job, format!("{e}.")))?;
-    let remit = remit(&assignment.project, action, &loaded, &workshop.ceiling)?;
+    // The paths that the options choose, and no others: what is not chosen is not in the remit.
+    let secrets = action
+        .secrets_for(&assignment.options)
+        .map_err(|e| NotReady::refused(RefusalCode::Parameter, format!("{e}.")))?;
+    let narrowed = ComponentAction { secrets, ..(**action).clone() };
+    let remit = remit(&assignment.project, &narrowed, &loaded, &workshop.ceiling)?;
     know_secrets(&remit, &*workshop.secrets, redactor).await?;
     Ok(ReadyStep { index, step: step.clone(), loaded, remit_digest: remit.digest(), remit: Arc::new(remit) })
 }

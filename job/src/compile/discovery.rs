@@ -55,6 +55,7 @@ pub fn discovery(
                 retry: None,
                 with: with.clone(),
                 secrets: secrets.clone(),
+                chosen: BTreeMap::new(),
                 grant: None,
                 limits: LimitsPart::default(),
             };
@@ -70,6 +71,7 @@ pub fn discovery(
         kind: manifest.kind,
         with,
         secrets,
+        chosen: BTreeMap::new(),
         effect: grant.effect(manifest.effect),
         limits: manifest.limits.lowered(&grant.limits),
         grant,

@@ -142,6 +142,7 @@ fn compile_step(
         kind: manifest.kind,
         with: source.with.clone(),
         secrets: source.secrets.clone(),
+        chosen: source.chosen.clone(),
         effect: grant.effect(manifest.effect),
         limits,
         grant,

@@ -5,6 +5,8 @@ use std::{borrow::Cow, cmp::Ordering};
 use remit_protocol::{json::MAX_INTEGER, limits::MAX_VALUE};
 use serde_json::{Map, Number, Value};
 
+use crate::date::{self, DateFormat};
+
 use super::{
     function::Function,
     program::{Macro, MacroParts, Operator, Program, Term},
@@ -434,6 +436,16 @@ impl<'s> Evaluation<'s> {
         }
     }
 
+    /// The time of the trigger, moved by `shift`, in the form of `format`.
+    fn date(&mut self, format: &str, shift: &str) -> Result<Value, String> {
+        let now = self.scope.now().ok_or("asks for the date where there is no clock")?;
+        let format = DateFormat::new(format).map_err(|invalid| format!("calls `date` wrongly: {invalid}"))?;
+        let moved = date::shifted(now, shift).ok_or_else(|| {
+            format!("calls `date` with {shift:?}; write how far to move, such as \"2d\" or \"-1h\"")
+        })?;
+        Ok(Value::String(format.write(moved)))
+    }
+
     /// Functions of a text; `None` if there is none of this shape.
     fn text_call(&mut self, function: Function, text: &str, rest: &[&str]) -> Option<Result<Value, String>> {
         if let Err(why) = self.spend(text.len()) {
@@ -462,6 +474,8 @@ impl<'s> Evaluation<'s> {
                     false => text.split(separator).map(Value::from).collect(),
                 })
             }
+            (Function::Date, []) => self.date(text, "0s"),
+            (Function::DateShifted, [shift]) => self.date(text, shift),
             (Function::Replace, [from, to]) => {
                 let times = text.matches(from).count();
                 self.make(8 + text.len() + times * to.len()).map(|()| text.replace(from, to).into())

@@ -46,13 +46,18 @@ functions! {
     Split = "split", 2, Method;
     Join = "join", 2, Method;
     Replace = "replace", 3, Method;
+    Date = "date", 1, Global;
+    DateShifted = "date", 2, Global;
 }
 
 impl Function {
     /// The function of this name for so many arguments.
     pub(super) fn find(name: &str, arity: usize, method: bool) -> Result<Self, Flaw> {
-        let Some((_, wanted, style, function)) = Self::ALL.iter().find(|(own, ..)| *own == name) else {
-            let names: Vec<_> = Self::ALL.iter().map(|(own, ..)| *own).collect();
+        let named = || Self::ALL.iter().filter(|(own, ..)| *own == name);
+        let found = named().find(|(_, wanted, ..)| *wanted == arity).or_else(|| named().next());
+        let Some((_, wanted, style, function)) = found else {
+            let mut names: Vec<_> = Self::ALL.iter().map(|(own, ..)| *own).collect();
+            names.dedup();
             return Err(Flaw::new(format!(
                 "calls `{name}`, which does not exist with {} arguments; there are {}, has, all, exists, exists_one, filter and map",
                 arity - usize::from(method),

@@ -28,6 +28,8 @@ pub enum Root {
     Steps,
     /// `node.name`, `.tags`, `.attributes['x']`, or an attribute by its name.
     Node,
+    /// `date(…)`: the day and time at which the job is triggered.
+    Clock,
 }
 
 impl Root {
@@ -247,7 +249,7 @@ impl Lower {
         let known: &[&str] = match root {
             Root::Project => &["name"],
             Root::Execution => &["id", "job", "revision", "started_by"],
-            Root::Options | Root::Steps | Root::Node => &[],
+            Root::Options | Root::Steps | Root::Node | Root::Clock => &[],
         };
         if !known.is_empty() && !known.contains(&field.as_str()) {
             return Err(Flaw::new(format!(
@@ -332,7 +334,17 @@ impl Lower {
                     let right = next()?;
                     Term::Binary(operator, next()?, right)
                 }
-                _ => Term::Call(Function::find(name, written, false)?, terms),
+                _ => {
+                    let function = Function::find(name, written, false)?;
+                    if matches!(function, Function::Date | Function::DateShifted) {
+                        self.references.push(Reference {
+                            root: Root::Clock,
+                            field: function.name().to_owned(),
+                            second: None,
+                        });
+                    }
+                    Term::Call(function, terms)
+                }
             },
         })
     }

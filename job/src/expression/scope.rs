@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use remit_protocol::{
-    ExecutionId, JobName, ProjectName, Revision, StepName,
+    ExecutionId, JobName, ProjectName, Revision, StepName, Timestamp,
     assignment::{Assignment, NodesView, StepView},
     node::Node,
 };
@@ -24,14 +24,15 @@ pub struct ExecutionView {
     pub started_by: String,
 }
 
-/// The values that expressions and templates are evaluated against. Cloning shares them.
-#[derive(Debug, Clone)]
+/// The values that expressions and templates are evaluated against. Cloning shares them. The default one is empty.
+#[derive(Debug, Clone, Default)]
 pub struct Scope {
     project: Arc<Value>,
     execution: Arc<Value>,
     options: Arc<Value>,
     steps: BTreeMap<StepName, Arc<Value>>,
     node: Option<Arc<Value>>,
+    now: Option<Timestamp>,
 }
 
 impl Scope {
@@ -48,7 +49,24 @@ impl Scope {
             options: Arc::new(Value::Object(options.clone())),
             steps: BTreeMap::new(),
             node: None,
+            now: None,
         }
+    }
+
+    /// This scope with a clock: `date(…)` says what time it is there. Only the defaults of options are evaluated so.
+    #[must_use]
+    pub fn at(self, now: Timestamp) -> Self {
+        Self { now: Some(now), ..self }
+    }
+
+    /// This scope with these option values.
+    #[must_use]
+    pub fn with_options(&self, options: &Map<String, Value>) -> Self {
+        Self { options: Arc::new(Value::Object(options.clone())), ..self.clone() }
+    }
+
+    pub(super) fn now(&self) -> Option<Timestamp> {
+        self.now
     }
 
     /// What a runner sees of an assignment: options and earlier steps; no node yet.
@@ -104,6 +122,7 @@ impl Scope {
                 .execution
                 .get(field)
                 .ok_or_else(|| format!("names `execution.{field}`, which does not exist")),
+            Root::Clock => Err("names a clock".to_owned()),
             Root::Steps => {
                 let step = StepName::new(field).ok().and_then(|name| self.steps.get(&name));
                 step.map(Arc::as_ref)

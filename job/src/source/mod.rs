@@ -11,7 +11,7 @@ mod steps;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use remit_protocol::{
-    ComponentSelector, JobName, SecretName, SecretPath, Span, StepName,
+    ComponentSelector, JobName, OptionName, SecretName, SecretPath, Span, StepName,
     assignment::Strategy,
     endpoint::Fault,
     limits::{LimitsPart, MAX_JOB},
@@ -21,7 +21,7 @@ pub use grant::{GrantSource, HttpRule};
 
 use crate::{
     document::{Nodes, Per, Retry, RunnerSelection, Timeout, When},
-    options::OptionDefinition,
+    options::{OptionDefinition, OptionType},
     template::Template,
     yaml::{self, Mark, Node, Tree},
 };
@@ -70,6 +70,8 @@ pub struct StepSource {
     pub with: Template,
     /// Its secrets.
     pub secrets: BTreeMap<SecretName, Vec<SecretPath>>,
+    /// The secrets of which the value of an option chooses the path; the paths above are then those of the option.
+    pub chosen: BTreeMap<SecretName, OptionName>,
     /// What it may do; absent: what the component requests.
     pub grant: Option<GrantSource>,
     /// Limits below those of the component.
@@ -210,10 +212,11 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
         reader.word(node, "strategy", WORDS)
     });
     let timeout = fields.get("timeout").and_then(|node| reader.text_as::<Timeout>(node, "timeout"));
-    let steps = reader
+    let mut steps = reader
         .required(&fields, "steps", "write `steps:` and below it `- name: …` and `  uses: …`")
         .map(|node| steps::read(reader, node))
         .unwrap_or_default();
+    fill_chosen(&mut steps, &options);
     Some(JobSource {
         job: job?,
         group,
@@ -226,6 +229,20 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
         steps,
         locations: locations.clone(),
     })
+}
+
+/// Gives a secret that an option chooses the paths of that option.
+fn fill_chosen(steps: &mut [StepSource], options: &[OptionDefinition]) {
+    for step in steps {
+        for (name, chosen) in &step.chosen {
+            let option = options.iter().find(|option| option.name == *chosen);
+            if let (Some(OptionType::Secret { values }), Some(paths)) =
+                (option.map(|option| &option.kind), step.secrets.get_mut(name))
+            {
+                paths.clone_from(values);
+            }
+        }
+    }
 }
 
 fn runner(reader: &mut Reader, node: &Node) -> Option<RunnerSelection> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use remit_protocol::{SecretName, SecretPath, Span, limits::LimitsPart};
+use remit_protocol::{OptionName, SecretName, SecretPath, Span, limits::LimitsPart};
 use serde_json::{Map, Value};
 
 use super::{StepSource, grant, reader::Reader, step_place};
@@ -62,7 +62,8 @@ fn step(reader: &mut Reader, node: &Node, place: &str) -> Option<StepSource> {
         Some(node) => template(reader, node, &at("with")),
         None => Template::new(Value::Object(Map::new())).ok(),
     };
-    let secrets = fields.get("secrets").map(|node| secrets(reader, node, &at("secrets"))).unwrap_or_default();
+    let (secrets, chosen) =
+        fields.get("secrets").map(|node| secrets(reader, node, &at("secrets"))).unwrap_or_default();
     let grant = fields.get("grant").map(|node| grant::read(reader, node, &at("grant")));
     let limits = fields.get("limits").and_then(|node| {
         reader.map(node, &at("limits"), LIMITS)?;
@@ -83,6 +84,7 @@ fn step(reader: &mut Reader, node: &Node, place: &str) -> Option<StepSource> {
         retry,
         with: with?,
         secrets,
+        chosen,
         grant: match grant {
             Some(grant) => Some(grant?),
             None => None,
@@ -129,28 +131,42 @@ fn retry(reader: &mut Reader, node: &Node, place: &str) -> Option<Retry> {
     })
 }
 
-fn secrets(reader: &mut Reader, node: &Node, place: &str) -> BTreeMap<SecretName, Vec<SecretPath>> {
-    let mut secrets = BTreeMap::new();
+/// The secrets with their paths, and those whose path is the value of an option.
+type Secrets = (BTreeMap<SecretName, Vec<SecretPath>>, BTreeMap<SecretName, OptionName>);
+
+fn secrets(reader: &mut Reader, node: &Node, place: &str) -> Secrets {
+    let (mut secrets, mut chosen) = Secrets::default();
     let Tree::Map(members) = &node.value else {
         reader.fault(
             place,
             format!("this is {}, not a map", node.kind()),
             "write `secrets: { token: keys/prod/token }`",
         );
-        return secrets;
+        return (secrets, chosen);
     };
     for member in members {
         let inner = format!("{place}.{}", member.key);
+        let option = chosen_by(&member.node);
         let paths = match &member.node.value {
+            // The paths are those of the option; they are filled in once all options are known.
+            _ if option.is_some() => Vec::new(),
             Tree::List(_) => reader.list_of(&member.node, &inner),
             _ => reader.text_as::<SecretPath>(&member.node, &inner).into_iter().collect(),
         };
         match SecretName::new(member.key.as_str()) {
             Ok(name) => {
+                chosen.extend(option.map(|option| (name.clone(), option)));
                 secrets.insert(name, paths);
             }
             Err(invalid) => reader.faults.push(member.mark.fault(&inner, invalid.to_string(), "rename it")),
         }
     }
-    secrets
+    (secrets, chosen)
+}
+
+/// The option of `${options.x}`.
+fn chosen_by(node: &Node) -> Option<OptionName> {
+    let Tree::Scalar(Value::String(text)) = &node.value else { return None };
+    let name = text.strip_prefix("${options.")?.strip_suffix('}')?;
+    OptionName::new(name).ok()
 }

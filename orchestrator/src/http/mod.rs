@@ -231,6 +231,7 @@ fn routes(app: App) -> Table {
         .route(N::Project(P::Viewer),      routes!(job::show))
         .route(N::Project(P::Editor),      routes!(job::delete))
         .route(N::Project(P::Operator),    routes!(job::trigger))
+        .route(N::Project(P::Operator),    routes!(job::options))
 
         .route(N::Token,                   routes!(execution::list))
         .route(N::Execution(P::Viewer),    routes!(execution::show))

@@ -12,6 +12,7 @@ mod assignment;
 mod commit;
 mod control;
 mod matching;
+mod options;
 mod reconcile;
 mod report;
 mod runner;

@@ -103,7 +103,16 @@ impl Scheduler {
         let document = self.document(job.document).await?;
         let given: Map<String, Value> =
             trigger.options.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
-        let options = options::check(&document.options, &given).map_err(TriggerError::Faults)?;
+        let id = ExecutionId::from_parts(self.now(), self.inner.surroundings.random());
+        let view = ExecutionView {
+            id,
+            job: trigger.job.clone(),
+            revision: job.revision,
+            started_by: trigger.started_by.clone(),
+        };
+        let gathered = self.gather(&trigger.project, &document, &view).await?;
+        let options = options::check(&document.options, &given, &gathered.outside());
+        let options = options.map_err(TriggerError::Faults)?;
         let size = serde_json::to_vec(&options).map_or(usize::MAX, |bytes| bytes.len());
         if size > MAX_OPTIONS {
             let message =
@@ -118,7 +127,6 @@ impl Scheduler {
             Some(tags) => tags.clone(),
             None => document.runner.tags.clone(),
         };
-        let id = ExecutionId::from_parts(self.now(), self.inner.surroundings.random());
         let mut head = Head {
             project: trigger.project.clone(),
             job: trigger.job.clone(),

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    ExecutionId, IdempotencyKey, JobName, OptionName, ProjectName, Revision, StepName, Tag, Timestamp, digest,
+    ExecutionId, IdempotencyKey, JobName, OptionName, ProjectName, Revision, StepName, Tag, Timestamp,
+    digest, endpoint::Fault,
 };
 
 /// What to do with a job file.
@@ -174,4 +175,62 @@ pub struct Triggered {
     pub execution: ExecutionId,
     /// False if the key was known and nothing new was begun.
     pub created: bool,
+}
+
+/// What has been chosen so far, for options that depend on it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OptionsAsked {
+    /// Option values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub options: BTreeMap<OptionName, Value>,
+}
+
+/// What a job asks when it is run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobOptions {
+    /// The job.
+    pub job: JobName,
+    /// Its newest revision.
+    pub revision: Revision,
+    /// Its options, in the order in which they are asked.
+    pub options: Vec<OptionView>,
+    /// What was chosen and is no option of the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
+}
+
+/// An option as it stands now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OptionView {
+    /// Its name.
+    pub name: OptionName,
+    /// Its type: `string`, `integer`, `boolean`, `list`, `date`, `secret`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// It has to have a value.
+    pub required: bool,
+    /// Its rule in words; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rule: String,
+    /// Other values than the ones below are accepted, too.
+    #[serde(default)]
+    pub open: bool,
+    /// The values to choose from; none: any that fits the rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+    /// The value that it has: chosen, or by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub value: Option<Value>,
+    /// What stands in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
 }

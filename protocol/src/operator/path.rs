@@ -48,6 +48,9 @@ pub const JOB: &str = "/api/v1/projects/{project}/jobs/{job}";
 /// `POST` [`super::Trigger`] → [`super::Triggered`].
 pub const JOB_EXECUTIONS: &str = "/api/v1/projects/{project}/jobs/{job}/executions";
 
+/// `POST` [`super::OptionsAsked`] → [`super::JobOptions`]: what may be given now.
+pub const JOB_OPTIONS: &str = "/api/v1/projects/{project}/jobs/{job}/options";
+
 /// `GET` ([`super::ExecutionQuery`]) → `Page<`[`super::ExecutionSummary`]`>`.
 pub const EXECUTIONS: &str = "/api/v1/executions";
 /// `GET` → [`super::ExecutionView`].

@@ -1,19 +1,20 @@
 //! `remit job`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
 };
 
 use clap::{Args, Subcommand};
 use remit_protocol::{
-    ExecutionId, IdempotencyKey, JobName, OptionName, Tag, Timestamp,
+    ExecutionId, IdempotencyKey, JobName, Tag, Timestamp,
     operator::{Applied, Apply, ApplyMode, Change, JobSummary, JobView, Page, Trigger, Triggered, path},
 };
 use serde_json::Value;
 
 use super::execution::{Execution, Quiet, follow};
 
+mod options;
 mod sign;
 use crate::{
     connection::Connection,
@@ -35,6 +36,8 @@ pub(crate) enum Job {
         /// Its name.
         name: JobName,
     },
+    /// Show what a job asks when it is run, and what may be given now.
+    Options(options::OptionsOf),
     /// Run a job.
     Run(RunJob),
     /// Follow an execution until it ends; the exit code tells how.
@@ -73,9 +76,8 @@ pub(crate) struct ApplyJob {
 pub(crate) struct RunJob {
     /// Its name.
     name: JobName,
-    /// An option, as NAME=VALUE. May be repeated.
-    #[arg(long = "option", short = 'o', value_name = "NAME=VALUE")]
-    options: Vec<String>,
+    #[command(flatten)]
+    options: options::Given,
     /// Other nodes than the job says.
     #[arg(long)]
     filter: Option<String>,
@@ -125,6 +127,7 @@ impl Job {
                     )
                 });
             }
+            Self::Options(options) => options.run(connection, output).await?,
             Self::Run(run) => run.run(connection, output).await?,
             Self::Follow { id } => follow(connection, id, output, Quiet::No).await?,
             Self::Cancel { id, force } => Execution::Cancel { id, force }.run(connection, output).await?,
@@ -202,14 +205,7 @@ fn applied_text(applied: &Applied) -> String {
 
 impl RunJob {
     async fn run(self, connection: &Connection, output: Output) -> Result<()> {
-        let mut options = BTreeMap::new();
-        for option in &self.options {
-            let (name, value) = option
-                .split_once('=')
-                .ok_or_else(|| Failure::input(format_args!("{option:?} is not NAME=VALUE")))?;
-            let name: OptionName = name.parse().map_err(Failure::input)?;
-            options.insert(name, Value::String(value.to_owned()));
-        }
+        let options = self.options.read()?;
         let tags: BTreeSet<Tag> = self.runner_tags.into_iter().collect();
         let trigger = Trigger {
             options,

@@ -14,8 +14,8 @@ use remit_protocol::{
     endpoint::Fault,
     manifest::Manifest,
     operator::{
-        Applied, Apply, ApplyMode, Change, JobSummary, JobView, LATEST_START, Page, Part, SignedJob, Trigger,
-        Triggered, Wider, path,
+        Applied, Apply, ApplyMode, Change, JobOptions, JobSummary, JobView, LATEST_START, OptionsAsked, Page,
+        Part, SignedJob, Trigger, Triggered, Wider, path,
     },
 };
 use remit_signing::{
@@ -308,4 +308,14 @@ pub(crate) async fn trigger(
     app.metrics.triggered.add(i64::from(triggered.new));
     let status = if triggered.new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Triggered { execution: triggered.execution, created: triggered.new })))
+}
+
+/// What the job asks when it is run, and what may be given now.
+#[utoipa::path(post, path = path::JOB_OPTIONS, tag = "jobs", params(("project" = ProjectName, Path), ("job" = JobName, Path)), request_body = OptionsAsked, responses((status = 200, body = JobOptions)))]
+pub(crate) async fn options(
+    State(app): State<App>,
+    Place((project, job)): Place<(ProjectName, JobName)>,
+    Json(asked): Json<OptionsAsked>,
+) -> Result<Json<JobOptions>, Failure> {
+    Ok(Json(app.scheduler.options(&project, &job, &asked.options).await?))
 }

@@ -1,0 +1,147 @@
+//! Options: what a job asks when it is run, and the check of what was given.
+//!
+//! [`OptionType`] has a variant for each type. A value is taken exactly as it was typed: nothing in it is ever replaced or
+//! taken apart. Defaults are templates. An option may look at those above it, never at those below: so there are no circles.
+//! [`Values`] may come from elsewhere (the nodes of the project, what another job found): those who call gather that as
+//! [`Outside`], and nothing is accepted where it is not at hand.
+
+mod accept;
+mod check;
+mod definition;
+mod values;
+
+use remit_protocol::{OptionName, SecretPath};
+use serde::{Deserialize, Serialize};
+
+pub use check::{Described, check, describe};
+pub use values::{ByOption, Listed, OfJob, OfNodes, Outside, Values};
+
+use crate::{date::DateFormat, pattern::Pattern, template::Template};
+
+/// Most options of a job.
+pub const MAX_OPTIONS: usize = 200;
+/// Most values that an option lists, and most items of a list.
+pub const MAX_VALUES: usize = 1000;
+
+/// One option of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptionDefinition {
+    /// Its name.
+    pub name: OptionName,
+    /// What it is for, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// It has to have a value.
+    #[serde(default)]
+    pub required: bool,
+    /// Its value when none is given: it sees the options above, `project`, `execution` and `date(…)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Template>,
+    /// Which values it takes.
+    #[serde(rename = "type")]
+    pub kind: OptionType,
+}
+
+/// Which values an option takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum OptionType {
+    /// A text.
+    String {
+        /// One of these, if there are any.
+        #[serde(default, skip_serializing_if = "Values::is_empty")]
+        values: Values,
+        /// The values are only proposed: another one may be given.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        open: bool,
+        /// The whole text fits this regular expression.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pattern: Option<Pattern>,
+        /// At least so many characters.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        min_length: Option<u32>,
+        /// At most so many characters.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_length: Option<u32>,
+    },
+    /// A whole number inside ±(2^53 - 1).
+    Integer {
+        /// One of these, if any are listed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        values: Vec<i64>,
+        /// The least.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        min: Option<i64>,
+        /// The most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max: Option<i64>,
+    },
+    /// True or false.
+    Boolean {},
+    /// Several texts, in their order.
+    List {
+        /// Each one of these, if there are any.
+        #[serde(default, skip_serializing_if = "Values::is_empty")]
+        values: Values,
+        /// The values are only proposed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        open: bool,
+        /// Each whole text fits this regular expression.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pattern: Option<Pattern>,
+        /// At least so many of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        min_items: Option<u32>,
+        /// At most so many of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_items: Option<u32>,
+    },
+    /// A day, a time, or both: a text of a fixed form.
+    Date {
+        /// The form.
+        #[serde(default)]
+        format: DateFormat,
+        /// Not before this, in the same form.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        min: Option<String>,
+        /// Not after this, in the same form.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max: Option<String>,
+    },
+    /// One of these secret paths: which of them a step uses is chosen when the job is run. Only the path travels.
+    Secret {
+        /// The paths that may be chosen.
+        values: Vec<SecretPath>,
+    },
+}
+
+impl OptionType {
+    /// The word in job files.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::String { .. } => "string",
+            Self::Integer { .. } => "integer",
+            Self::Boolean {} => "boolean",
+            Self::List { .. } => "list",
+            Self::Date { .. } => "date",
+            Self::Secret { .. } => "secret",
+        }
+    }
+
+    /// True if other values than those that it names are accepted, too.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::String { open: true, .. } | Self::List { open: true, .. })
+    }
+
+    /// Where its values come from, if they are not its own.
+    pub fn values(&self) -> Option<&Values> {
+        match self {
+            Self::String { values, .. } | Self::List { values, .. } => Some(values),
+            Self::Integer { .. } | Self::Boolean {} | Self::Date { .. } | Self::Secret { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
