@@ -237,6 +237,9 @@ pub struct ComponentBundle {
     /// The transparency log's proof, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<String>,
+    /// The `remit/verdict/v1` notes about it, and about the releases that their deltas begin from, exactly.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<String>,
 }
 
 /// That a note is in the transparency log.

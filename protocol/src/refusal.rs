@@ -78,6 +78,9 @@ refusal_codes! {
     /// Revoked note.
     RevokedNote = "E_REVOKED_NOTE", "The note is revoked.",
         "Use another version, or have it signed anew.";
+    /// Not reviewed, or a reviewer said no.
+    Verdict = "E_VERDICT", "The policy wants reviewers to stand for this component, and too few do, or one stands against it.",
+        "Have it reviewed (`remit step verdict`), or add an [[exemption]] with its reason and its end to trust.toml.";
     /// Not in the log.
     LogProof = "E_LOG_PROOF", "The policy wants a proof from the transparency log, and there is no valid one.",
         "Publish through a registry with that log, or set [log] require = \"off\" in trust.toml.";

@@ -10,6 +10,7 @@ use crate::{
     job::JobNote,
     log::ProvenLeaf,
     note::{NoteKind, UnverifiedNote},
+    verdict::VerdictNote,
     verify::{self, Published, Signer},
 };
 
@@ -51,12 +52,16 @@ pub fn note<'a>(
             NoteKind::Job => {
                 JobNote::parse(&note).ok().map(|note| format!("{} version {}", note.name, note.version))
             }
+            NoteKind::Verdict => VerdictNote::parse(&note).ok().map(|note| {
+                format!("{}@{} {} {}", note.name, note.version, note.criteria, note.opinion.as_str())
+            }),
             NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail => None,
         };
         check.signers = verify::known_signers(&note, policy)?;
         match kind {
             NoteKind::Component => drop(verify::release(published, policy, now)?),
             NoteKind::Job => drop(verify::job_note(bytes, policy, now)?),
+            NoteKind::Verdict => drop(verify::verdict(bytes, policy, now)?),
             NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail => {
                 return Err(Refusal::syntax(
                     "No policy judges this kind of note: an enrolment is for its two sides, a trail for `remit audit verify`.",

@@ -1,7 +1,7 @@
 //! From bytes to belief: notes, keys, the trust policy, and the one way to a [`VerifiedComponent`].
 //!
 //! A *note* is a text of typed lines with the signatures of people under it ([`note`]); its lines hold digests of exact
-//! payload bytes ([`component`], [`job`], [`enrol`]). The owner of a runner says in a [`policy`] whose signatures count
+//! payload bytes ([`component`], [`job`], [`verdict`], [`enrol`]). The owner of a runner says in a [`policy`] whose signatures count
 //! for what, and [`verify`] brings the two together. [`http`] signs and verifies requests between runner and
 //! orchestrator, [`ticket`] is how a runner first gets there, [`check`] is for people, [`log`] shows that
 //! a note is public, [`trail`] that nothing was taken out of a record.
@@ -21,6 +21,7 @@ pub mod policy;
 pub mod refusal;
 pub mod ticket;
 pub mod trail;
+pub mod verdict;
 pub mod verify;
 pub mod wasm;
 

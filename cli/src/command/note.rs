@@ -20,7 +20,7 @@ pub(crate) enum Note {
         /// The note.
         file: PathBuf,
         /// What it should be.
-        #[arg(long, value_parser = ["component", "job"])]
+        #[arg(long, value_parser = ["component", "job", "verdict"])]
         kind: String,
         /// Whose signatures count.
         #[arg(long, value_name = "TRUST.TOML")]
@@ -55,10 +55,14 @@ impl Note {
     pub(crate) fn run(self, output: Output) -> Result<()> {
         let Self::Check { file, kind, trust: trust_file, proof } = self;
         let policy = trust(&trust_file)?;
-        let kind = if kind == "job" { NoteKind::Job } else { NoteKind::Component };
+        let kind = match kind.as_str() {
+            "job" => NoteKind::Job,
+            "verdict" => NoteKind::Verdict,
+            _ => NoteKind::Component,
+        };
         let bytes = files::read(&file, remit_protocol::limits::MAX_NOTE as u64 + 1)?;
         let proof = proof.map(|proof| files::read(&proof, MAX_PROOF)).transpose()?;
-        let published = Published { note: &bytes, proof: proof.as_deref() };
+        let published = Published { note: &bytes, proof: proof.as_deref(), verdicts: &[] };
         let found = check::note(published, kind, &policy, now());
         let checked = Checked {
             identity: found.identity.map(|identity| identity.to_string()),

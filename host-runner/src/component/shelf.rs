@@ -94,6 +94,7 @@ mod tests {
             manifest: "{}\n".to_owned(),
             note: "note\n".to_owned(),
             proof: None,
+            verdicts: Vec::new(),
         };
         let pin = |name: &str| ComponentPin {
             name: name.parse().unwrap(),

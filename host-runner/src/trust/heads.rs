@@ -269,7 +269,7 @@ impl Heads {
             Err(CallError::Refused { status: 404, .. }) => None,
             proof => Some(proof?),
         };
-        let published = Published { note, proof: proof.as_ref().map(String::as_bytes) };
+        let published = Published { note, proof: proof.as_ref().map(String::as_bytes), verdicts: &[] };
         if let Some(proven) = verify::logged(&published, &belief.policy)? {
             self.admit(&proven.checkpoint, history).await?;
         }

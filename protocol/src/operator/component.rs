@@ -110,4 +110,48 @@ pub struct ComponentView {
     pub manifest: Manifest,
     /// The note, exactly.
     pub note: String,
+    /// What reviewers say of it, the newest first, and of the releases that their deltas begin from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<VerdictView>,
+}
+
+/// A verdict to be published beside its component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PublishVerdict {
+    /// The `remit/verdict/v1` note, exactly.
+    pub note: String,
+}
+
+/// What reviewers say of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct VerdictView {
+    /// The SHA-256 of the note's text, by which it is revoked.
+    pub note_id: Digest,
+    /// The release, as the note names it.
+    pub name: ComponentName,
+    /// Its version.
+    pub version: ComponentVersion,
+    /// Digest of its wasm.
+    pub component: Digest,
+    /// What was looked for.
+    pub criteria: String,
+    /// The wasm of the release from which it looked on; absent: all of it was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Digest>,
+    /// It meets the criteria; false: the reviewers stand against it.
+    pub pass: bool,
+    /// Verified: who signed, by the registry's policy as it is now.
+    pub signers: Vec<Signer>,
+    /// Why the registry's policy would not take it in any more, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// When it was given.
+    pub issued: Timestamp,
+    /// Until when it counts.
+    pub expires: Timestamp,
+    /// The note, exactly.
+    pub note: String,
 }

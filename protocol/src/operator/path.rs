@@ -40,6 +40,10 @@ pub const BLOB: &str = "/api/v1/blobs/{digest}";
 pub const COMPONENTS: &str = "/api/v1/components";
 /// `GET` → [`super::ComponentView`].
 pub const COMPONENT: &str = "/api/v1/components/{namespace}/{name}/{version}";
+/// `GET` → the bytes of its wasm.
+pub const COMPONENT_WASM: &str = "/api/v1/components/{namespace}/{name}/{version}/wasm";
+/// `POST` [`super::PublishVerdict`] → [`super::VerdictView`].
+pub const COMPONENT_VERDICTS: &str = "/api/v1/components/{namespace}/{name}/{version}/verdicts";
 
 /// `GET` → `Page<`[`super::JobSummary`]`>`; `POST` [`super::Apply`] → [`super::Applied`].
 pub const JOBS: &str = "/api/v1/projects/{project}/jobs";

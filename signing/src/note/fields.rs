@@ -84,15 +84,12 @@ impl<'a> Fields<'a> {
 
     /// `sha256:…` and a length.
     pub fn sized(&mut self, key: &str) -> Result<Sized, Refusal> {
-        let read = |text: &str| {
-            let (digest, length) = text.split_once(' ')?;
-            Some(Sized { digest: digest.parse::<Digest>().ok()?, length: number(length)? })
-        };
-        read(self.text(key)?).ok_or_else(|| {
-            Refusal::syntax(format_args!(
-                "The line '{key}' does not hold 'sha256:', 64 digits, a space and a length."
-            ))
-        })
+        sized(key, self.text(key)?)
+    }
+
+    /// As [`Fields::sized`], if the next line is `key`.
+    pub fn optional_sized(&mut self, key: &str) -> Result<Option<Sized>, Refusal> {
+        self.optional(key)?.map(|text| sized(key, text)).transpose()
     }
 
     /// A time to the second, in UTC, in its one spelling.
@@ -116,6 +113,18 @@ impl<'a> Fields<'a> {
             ))),
         }
     }
+}
+
+fn sized(key: &str, text: &str) -> Result<Sized, Refusal> {
+    let read = |text: &str| {
+        let (digest, length) = text.split_once(' ')?;
+        Some(Sized { digest: digest.parse::<Digest>().ok()?, length: number(length)? })
+    };
+    read(text).ok_or_else(|| {
+        Refusal::syntax(format_args!(
+            "The line '{key}' does not hold 'sha256:', 64 digits, a space and a length."
+        ))
+    })
 }
 
 /// A decimal number of at most 18 digits in its one spelling.

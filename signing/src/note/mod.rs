@@ -37,11 +37,14 @@ pub enum NoteKind {
     Enrolled,
     /// The keeper of an audit trail stands for its end.
     Trail,
+    /// A reviewer stands for or against a release.
+    Verdict,
 }
 
 impl NoteKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Component, Self::Job, Self::Enrol, Self::Enrolled, Self::Trail];
+    pub const ALL: [Self; 6] =
+        [Self::Component, Self::Job, Self::Enrol, Self::Enrolled, Self::Trail, Self::Verdict];
 
     /// The first line of such a note.
     pub fn type_line(self) -> &'static str {
@@ -51,6 +54,7 @@ impl NoteKind {
             Self::Enrol => "remit/enrol/v1",
             Self::Enrolled => "remit/enrolled/v1",
             Self::Trail => "remit/trail/v1",
+            Self::Verdict => "remit/verdict/v1",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a runner remembers of its trust, so that taking a file back does not take back what was learnt.
 //!
-//! *Invariant:* the policy's version, the union of revocations and the newest version of each signed job only grow. The
-//! caller keeps the memory durably before it acts on what was accepted.
+//! *Invariant:* the policy's version, the union of revocations, the newest version of each signed job and what reviewers
+//! said against a component only grow. The caller keeps the memory durably before it acts on what was accepted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,15 @@ use remit_protocol::{Digest, RefusalCode};
 use serde::{Deserialize, Serialize};
 
 use super::TrustPolicy;
-use crate::{Refusal, verify::VerifiedJob};
+use crate::{
+    Refusal,
+    verify::{self, VerifiedJob},
+};
 
 /// Most signed jobs that are remembered.
 const MAX_JOBS: usize = 100_000;
+/// Most verdicts against components that are remembered: 8 MiB at most. A reviewer would have to give them all.
+const MAX_AGAINST: usize = 1000;
 
 /// The memory, as it is kept in the runner's state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +29,9 @@ pub struct TrustMemory {
     components: BTreeSet<Digest>,
     notes: BTreeSet<Digest>,
     jobs: BTreeMap<String, NewestJob>,
+    /// Verdict notes against a component, by its digest: whole, so that the policy at hand judges them anew.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    against: BTreeMap<Digest, BTreeSet<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +60,21 @@ impl TrustMemory {
         revoked.components.extend(&self.components);
         revoked.notes.extend(&self.notes);
         Ok(policy)
+    }
+
+    /// Takes note of what reviewers of `policy` say against components, so that nobody can withhold it later. What does
+    /// not find room counts only while it is delivered.
+    pub fn hear(&mut self, verdicts: &[String], policy: &TrustPolicy) {
+        for (component, note) in verify::against(verdicts, policy) {
+            if self.against.values().map(BTreeSet::len).sum::<usize>() < MAX_AGAINST {
+                self.against.entry(component).or_default().insert(note.to_owned());
+            }
+        }
+    }
+
+    /// The verdicts against a component that were heard here.
+    pub fn against(&self, component: &Digest) -> impl Iterator<Item = &String> {
+        self.against.get(component).into_iter().flatten()
     }
 
     /// Takes note of a signed job. The same note may be accepted any number of times.

@@ -7,6 +7,7 @@
 
 mod memory;
 mod read;
+mod review;
 mod table;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 use remit_protocol::{ComponentName, ComponentVersion, Digest, Namespace, ProjectName, Timestamp};
 
 pub use memory::TrustMemory;
+pub use review::{Exemption, Review};
 pub use table::PolicyFault;
 
 use crate::key::{KeyKind, KeyName, PublicKey, Vkey};
@@ -104,6 +106,8 @@ pub struct TrustPolicy {
     keys: BTreeMap<KeyName, TrustedKey>,
     publishers: BTreeMap<Namespace, Quorum>,
     authors: BTreeMap<ProjectName, Quorum>,
+    reviews: Vec<Review>,
+    exemptions: Vec<Exemption>,
     log: LogPolicy,
     revoked: Revoked,
     minimum: BTreeMap<ComponentName, ComponentVersion>,
@@ -125,6 +129,8 @@ impl TrustPolicy {
             keys: BTreeMap::new(),
             publishers: BTreeMap::new(),
             authors: BTreeMap::new(),
+            reviews: Vec::new(),
+            exemptions: Vec::new(),
             log: LogPolicy::default(),
             revoked: Revoked::default(),
             minimum: BTreeMap::new(),
@@ -159,6 +165,24 @@ impl TrustPolicy {
     /// Who may sign jobs of a project.
     pub fn author(&self, project: &ProjectName) -> Option<&Quorum> {
         self.authors.get(project)
+    }
+
+    /// What reviewers have to stand for, of the components of a namespace.
+    pub fn reviews_of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Review> {
+        self.reviews.iter().filter(move |review| review.is_about(namespace))
+    }
+
+    /// What runs without its review: those that have run out as well.
+    pub fn exemptions(&self) -> &[Exemption] {
+        &self.exemptions
+    }
+
+    /// The same policy without what it asks of reviewers: for a registry, which takes in what is yet to be reviewed.
+    #[must_use]
+    pub fn before_review(mut self) -> Self {
+        self.reviews.clear();
+        self.exemptions.clear();
+        self
     }
 
     /// What is asked of the transparency log.

@@ -6,7 +6,7 @@ use remit_protocol::{ComponentName, ComponentVersion, Digest, Namespace, Project
 use toml::de::DeTable;
 
 use super::{
-    Holder, LogPolicy, PolicyFault, Quorum, Revoked, TrustPolicy, TrustedKey,
+    Holder, LogPolicy, PolicyFault, Quorum, Revoked, TrustPolicy, TrustedKey, review,
     table::{At, Faults, Table, nearest},
 };
 use crate::key::{InvalidKey, KeyKind, KeyName, Vkey};
@@ -34,10 +34,13 @@ pub(super) fn policy(text: &str) -> Result<TrustPolicy, Vec<PolicyFault>> {
     let keys = keys(&mut root, &mut faults);
     let publishers = publishers(&mut root, &mut faults, &keys);
     let authors = authors(&mut root, &mut faults, &keys);
+    let reviews = review::reviews(&mut root, &mut faults, &keys);
     let policy = TrustPolicy {
         version,
         publishers,
         authors,
+        exemptions: review::exemptions(&mut root, &mut faults, &reviews),
+        reviews,
         log: log(&mut root, &mut faults, &keys),
         revoked: revoked(&mut root, &mut faults),
         minimum: minimum(&mut root, &mut faults),
@@ -48,7 +51,7 @@ pub(super) fn policy(text: &str) -> Result<TrustPolicy, Vec<PolicyFault>> {
 }
 
 /// The keys of the file, and the names of those that were there but wrong: they are not reported a second time.
-struct Keys {
+pub(super) struct Keys {
     known: BTreeMap<KeyName, TrustedKey>,
     broken: BTreeSet<String>,
 }
@@ -145,7 +148,7 @@ fn kinds(table: &mut Table<'_, '_>, faults: &mut Faults<'_>) -> Option<BTreeSet<
     Some(kinds)
 }
 
-fn day(
+pub(super) fn day(
     table: &mut Table<'_, '_>,
     faults: &mut Faults<'_>,
     name: &'static str,
@@ -168,7 +171,12 @@ fn clip(text: &str) -> String {
     crate::note::clip(text)
 }
 
-fn quorum(table: &mut Table<'_, '_>, faults: &mut Faults<'_>, keys: &Keys, kind: KeyKind) -> Option<Quorum> {
+pub(super) fn quorum(
+    table: &mut Table<'_, '_>,
+    faults: &mut Faults<'_>,
+    keys: &Keys,
+    kind: KeyKind,
+) -> Option<Quorum> {
     let list = table.texts(faults, "keys");
     if list.is_none() {
         table.missing(faults, "keys", "[\"name of a key\"]");

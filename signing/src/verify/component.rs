@@ -9,7 +9,7 @@ use remit_protocol::{
     manifest::{Kind, Manifest},
 };
 
-use super::{Signer, check_bytes, check_note_revoked, check_window, signers};
+use super::{Signer, Standing, check_bytes, check_note_revoked, check_window, review, signers};
 use crate::{
     Refusal, TrustPolicy,
     component::ComponentNote,
@@ -18,24 +18,27 @@ use crate::{
     wasm::{self, Interfaces, ItemKind},
 };
 
-/// A note as it is published: with the proof that a transparency log lists it, where there is one.
+/// A note as it is published: with the proof that a transparency log lists it, where there is one, and with what reviewers
+/// say of the release.
 #[derive(Debug, Clone, Copy)]
 pub struct Published<'a> {
     /// The bytes of the note.
     pub note: &'a [u8],
     /// The bytes of the `.tlog-proof`.
     pub proof: Option<&'a [u8]>,
+    /// Verdict notes about the release, and about those that their deltas begin from.
+    pub verdicts: &'a [String],
 }
 
 impl<'a> From<&'a [u8]> for Published<'a> {
     fn from(note: &'a [u8]) -> Self {
-        Self { note, proof: None }
+        Self { note, proof: None, verdicts: &[] }
     }
 }
 
 impl<'a> From<&'a Vec<u8>> for Published<'a> {
     fn from(note: &'a Vec<u8>) -> Self {
-        Self { note, proof: None }
+        Self { note, proof: None, verdicts: &[] }
     }
 }
 
@@ -49,6 +52,7 @@ pub struct VerifiedRelease {
     note: ComponentNote,
     identity: Digest,
     signers: BTreeSet<Signer>,
+    standing: Standing,
     logged: Option<ProvenLeaf>,
 }
 
@@ -66,6 +70,16 @@ impl VerifiedRelease {
     /// The signatures that counted.
     pub fn signers(&self) -> &BTreeSet<Signer> {
         &self.signers
+    }
+
+    /// The verdicts and exemptions by which it was let through; empty where the policy asks for no review.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// First instant at which it has to be verified again: its note, a verdict or an exemption runs out.
+    pub fn valid_until(&self) -> Timestamp {
+        self.standing.until.map_or(self.note.expires, |until| until.min(self.note.expires))
     }
 
     /// Where a log lists the note; always known where the policy requires a proof.
@@ -129,8 +143,8 @@ impl std::fmt::Debug for VerifiedComponent {
 /// Verifies a component note alone, before anything is fetched that it names.
 ///
 /// # Errors
-/// A [`Refusal`] with `E_SYNTAX`, `E_SIG`, `E_THRESHOLD`, `E_SCOPE`, `E_WINDOW`, `E_MINIMUM`, `E_REVOKED_*`, or
-/// `E_LOG_PROOF` where the policy requires a proof.
+/// A [`Refusal`] with `E_SYNTAX`, `E_SIG`, `E_THRESHOLD`, `E_SCOPE`, `E_WINDOW`, `E_MINIMUM`, `E_REVOKED_*`,
+/// `E_VERDICT`, or `E_LOG_PROOF` where the policy requires a proof.
 pub fn release<'a>(
     published: impl Into<Published<'a>>,
     policy: &TrustPolicy,
@@ -201,8 +215,9 @@ fn believe(
         let detail = format!("Component {}.", parsed.component.digest);
         return Err(Refusal::new(RefusalCode::RevokedComponent, detail));
     }
+    let standing = review::standing(&parsed, &signers, published.verdicts, policy, now)?;
     let logged = logged(published, policy)?;
-    Ok(VerifiedRelease { identity: note.identity(), note: parsed, signers, logged })
+    Ok(VerifiedRelease { identity: note.identity(), note: parsed, signers, standing, logged })
 }
 
 /// Verifies a note's proof where the policy requires one; elsewhere it is not looked at.

@@ -1,11 +1,12 @@
 //! The one way to belief: bytes, a policy and a time in, a `Verified…` or a refusal out.
 //!
 //! The order of the checks is fixed: form, length, digest, signatures, threshold, scope, validity, minimum, revocation,
-//! log, and only then is the payload looked into. The verified values hold the very bytes that were checked, and nothing
-//! outside this room can make one.
+//! review, log, and only then is the payload looked into. The verified values hold the very bytes that were checked, and
+//! nothing outside this room can make one.
 
 mod component;
 mod job;
+mod review;
 mod signers;
 
 use remit_protocol::{Digest, RefusalCode, Timestamp, digest::Sized};
@@ -14,6 +15,8 @@ pub use component::{
     Published, VerifiedComponent, VerifiedRelease, check_wasm, component, logged, proven, release,
 };
 pub use job::{VerifiedJob, VerifiedJobNote, job, job_note};
+pub(crate) use review::against;
+pub use review::{Standing, VerifiedVerdict, verdict};
 pub use signers::{Signer, known_signers};
 
 use crate::{Refusal, TrustPolicy, note::UnverifiedNote};

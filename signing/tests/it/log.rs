@@ -24,7 +24,7 @@ fn proof(note: &[u8], log: &str) -> Vec<u8> {
 }
 
 fn check(note: &[u8], proof: Option<&[u8]>, expect: Result<u64, &str>) {
-    let found = verify::release(Published { note, proof }, &required(), now());
+    let found = verify::release(Published { note, proof, verdicts: &[] }, &required(), now());
     let found = found.map(|release| release.logged().unwrap().index).map_err(|refusal| refusal.code.code());
     assert_eq!(found, expect);
 }
@@ -47,7 +47,11 @@ fn a_required_proof_is_of_these_very_bytes() {
         "[log]\nrequire = \"required\"\nkeys = [\"{log}\"]\n[revoked]\nkeys = [\"{log}\"]",
         log = key("log.example").vkey()
     );
-    let found = verify::release(Published { note: &note, proof: Some(&good) }, &policy_and(&revoked), now());
+    let found = verify::release(
+        Published { note: &note, proof: Some(&good), verdicts: &[] },
+        &policy_and(&revoked),
+        now(),
+    );
     assert_eq!(found.unwrap_err().code.code(), "E_LOG_PROOF");
     // A witness's line on the checkpoint is passed over; a log's key signs no components.
     let witnessed = [&good[..], "\u{2014} witness.example AAAAAAAA\n".as_bytes()].concat();

@@ -16,3 +16,5 @@ mod panic;
 mod policy;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod verdict;

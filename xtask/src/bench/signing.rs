@@ -127,7 +127,7 @@ impl Release {
     /// Microseconds of one verification.
     fn verify(&self, runs: usize) -> Result<f64> {
         each(runs, || {
-            let published = Published { note: &self.note, proof: Some(&self.proof) };
+            let published = Published { note: &self.note, proof: Some(&self.proof), verdicts: &[] };
             let wasm = Arc::clone(&self.wasm);
             let verified = verify::component(published, self.manifest.as_bytes(), wasm, &self.policy, now())?;
             ensure!(verified.release().signers().len() == 2 && verified.release().logged().is_some());
