@@ -1,9 +1,9 @@
 //! A built component on disk: `component.wasm`, `manifest.json`, once signed `component.note`, once published
-//! `component.tlog-proof`.
+//! `component.tlog-proof`, and once reviewed `verdict-….note`.
 
 use std::path::{Path, PathBuf};
 
-use remit_protocol::{limits, manifest::Manifest};
+use remit_protocol::{Digest, limits, manifest::Manifest};
 
 use crate::{
     failure::{Failure, Result},
@@ -50,6 +50,26 @@ impl Package {
     /// The transparency log's proof, once it was published.
     pub(crate) fn proof_path(&self) -> PathBuf {
         self.folder.join("component.tlog-proof")
+    }
+
+    /// Where a reviewer's note of this identity goes.
+    pub(crate) fn verdict_path(&self, identity: &Digest) -> PathBuf {
+        self.folder.join(format!("verdict-{}.note", &identity.to_hex()[..16]))
+    }
+
+    /// The reviewers' notes that are here.
+    pub(crate) fn verdict_paths(&self) -> Result<Vec<PathBuf>> {
+        let failed = |error: std::io::Error| Failure::file(&self.folder, &error);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("verdict-") && name.ends_with(".note") {
+                found.push(path);
+            }
+        }
+        found.sort();
+        Ok(found)
     }
 
     pub(crate) fn wasm(&self) -> Result<Vec<u8>> {

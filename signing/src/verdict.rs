@@ -17,7 +17,7 @@ use crate::{
 /// Longest validity of a verdict note.
 pub const MAX_VALIDITY: Duration = Duration::from_secs(400 * 86_400);
 /// Largest verdict note in bytes, with its signatures.
-pub const MAX_NOTE: usize = 8 << 10;
+pub const MAX_NOTE: usize = 4 << 10;
 /// Most verdicts that are looked at for one release, those of its bases included.
 pub const MAX_VERDICTS: usize = 48;
 

@@ -15,6 +15,7 @@ mod operator;
 mod option;
 mod proxy;
 mod refusal;
+mod review;
 mod secret;
 mod signed;
 mod trust;

@@ -9,7 +9,7 @@ use std::{
 use clap::Subcommand;
 use remit_job::document::{Action, ComponentAction, Document};
 use remit_protocol::{
-    ProjectName,
+    ProjectName, Timestamp,
     capability::{Denial, Side},
     manifest::Manifest,
     operator::{Applied, Apply, ApplyMode, ComponentView, path},
@@ -48,6 +48,42 @@ struct Explained {
     schema: u32,
     allowed: bool,
     steps: Vec<Step>,
+    /// What the runner's trust policy lets pass without a review that it asks for.
+    exemptions: Vec<Debt>,
+}
+
+/// A release that runs without its review.
+#[derive(Serialize)]
+struct Debt {
+    component: String,
+    criteria: String,
+    reason: String,
+    until: Timestamp,
+    /// It has not run out.
+    holds: bool,
+    /// This job uses it.
+    used: bool,
+}
+
+/// The debts of a policy, the ones that this job uses first.
+fn debts(policy: &TrustPolicy, steps: &[Step]) -> Vec<Debt> {
+    let mut debts: Vec<Debt> = policy
+        .exemptions()
+        .iter()
+        .map(|exemption| {
+            let component = format!("{}@{}", exemption.component, exemption.version);
+            Debt {
+                used: steps.iter().any(|step| step.component == component),
+                component,
+                criteria: exemption.criteria.to_string(),
+                reason: exemption.reason.clone(),
+                until: exemption.until,
+                holds: exemption.holds(note_command::now()),
+            }
+        })
+        .collect();
+    debts.sort_by_key(|debt| !debt.used);
+    debts
 }
 
 #[derive(Serialize)]
@@ -100,7 +136,8 @@ impl Policy {
             });
         }
         let allowed = steps.iter().all(|step| step.denials.is_empty());
-        output.print(&Explained { schema: 1, allowed, steps }, text);
+        let exemptions = trust.as_ref().map(|trust| debts(trust, &steps)).unwrap_or_default();
+        output.print(&Explained { schema: 1, allowed, steps, exemptions }, text);
         if allowed {
             return Ok(());
         }
@@ -122,7 +159,9 @@ async fn compiled(connection: &Connection, project: &ProjectName, file: &Path) -
 
 /// Why the runner would not believe the component, if so.
 fn distrusted(view: &ComponentView, trust: &TrustPolicy) -> Option<Said> {
-    let refusal = verify::release(view.note.as_bytes(), trust, note_command::now()).err()?;
+    let verdicts: Vec<String> = view.verdicts.iter().map(|verdict| verdict.note.clone()).collect();
+    let published = verify::Published { note: view.note.as_bytes(), proof: None, verdicts: &verdicts };
+    let refusal = verify::release(published, trust, note_command::now()).err()?;
     Some(Said {
         side: "trust",
         what: harmless(&refusal.to_string()),
@@ -183,6 +222,20 @@ fn text(explained: &Explained) -> String {
             lines.push(format!("  {}: {}: {whose}; add:", said.side, said.what));
             lines.extend(said.allow.lines().map(|line| format!("    {}", harmless(line))));
         }
+    }
+    if !explained.exemptions.is_empty() {
+        lines.push("runs without a review that trust.toml asks for:".to_owned());
+    }
+    for debt in &explained.exemptions {
+        lines.push(format!(
+            "  {} {} until {}{}{}: {}",
+            debt.component,
+            debt.criteria,
+            debt.until.to_seconds_text(),
+            if debt.holds { "" } else { ", HAS RUN OUT" },
+            if debt.used { ", used here" } else { "" },
+            harmless(&debt.reason)
+        ));
     }
     lines.join("\n")
 }

@@ -89,6 +89,8 @@ fn step(ready: &ReadyStep) -> AcceptedStep {
         digest: action.digest,
         note: ready.loaded.note,
         signers: ready.loaded.signers.clone(),
+        verdicts: ready.loaded.verdicts.clone(),
+        exempt: ready.loaded.exempt.clone(),
         remit: ready.remit_digest,
         secrets,
     }

@@ -133,6 +133,12 @@ pub struct AcceptedStep {
     pub note: Digest,
     /// Whose signatures counted.
     pub signers: Vec<String>,
+    /// The reviewers' notes that counted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<Digest>,
+    /// Why it ran without a review that the policy asks for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exempt: Vec<String>,
     /// What it may do: see the entry `remit` of this digest.
     pub remit: Digest,
     /// Secrets that it may use.

@@ -39,6 +39,8 @@ use crate::{
 
 /// Components that stay loaded: each takes a few megabytes of mappings.
 const MAX_LOADED: usize = 64;
+/// After how long reviewers are listened to again: so late at most is a verdict against a component that is in use.
+const LISTEN: Duration = Duration::from_secs(15 * 60);
 
 /// Where components come from.
 #[async_trait]
@@ -83,6 +85,10 @@ pub struct Loaded {
     pub note: Digest,
     /// Whose signatures counted: holder and key.
     pub signers: Vec<String>,
+    /// The reviewers' notes by which it was let through.
+    pub verdicts: Vec<Digest>,
+    /// Why it runs without a review that the policy asks for.
+    pub exempt: Vec<String>,
     /// Of the policy that believed it.
     edition: u64,
 }
@@ -130,9 +136,10 @@ fn refusal(code: RefusalCode, detail: String) -> NotLoaded {
     NotLoaded::Refused(Refusal { code, detail })
 }
 
-/// The note and the log's proof of a bundle.
-fn published(bundle: &ComponentBundle) -> Published<'_> {
-    Published { note: bundle.note.as_bytes(), proof: bundle.proof.as_ref().map(String::as_bytes) }
+/// The note and the log's proof of a bundle, with what reviewers say.
+fn published<'a>(bundle: &'a ComponentBundle, verdicts: &'a [String]) -> Published<'a> {
+    let proof = bundle.proof.as_ref().map(String::as_bytes);
+    Published { note: bundle.note.as_bytes(), proof, verdicts }
 }
 
 /// Refuses a note about another release than the one that the job pins.
@@ -150,14 +157,19 @@ fn check_pin(pin: &ComponentPin, note: &ComponentNote) -> Result<(), NotLoaded> 
 fn verify(
     pin: &ComponentPin,
     bundle: &ComponentBundle,
+    verdicts: &[String],
     bytes: Bytes,
     belief: &Belief,
 ) -> Result<VerifiedComponent, NotLoaded> {
-    let manifest = bundle.manifest.as_bytes();
-    let verified =
-        verify::component(published(bundle), manifest, bytes.as_ref(), &belief.policy, belief.now)?;
+    let (published, manifest) = (published(bundle, verdicts), bundle.manifest.as_bytes());
+    let verified = verify::component(published, manifest, bytes.as_ref(), &belief.policy, belief.now)?;
     check_pin(pin, verified.release().note())?;
     Ok(verified)
+}
+
+/// True if reviewers have a say in whether the component runs.
+fn is_reviewed(pin: &ComponentPin, belief: &Belief) -> bool {
+    belief.policy.reviews_of(pin.name.namespace()).next().is_some()
 }
 
 /// All components of this runner.
@@ -251,40 +263,72 @@ impl Components {
         loads.ready.insert(pin.clone(), (uses, Arc::clone(loaded)));
     }
 
-    /// What lies on this host's shelf is as good as what is fetched, if it is believed: both are verified alike.
+    /// What lies on this host's shelf is as good as what is fetched, if it is believed: both are verified alike. Where
+    /// reviewers have a say, what they say is asked for anew.
     async fn verified(
         &self,
         pin: &ComponentPin,
         source: &dyn Source,
         belief: &Belief,
     ) -> Result<VerifiedComponent, NotLoaded> {
-        if let Some((bundle, bytes)) = self.shelf.get(pin)
-            && let Ok(verified) = verify(pin, &bundle, bytes, belief)
+        let reviewed = is_reviewed(pin, belief);
+        let shelved = self.shelf.get(pin);
+        if !reviewed
+            && let Some((bundle, bytes)) = &shelved
+            && let Ok(verified) = verify(pin, bundle, &[], bytes.clone(), belief)
         {
-            self.follow(verified.release(), source).await?;
+            self.follow(verified.release(), belief, source).await?;
             return Ok(verified);
         }
         let bundle = source.bundle(pin).await?;
+        let verdicts = if reviewed { self.heard(pin, &bundle, belief)? } else { Vec::new() };
         // The note is believed before anything that it names is fetched, and says how much that is.
-        let release = verify::release(published(&bundle), &belief.policy, belief.now)?;
+        let release = verify::release(published(&bundle, &verdicts), &belief.policy, belief.now)?;
         check_pin(pin, release.note())?;
-        self.follow(&release, source).await?;
+        self.follow(&release, belief, source).await?;
         let wanted = release.note().component;
-        let bytes = source.bytes(wanted).await?;
-        let verified = verify(pin, &bundle, bytes, belief)?;
+        let bytes = match shelved {
+            Some((_, bytes)) if wanted.is(&bytes) => bytes,
+            _ => source.bytes(wanted).await?,
+        };
+        let verified = verify(pin, &bundle, &verdicts, bytes, belief)?;
         if let Err(error) = self.shelf.put(pin, &bundle, verified.bytes()) {
             tracing::warn!(%pin, %error, "a component is not kept on disk; it is fetched again after a restart");
         }
         Ok(verified)
     }
 
-    /// Where the policy requires a log, the head under which the note was proven has to belong to the history that this
-    /// runner has seen.
-    async fn follow(&self, release: &VerifiedRelease, source: &dyn Source) -> Result<(), NotLoaded> {
-        match release.logged() {
-            Some(proven) => Ok(self.heads.admit(&proven.checkpoint, source).await?),
-            None => Ok(()),
+    /// What reviewers say of the component: what came with it, and what was heard against it before.
+    fn heard(
+        &self,
+        pin: &ComponentPin,
+        bundle: &ComponentBundle,
+        belief: &Belief,
+    ) -> Result<Vec<String>, NotLoaded> {
+        let mut verdicts = bundle.verdicts.clone();
+        for note in self.trust.hear(&bundle.verdicts, &belief.policy, &pin.digest)? {
+            if !verdicts.contains(&note) {
+                verdicts.push(note);
+            }
         }
+        Ok(verdicts)
+    }
+
+    /// Where the policy requires a log, the head under which the note was proven has to belong to the history that this
+    /// runner has seen, and the verdicts that counted have to be in it as well.
+    async fn follow(
+        &self,
+        release: &VerifiedRelease,
+        belief: &Belief,
+        source: &dyn Source,
+    ) -> Result<(), NotLoaded> {
+        if let Some(proven) = release.logged() {
+            self.heads.admit(&proven.checkpoint, source).await?;
+        }
+        for note in release.standing().verdicts.values() {
+            self.heads.require(note.as_bytes(), belief, source).await?;
+        }
+        Ok(())
     }
 
     /// Compiles, or takes native code from the cache, and loads it.
@@ -313,14 +357,21 @@ impl Components {
             .map_err(|error| refusal(error.code, error.detail))?;
         let release = verified.release();
         let signers = release.signers().iter().map(|signer| format!("{} ({})", signer.holder, signer.key));
-        let note = release.note();
+        let standing = release.standing();
+        let exempt = standing.exemptions.iter();
+        let exempt =
+            exempt.map(|found| format!("{} until {}: {}", found.criteria, found.until, found.reason));
+        let reviewed = belief.policy.reviews_of(release.note().name.namespace()).next().is_some();
+        let again = if reviewed { belief.now.plus(LISTEN) } else { release.valid_until() };
         Ok(Arc::new(Loaded {
             prepared,
             manifest: verified.manifest().clone(),
-            not_before: note.not_before,
-            expires: note.expires,
+            not_before: release.note().not_before,
+            expires: release.valid_until().min(again),
             note: release.identity(),
             signers: signers.collect(),
+            verdicts: standing.verdicts.keys().copied().collect(),
+            exempt: exempt.collect(),
             edition: belief.edition,
         }))
     }

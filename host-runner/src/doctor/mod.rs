@@ -7,10 +7,13 @@ mod network;
 
 use std::path::Path;
 
+use remit_protocol::Timestamp;
+use remit_signing::policy::Exemption;
 use serde::Serialize;
 
 use crate::{
     check::{check, directory},
+    clock,
     config::Config,
     sandbox::compile,
     start::{self, Environment},
@@ -69,7 +72,32 @@ pub fn configuration(path: &Path, mut say: impl FnMut(Finding)) -> Option<Config
         }
     }
     let text = std::fs::read_to_string(path).ok()?;
-    Config::parse(&text, directory(path)).ok()
+    let config = Config::parse(&text, directory(path)).ok()?;
+    if let Ok(policy) = start::trust(&config.runner.trust) {
+        policy.exemptions().iter().for_each(|exemption| say(debt(exemption, clock::system())));
+    }
+    Some(config)
+}
+
+/// What runs without a review that the owner asks for: as long as it holds, and after that.
+fn debt(exemption: &Exemption, now: Timestamp) -> Finding {
+    const WHAT: &str = "exemption";
+    let found = format!(
+        "{}@{} runs without a review by {} until {}: {}",
+        exemption.component,
+        exemption.version,
+        exemption.criteria,
+        exemption.until.to_seconds_text(),
+        exemption.reason
+    );
+    if exemption.holds(now) {
+        return Finding::warning(WHAT, found, "have it reviewed, and remove [[exemption]] from trust.toml");
+    }
+    Finding::warning(
+        WHAT,
+        format!("{found} (it has run out)"),
+        "remove [[exemption]] from trust.toml, or renew it",
+    )
 }
 
 /// Whether calls are made that take as long as a parked poll.

@@ -31,6 +31,7 @@ use remit_protocol::{
 use remit_signing::{
     http::{Content, HttpFault, RequestParts, RequestSigner, read_answer},
     key::PublicKey,
+    verdict,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{task::JoinSet, time::Instant};
@@ -347,8 +348,8 @@ impl Client {
     pub async fn component(&self, pin: &ComponentPin) -> Result<ComponentBundle, CallError> {
         let (name, version) = (&pin.name, &pin.version);
         let path = format!("{}/{}/{}/{version}", endpoint::COMPONENTS, name.namespace(), name.name());
-        // Manifest, note and proof, with room for their quotes in JSON.
-        let limit = 2 * (MAX_MANIFEST + 2 * MAX_NOTE);
+        // Manifest, note, proof and verdicts, with room for their quotes in JSON.
+        let limit = 2 * (MAX_MANIFEST + 2 * MAX_NOTE + verdict::MAX_VERDICTS * verdict::MAX_NOTE);
         let answer = self.patiently(Method::GET, &path, Bytes::new(), limit, PATIENCE).await?;
         from_json(&answer, limit)
     }

@@ -4,8 +4,8 @@
 //! or an older one, is believed in no point: new work is refused until the owner has put it right. Before anything is
 //! done on the strength of a newer policy, a newer signed job or a later time, the [`memory`] has it on disk.
 //!
-//! *Must not know:* components, attempts. *Invariant:* neither policy, revocations, signed jobs nor time go back, whatever
-//! becomes of the files and the clock.
+//! *Must not know:* components, attempts. *Invariant:* neither policy, revocations, signed jobs, what reviewers said against a
+//! component nor time go back, whatever becomes of the files and the clock.
 
 pub mod heads;
 mod memory;
@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use remit_protocol::{RefusalCode, Timestamp};
+use remit_protocol::{Digest, RefusalCode, Timestamp};
 use remit_signing::{Refusal, TrustPolicy, VerifiedJob};
 
 use self::memory::Memory;
@@ -118,6 +118,22 @@ impl Trust {
         let policy = held.policy.clone()?;
         let now = held.time((self.clock)())?;
         Ok(Belief { policy, now, edition: held.edition })
+    }
+
+    /// Takes note of what reviewers say against components, and gives all that was heard against the one of this digest.
+    ///
+    /// # Errors
+    /// The memory cannot be written.
+    pub fn hear(
+        &self,
+        verdicts: &[String],
+        policy: &TrustPolicy,
+        component: &Digest,
+    ) -> Result<Vec<String>, NotBelieved> {
+        self.held().memory.learn(|memory| {
+            memory.hear(verdicts, policy);
+            Ok(memory.against(component).cloned().collect())
+        })
     }
 
     /// Takes note of a signed job. The same note may be accepted any number of times.

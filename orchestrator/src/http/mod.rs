@@ -220,6 +220,8 @@ fn routes(app: App) -> Table {
         .route(N::Instance(I::Publisher),  routes!(component::publish))
         .route(N::Token,                   routes!(component::list))
         .route(N::Token,                   routes!(component::show))
+        .route(N::Token,                   routes!(component::wasm))
+        .route(N::Instance(I::Publisher),  routes!(component::verdict))
 
         .route(N::Token,                   routes!(log::show))
         .route(N::Token,                   routes!(log::proof))

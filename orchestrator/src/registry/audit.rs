@@ -6,9 +6,14 @@ use remit_protocol::{
     manifest::Manifest,
     operator::{Asked, ComponentSummary, ComponentView, Signer},
 };
-use remit_signing::{TrustPolicy, note::UnverifiedNote, verify};
+use remit_signing::{
+    TrustPolicy,
+    note::UnverifiedNote,
+    verify::{self, Published},
+};
 use serde::Serialize;
 
+use super::verdict;
 use crate::store::Component;
 
 /// A component as it is listed. `description` is the manifest's.
@@ -25,14 +30,16 @@ pub fn summary(component: &Component, description: &str) -> ComponentSummary {
     }
 }
 
-/// The audit view by what `policy` says at `now`.
+/// The audit view by what `policy` says at `now`, and these verdict notes.
 pub(super) fn view(
     component: &Component,
     manifest: &Manifest,
+    verdicts: &[String],
     policy: &TrustPolicy,
     now: Timestamp,
 ) -> ComponentView {
-    let release = verify::release(component.note.as_bytes(), policy, now);
+    let published = Published { note: component.note.as_bytes(), proof: None, verdicts };
+    let release = verify::release(published, policy, now);
     let signers = release.as_ref().map(|release| release.signers().iter().map(signer).collect());
     let identity = UnverifiedNote::parse(component.note.as_bytes()).map(|note| note.identity());
     ComponentView {
@@ -47,10 +54,12 @@ pub(super) fn view(
         manifest_json: component.manifest.clone(),
         manifest: manifest.clone(),
         note: component.note.clone(),
+        // What is kept was readable when it was taken in.
+        verdicts: verdicts.iter().filter_map(|note| verdict::view(note, policy, now).ok()).collect(),
     }
 }
 
-fn signer(signer: &verify::Signer) -> Signer {
+pub(super) fn signer(signer: &verify::Signer) -> Signer {
     Signer { key: signer.key.to_string(), holder: signer.holder.to_string() }
 }
 

@@ -7,6 +7,7 @@
 mod audit;
 mod bench;
 mod log;
+mod verdict;
 
 use std::{
     io,
@@ -127,7 +128,9 @@ impl Registry {
         let verified = tokio::task::spawn_blocking(move || {
             let policy = self::trust(&trust)?;
             let (note, manifest) = (publish.note.as_bytes(), publish.manifest.as_bytes());
-            let verified = verify::component(note, manifest, bytes, &policy, now)?;
+            // Reviewers come after this: a runner's policy asks for them, not the registry's.
+            let taken_by = policy.clone().before_review();
+            let verified = verify::component(note, manifest, bytes, &taken_by, now)?;
             Ok::<_, PublishError>((verified, policy, publish))
         });
         let (verified, policy, publish) = verified.await.map_err(|_| PublishError::Broke)??;
@@ -147,7 +150,8 @@ impl Registry {
         // Nothing unlogged is served: a crash in between leaves a leaf that nobody asks for.
         self.log.append(component.note.as_bytes()).await?;
         self.store.publish_component(component.clone()).await?;
-        Ok(audit::view(&component, manifest, &policy, now))
+        let verdicts = self.verdicts(&component).await?;
+        Ok(audit::view(&component, manifest, &verdicts, &policy, now))
     }
 
     /// A component as an auditor sees it: by what the policy says now, which may be another than when it was published.
@@ -155,12 +159,18 @@ impl Registry {
     /// # Errors
     /// A policy that cannot be used, or a stored manifest that cannot be read.
     pub async fn view(&self, component: &Component, now: Timestamp) -> Result<ComponentView, PublishError> {
-        let trust = self.trust.clone();
-        let policy = tokio::task::spawn_blocking(move || self::trust(&trust));
-        let policy = policy.await.map_err(|_| PublishError::Broke)??;
+        let policy = self.policy().await?;
         let manifest = remit_protocol::manifest::Manifest::from_slice(component.manifest.as_bytes());
         let manifest =
             manifest.map_err(|_| StoreError::Damaged(format!("the manifest of {}", component.name)))?;
-        Ok(audit::view(component, &manifest, &policy, now))
+        let verdicts = self.verdicts(component).await?;
+        Ok(audit::view(component, &manifest, &verdicts, &policy, now))
+    }
+
+    /// The policy as its file says now.
+    async fn policy(&self) -> Result<TrustPolicy, PublishError> {
+        let trust = self.trust.clone();
+        let policy = tokio::task::spawn_blocking(move || self::trust(&trust));
+        Ok(policy.await.map_err(|_| PublishError::Broke)??)
     }
 }

@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_base.sql"),
     include_str!("../../migrations/sqlite/0002_transparency.sql"),
     include_str!("../../migrations/sqlite/0003_origin.sql"),
+    include_str!("../../migrations/sqlite/0004_verdicts.sql"),
 ];
 
 /// Why the store did not do what it was asked.
@@ -62,7 +63,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn not_found(what: &'static str, name: impl ToString) -> Self {
+    pub(crate) fn not_found(what: &'static str, name: impl ToString) -> Self {
         Self::NotFound { what, name: name.to_string() }
     }
 

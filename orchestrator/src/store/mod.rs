@@ -21,6 +21,7 @@ mod row;
 mod runners;
 mod tiles;
 mod tokens;
+mod verdicts;
 
 #[cfg(test)]
 mod conformance;
@@ -40,6 +41,7 @@ pub use record::{Commit, NewExecution};
 pub use runners::{Enrolment, NewRunner, NewTicket, Opening, Runner, RunnerChange, SessionFacts};
 pub use tiles::{LeafProof, LogHead};
 pub use tokens::{NewToken, Token};
+pub use verdicts::Verdict;
 
 use database::Database;
 

@@ -217,7 +217,8 @@ impl Store {
         self.db
             .read(|db| {
                 let mut query = db.prepare(
-                    "select note from component union all select note from job_revision where note is not null",
+                    "select note from component union all select note from verdict
+                     union all select note from job_revision where note is not null",
                 )?;
                 let mut found = Vec::new();
                 let mut rows = query.query([])?;

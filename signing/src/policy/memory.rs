@@ -16,7 +16,7 @@ use crate::{
 
 /// Most signed jobs that are remembered.
 const MAX_JOBS: usize = 100_000;
-/// Most verdicts against components that are remembered: 8 MiB at most. A reviewer would have to give them all.
+/// Most verdicts against components that are remembered: 4 MiB at most. A reviewer would have to give them all.
 const MAX_AGAINST: usize = 1000;
 
 /// The memory, as it is kept in the runner's state.

@@ -332,7 +332,7 @@ fn a_review_is_asked_of_its_namespaces() {
     let second =
         "[[review]]\nnamespaces = [\"acme\"]\ncriteria = \"fast\"\nkeys = [\"sec/other\"]\nthreshold = 1\n";
     let good = signed(&full(), &["sec/carol", "sec/frank"]);
-    check_under(&policy_and(second), &[good.clone()], Err("by fast"));
+    check_under(&policy_and(second), std::slice::from_ref(&good), Err("by fast"));
     let fast = signed(&with(|note| note.criteria = "fast".parse().unwrap()), &["sec/other"]);
     check_under(&policy_and(second), &[good, fast], Ok(2));
 }
@@ -353,8 +353,8 @@ fn what_was_heard_against_a_component_is_not_forgotten() {
     ];
     memory.hear(&heard, &policy);
     assert_eq!(memory, TrustMemory::default());
-    memory.hear(&[no.clone()], &policy);
-    memory.hear(&[no.clone()], &policy);
+    memory.hear(std::slice::from_ref(&no), &policy);
+    memory.hear(std::slice::from_ref(&no), &policy);
     let kept: TrustMemory = serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap();
     assert_eq!(kept.against(&component).collect::<Vec<_>>(), [&no]);
     assert_eq!(kept.against(&Digest::of(b"x")).count(), 0);

@@ -217,7 +217,9 @@ async fn resolve(
 
 /// The component that a view shows, if its note is believed and is about just this.
 fn believed(view: &ComponentView, trust: &TrustPolicy) -> std::result::Result<ResolvedComponent, String> {
-    let release = verify::release(view.note.as_bytes(), trust, note_command::now())
+    let verdicts: Vec<String> = view.verdicts.iter().map(|verdict| verdict.note.clone()).collect();
+    let published = verify::Published { note: view.note.as_bytes(), proof: None, verdicts: &verdicts };
+    let release = verify::release(published, trust, note_command::now())
         .map_err(|refusal| harmless(&refusal.to_string()))?;
     let says = release.note();
     if !says.manifest.is(view.manifest_json.as_bytes()) {

@@ -8,6 +8,7 @@ mod publish;
 mod run;
 mod sign;
 mod toolchain;
+mod verdict;
 
 use clap::Subcommand;
 
@@ -35,6 +36,8 @@ pub(crate) enum Step {
     Publish(publish::Publish),
     /// Show what a component is, asks for and imports, and who stands for it.
     Inspect(inspect::Inspect),
+    /// Stand for, or against, a built component as its reviewer.
+    Verdict(verdict::Verdict),
     /// Compare what two versions of a component ask for: WIDER, NARROWER, SAME or OPAQUE.
     Diff(diff::Diff),
 }
@@ -49,6 +52,7 @@ impl Step {
             Self::Sign(sign) => sign.run(output),
             Self::Publish(publish) => publish.run(&Connection::open(target)?, output).await,
             Self::Inspect(inspect) => inspect.run(output),
+            Self::Verdict(verdict) => verdict.run(target, output).await,
             Self::Diff(diff) => diff.run(output),
         }
     }

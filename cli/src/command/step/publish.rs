@@ -5,16 +5,28 @@ use std::path::PathBuf;
 use clap::Args;
 use remit_protocol::{
     Digest, digest,
-    operator::{ComponentView, path},
+    operator::{ComponentView, VerdictView, path},
 };
 
+use serde::Serialize;
+
+use super::verdict;
 use crate::{
     command::log,
     connection::Connection,
     failure::{Failure, Result},
-    output::{self, Output},
+    output::{self, Output, harmless},
     package::Package,
 };
+
+#[derive(Serialize)]
+struct Published {
+    #[serde(flatten)]
+    component: ComponentView,
+    /// The verdicts that were in the package.
+    #[serde(rename = "published_verdicts")]
+    verdicts: Vec<VerdictView>,
+}
 
 #[derive(Args)]
 pub(crate) struct Publish {
@@ -33,11 +45,23 @@ impl Publish {
             let again = format!("fetch it with: remit log proof {}", package.note_path().display());
             output::note(&format!("the log's proof was not kept: {}\n  {again}", failure.message));
         }
-        output.print(&view, |view| {
-            format!("{}@{} is published  {}", view.summary.name, view.summary.version, view.summary.digest)
-        });
+        let mut published = Published { component: view, verdicts: Vec::new() };
+        for (_, note) in verdict::notes(&package)? {
+            published.verdicts.push(verdict::publish(connection, note.as_bytes()).await?);
+        }
+        output.print(&published, text);
         Ok(())
     }
+}
+
+fn text(published: &Published) -> String {
+    let summary = &published.component.summary;
+    let mut lines = vec![format!("{}@{} is published  {}", summary.name, summary.version, summary.digest)];
+    lines.extend(published.verdicts.iter().map(|verdict| {
+        let opinion = if verdict.pass { "pass" } else { "fail" };
+        format!("  with a verdict, {opinion} by {}: note {}", harmless(&verdict.criteria), verdict.note_id)
+    }));
+    lines.join("\n")
 }
 
 /// Uploads the wasm by its digest, then publishes note and manifest.

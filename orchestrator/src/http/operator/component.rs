@@ -2,15 +2,21 @@
 
 use axum::{
     Extension,
+    body::Body,
     extract::{Request, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
 };
 use remit_protocol::{
     ComponentName, ComponentSelector, ComponentVersion, Digest, digest,
     limits::MAX_COMPONENT,
     manifest::Manifest,
-    operator::{ComponentQuery, ComponentSummary, ComponentView, Page, Part, Publish, path},
+    operator::{
+        ComponentQuery, ComponentSummary, ComponentView, Page, Part, Publish, PublishVerdict, VerdictView,
+        path,
+    },
 };
+use tokio_util::io::ReaderStream;
 
 use super::part;
 use crate::{
@@ -77,14 +83,60 @@ pub(crate) async fn publish(
     responses((status = 200, body = ComponentView)))]
 pub(crate) async fn show(
     State(app): State<App>,
-    Place((namespace, name, version)): Place<(String, String, ComponentVersion)>,
+    Place(place): Place<(String, String, ComponentVersion)>,
 ) -> Result<Json<ComponentView>, Failure> {
+    let found = find(&app, place).await?;
+    Ok(Json(app.registry.view(&found, app.now()).await?))
+}
+
+/// The component that an address names.
+async fn find(
+    app: &App,
+    (namespace, name, version): (String, String, ComponentVersion),
+) -> Result<Component, Failure> {
     let unusable = |error: remit_protocol::InvalidId| {
         Failure::invalid(format!("The address is not usable: {error}."), "")
     };
     let name = ComponentName::new(format!("{namespace}/{name}")).map_err(unusable)?;
     let selector: ComponentSelector = format!("{name}@{version}").parse().map_err(unusable)?;
     let found = app.store.select_component(&selector).await?;
-    let found = found.ok_or_else(|| Failure::not_found("component", &selector))?;
-    Ok(Json(app.registry.view(&found, app.now()).await?))
+    found.ok_or_else(|| Failure::not_found("component", &selector))
+}
+
+/// The bytes of a component's wasm, for whoever is to look at them.
+#[utoipa::path(get, path = path::COMPONENT_WASM, tag = "components",
+    params(("namespace" = String, Path), ("name" = String, Path), ("version" = ComponentVersion, Path)),
+    responses((status = 200, body = Vec<u8>)))]
+pub(crate) async fn wasm(
+    State(app): State<App>,
+    Place(place): Place<(String, String, ComponentVersion)>,
+) -> Result<Response, Failure> {
+    let digest = find(&app, place).await?.digest;
+    let found = app.store.blobs().open_file(digest).await.map_err(Failure::blob)?;
+    let (file, length) = found.ok_or_else(|| Failure::not_found("blob", digest))?;
+    let body = Body::from_stream(ReaderStream::new(tokio::fs::File::from_std(file)));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/wasm")),
+        (header::CONTENT_LENGTH, HeaderValue::from(length)),
+    ];
+    Ok((headers, body).into_response())
+}
+
+/// Publishes what a reviewer says of a component.
+#[utoipa::path(post, path = path::COMPONENT_VERDICTS, tag = "components",
+    params(("namespace" = String, Path), ("name" = String, Path), ("version" = ComponentVersion, Path)),
+    request_body = PublishVerdict, responses((status = 201, body = VerdictView)))]
+pub(crate) async fn verdict(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Place(place): Place<(String, String, ComponentVersion)>,
+    Json(publish): Json<PublishVerdict>,
+) -> Result<(StatusCode, Json<VerdictView>), Failure> {
+    let found = find(&app, place).await?;
+    let release = (found.name, found.version);
+    let published = app.registry.publish_verdict(release, publish, caller.name().as_str(), app.now()).await?;
+    let opinion = if published.pass { "pass" } else { "fail" };
+    let target = format!("{}@{} {} {opinion}", published.name, published.version, published.note_id);
+    app.audit(caller.name(), "component.verdict", target).await?;
+    Ok((StatusCode::CREATED, Json(published)))
 }

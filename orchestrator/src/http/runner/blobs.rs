@@ -55,12 +55,14 @@ async fn bundle(app: App, wanted: String) -> Result<Answer, Failure> {
     let proof = log.proof(found.note.as_bytes()).await?;
     let proof =
         proof.ok_or_else(|| Failure::internal(format_args!("the note of {wanted} is not in the log")))?;
+    let verdicts = app.registry.verdicts(&found).await?;
     Answer::message(&ComponentBundle {
         digest: found.digest,
         length: found.length,
         manifest: found.manifest,
         note: found.note,
         proof: Some(proof),
+        verdicts,
     })
 }
 

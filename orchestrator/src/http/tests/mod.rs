@@ -4,6 +4,7 @@ mod access;
 mod input;
 mod log;
 mod runner;
+mod verdict;
 
 use std::{
     sync::{
@@ -105,7 +106,13 @@ impl Service {
         let namespace = "acme".parse().unwrap();
         let lines = publisher_lines(&namespace, &publisher.vkey(), &"alice".parse().unwrap());
         let trust = directory.path().join("trust.toml");
-        std::fs::write(&trust, format!("version = 1\n\n{lines}")).unwrap();
+        let reviewers: String = ["ann", "ben"]
+            .map(|name| {
+                let vkey = key(&format!("sec/{name}")).vkey();
+                format!("\n[[key]]\nvkey = \"{vkey}\"\nholder = \"{name}\"\nkinds = [\"verdict\"]\n")
+            })
+            .concat();
+        std::fs::write(&trust, format!("version = 1\n\n{lines}{reviewers}")).unwrap();
         let store = Arc::new(Store::open(directory.path()).unwrap());
         let hands = Hands(Arc::new(AtomicU64::new(1_795_000_000_000)));
         let scheduler = Scheduler::start(Arc::clone(&store), hands.clone()).await.unwrap();
