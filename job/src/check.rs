@@ -12,11 +12,14 @@ use remit_protocol::{
 
 use crate::{
     document::{
-        Action, ComponentAction, Document, Per, Retry, RetryOutcome, Step, Threads, Timeout, VERSION, When,
+        Action, ComponentAction, Document, Gate, JobAction, Per, Retry, RetryOutcome, Step, Threads, Timeout,
+        VERSION, When,
     },
     expression::{Reference, Root},
     nearest::nearest,
     options::{MAX_OPTIONS, OptionDefinition, OptionType},
+    sections,
+    template::Template,
 };
 
 /// Longest timeout of a job.
@@ -50,8 +53,22 @@ enum View {
     Trigger,
     /// The condition of the step with this index.
     When(usize),
+    /// The list of items of the step with this index.
+    Items(usize),
     /// The input of the step with this index.
     With(usize),
+    /// The input of its error handler.
+    Handler(usize),
+}
+
+impl View {
+    /// The step in whose name it looks.
+    fn step(self) -> Option<usize> {
+        match self {
+            Self::Trigger => None,
+            Self::When(at) | Self::Items(at) | Self::With(at) | Self::Handler(at) => Some(at),
+        }
+    }
 }
 
 impl Check<'_> {
@@ -203,6 +220,10 @@ impl Check<'_> {
         if let When::Expression(expression) = &step.when {
             self.references(&format!("{place}.when"), expression.references(), View::When(at));
         }
+        if let Some(items) = &step.for_each {
+            self.references(&format!("{place}.for_each"), items.references(), View::Items(at));
+        }
+        self.kind(&place, step);
         if let Some(timeout) = step.timeout {
             self.span(&format!("{place}.timeout"), timeout, Limits::MOST.wall);
         }
@@ -210,7 +231,103 @@ impl Check<'_> {
             self.retry(&format!("{place}.retry"), retry, step.effect());
         }
         match &step.action {
-            Action::Component(component) => self.component(&place, at, component),
+            Action::Component(component) => self.component(&place, component, View::With(at)),
+            Action::Gate(gate) => {
+                self.text(&format!("{place}.approve"), &gate.question, View::With(at));
+                if !(1..=Gate::MOST).contains(&gate.needed) {
+                    let message = format!("{} people; at least 1 and at most {}", gate.needed, Gate::MOST);
+                    self.fault(format!("{place}.approve.needed"), message, "write how many have to agree");
+                }
+            }
+            Action::Halt(halt) => self.text(&format!("{place}.message"), &halt.message, View::With(at)),
+            Action::Job(job) => self.child(&place, at, job),
+        }
+        if let Some(handler) = &step.on_error {
+            self.component(&format!("{place}.on_error"), &handler.run, View::Handler(at));
+        }
+        self.group(&place, at, step);
+    }
+
+    /// What stands on a step whose kind has no use for it.
+    fn kind(&mut self, place: &str, step: &Step) {
+        let (kind, timeout, items) = match &step.action {
+            Action::Component(_) => return,
+            Action::Gate(_) => ("a gate", true, false),
+            Action::Halt(_) => ("a halt", false, false),
+            Action::Job(_) => ("a job", false, true),
+        };
+        let idle = [
+            ("per", step.per == Per::Node),
+            ("timeout", step.timeout.is_some() && !timeout),
+            ("retry", step.retry.is_some()),
+            ("for_each", step.for_each.is_some() && !items),
+            ("on_error", step.on_error.is_some()),
+        ];
+        for (key, _) in idle.into_iter().filter(|(_, there)| *there) {
+            self.fault(
+                format!("{place}.{key}"),
+                format!("`{key}` has no meaning for {kind}"),
+                "remove it, or put it on a step with `uses`",
+            );
+        }
+    }
+
+    /// A text with `${…}`.
+    fn text(&mut self, place: &str, text: &Template, view: View) {
+        if !text.source().is_string() {
+            self.fault(place, "this is no text", "write a text");
+        }
+        for (_, reference) in text.references() {
+            self.references(place, &[reference], view);
+        }
+    }
+
+    fn child(&mut self, place: &str, at: usize, child: &JobAction) {
+        if child.job == self.document.job {
+            self.fault(format!("{place}.job"), "the job would run itself", "name another job");
+        }
+        self.input(&format!("{place}.with"), &child.with, View::With(at));
+        if child.tags.as_ref().is_some_and(|tags| tags.len() > MAX_RULES) {
+            self.fault(
+                format!("{place}.runner.tags"),
+                format!("more than {MAX_RULES} tags"),
+                "name fewer tags",
+            );
+        }
+        if let Some(filter) = &child.nodes {
+            let references: Vec<_> = filter.references().cloned().collect();
+            self.references(&format!("{place}.nodes"), &references, View::With(at));
+        }
+    }
+
+    fn input(&mut self, place: &str, with: &Template, view: View) {
+        if !with.source().is_object() {
+            self.fault(place, "the input is not a map", "write `with:` and names with values below it");
+        }
+        for (inner, reference) in with.references() {
+            let inner = if inner.is_empty() { String::new() } else { format!(".{inner}") };
+            self.references(&format!("{place}{inner}"), &[reference], view);
+        }
+    }
+
+    /// Steps side by side stand together, and each is done by itself.
+    fn group(&mut self, place: &str, at: usize, step: &Step) {
+        let Some(group) = step.group else { return };
+        let before = self.document.steps[..at].iter();
+        let apart = before.clone().rev().skip_while(|other| other.group == Some(group));
+        if apart.into_iter().any(|other| other.group == Some(group)) {
+            self.fault(
+                place,
+                format!("the steps of group {group} do not stand together"),
+                "compile the job again",
+            );
+        }
+        if matches!(step.action, Action::Halt(_)) {
+            self.fault(
+                place,
+                "a halt beside other steps would not say what becomes of them",
+                "move it behind them",
+            );
         }
     }
 
@@ -246,7 +363,7 @@ impl Check<'_> {
         }
     }
 
-    fn component(&mut self, place: &str, at: usize, component: &ComponentAction) {
+    fn component(&mut self, place: &str, component: &ComponentAction, view: View) {
         if component.kind != Kind::Step && !self.document.is_discovery() {
             self.fault(
                 format!("{place}.uses"),
@@ -254,17 +371,7 @@ impl Check<'_> {
                 "use a step here",
             );
         }
-        if !component.with.source().is_object() {
-            self.fault(
-                format!("{place}.with"),
-                "the input is not a map",
-                "write `with:` and names with values below it",
-            );
-        }
-        for (inner, reference) in component.with.references() {
-            let inner = if inner.is_empty() { String::new() } else { format!(".{inner}") };
-            self.references(&format!("{place}.with{inner}"), &[reference], View::With(at));
-        }
+        self.input(&format!("{place}.with"), &component.with, view);
         if component.effect != component.grant.effect(component.effect) {
             self.fault(
                 format!("{place}.effect"),
@@ -423,8 +530,12 @@ impl Check<'_> {
                 Err((format!("`options.{field}` is not an option of this job"), remedy))
             }
             Root::Node => match view {
-                View::With(at) if self.document.steps[at].per == Per::Node => Ok(()),
-                View::With(_) => Err((
+                View::Items(at) | View::With(at) | View::Handler(at)
+                    if self.document.steps[at].per == Per::Node =>
+                {
+                    Ok(())
+                }
+                View::Items(_) | View::With(_) | View::Handler(_) => Err((
                     format!("`node.{field}` is not there in a step that is run once"),
                     "add `per: node` to the step".to_owned(),
                 )),
@@ -433,22 +544,43 @@ impl Check<'_> {
                     "choose nodes with `nodes.filter`".to_owned(),
                 )),
             },
-            Root::Steps => match view {
-                View::Trigger => Err((
+            Root::Steps => match view.step() {
+                None => Err((
                     format!("`steps.{field}` is not there yet: this is evaluated before any step is run"),
                     "use options".to_owned(),
                 )),
-                View::When(at) | View::With(at) => self.earlier_step(reference, at),
+                Some(at) => self.earlier_step(reference, at),
+            },
+            Root::Item => match view {
+                View::With(at) | View::Handler(at) if self.document.steps[at].for_each.is_some() => Ok(()),
+                _ => Err((
+                    "`item` is only there in the input of a step with `for_each`".to_owned(),
+                    "add `for_each: \"options.sites\"` to the step".to_owned(),
+                )),
+            },
+            Root::Error => match view {
+                View::Handler(_) => Ok(()),
+                _ => Err((
+                    "`error` is only there in the input of an error handler".to_owned(),
+                    "use it in `on_error.with`".to_owned(),
+                )),
             },
         }
     }
 
     fn earlier_step(&self, reference: &Reference, at: usize) -> Result<(), (String, String)> {
         let (field, steps) = (&reference.field, &self.document.steps);
-        let Some(seen) = steps[..at].iter().position(|step| step.name.as_str() == field) else {
-            let later = steps[at..].iter().any(|step| step.name.as_str() == field);
-            let names = steps[..at].iter().map(|step| step.name.as_str());
+        let visible = |step: &&Step| step.group.is_none() || step.group != steps[at].group;
+        let Some(seen) = steps[..at].iter().position(|step| step.name.as_str() == field && visible(&step))
+        else {
+            let later = steps.iter().any(|step| step.name.as_str() == field);
+            let names = steps[..at].iter().filter(visible).map(|step| step.name.as_str());
+            let beside = steps.iter().any(|step| step.name.as_str() == field && !visible(&step));
             let (message, remedy) = match nearest(field, names) {
+                _ if beside => (
+                    format!("`steps.{field}` runs beside this step"),
+                    "put it before the group, or read it behind".to_owned(),
+                ),
                 _ if later => {
                     (format!("`steps.{field}` is not run before this step"), "move it up".to_owned())
                 }
@@ -464,7 +596,7 @@ impl Check<'_> {
             return if reference.second.is_some() { Ok(()) } else { Err((message, remedy)) };
         };
         let Some(part) = reference.second.as_deref() else { return Ok(()) };
-        let same_section = steps[seen..=at].iter().all(|step| step.per == Per::Node);
+        let same_section = sections::together(&steps[seen..=at]);
         match (steps[at].per, steps[seen].per, part) {
             (_, Per::Once, "nodes") => Err((
                 format!("`steps.{field}` is run once, so it has no `nodes`"),

@@ -1,4 +1,5 @@
-//! Sections: what is handed to a runner in one piece. One workflow step, or a run of consecutive node steps.
+//! Sections: what is handed to a runner in one piece. One workflow step, or a run of consecutive node steps. A gate, a
+//! halt and a job are sections, too, and no runner's.
 
 use remit_protocol::{SectionNumber, StepIndex, assignment::StartMode, capability::Effect};
 
@@ -36,12 +37,19 @@ impl Section {
     }
 }
 
+/// Whether consecutive steps are run as one piece: all of them on a node before the next.
+pub fn together(steps: &[Step]) -> bool {
+    steps.iter().all(|step| step.per == Per::Node && step.group.is_none())
+}
+
 /// The sections of a job, in order: every step is in exactly one.
 pub fn plan(document: &Document) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     for (at, step) in (0_u32..).zip(&document.steps) {
+        let place = usize::try_from(at).unwrap_or(usize::MAX);
+        let neighbours = document.steps.get(place.saturating_sub(1)..=place).unwrap_or_default();
         match sections.last_mut() {
-            Some(last) if last.per == Per::Node && step.per == Per::Node => {
+            Some(last) if place > 0 && together(neighbours) => {
                 last.steps += 1;
                 last.effect = last.effect.max(step.effect());
             }

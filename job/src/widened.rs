@@ -13,7 +13,7 @@ use remit_protocol::{
     operator::Wider,
 };
 
-use crate::document::{Action, ComponentAction, Document, Step};
+use crate::document::{ComponentAction, Document};
 
 /// Each thing that a step of `new` may do and the step of the same name in `old` may not.
 ///
@@ -21,18 +21,16 @@ use crate::document::{Action, ComponentAction, Document, Step};
 pub fn widened(new: &Document, old: &Document) -> Vec<Wider> {
     let mut found = Vec::new();
     for step in &new.steps {
-        let Action::Component(component) = &step.action;
-        let before = old.step(&step.name).and_then(|(_, step)| same_component(step, component));
-        for permission in grown(component, before) {
-            found.push(Wider { step: step.name.clone(), permission });
+        let before: Vec<&ComponentAction> =
+            old.step(&step.name).map(|(_, step)| step.components().collect()).unwrap_or_default();
+        for component in step.components() {
+            let before = before.iter().copied().find(|old| old.name == component.name);
+            for permission in grown(component, before) {
+                found.push(Wider { step: step.name.clone(), permission });
+            }
         }
     }
     found
-}
-
-fn same_component<'a>(old: &'a Step, new: &ComponentAction) -> Option<&'a ComponentAction> {
-    let Action::Component(old) = &old.action;
-    (old.name == new.name).then_some(old.as_ref())
 }
 
 fn grown(new: &ComponentAction, old: Option<&ComponentAction>) -> Vec<String> {

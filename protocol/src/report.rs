@@ -264,7 +264,20 @@ pub enum Event {
         /// For a node source: the nodes it found, uploaded as a blob before this event.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         nodes: Option<crate::digest::Sized>,
+        /// For a job that was signed: what the runner signs about this end, so that other runners can go on from there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        result: Option<SignedResult>,
     },
+}
+
+/// What a runner signed about the end of a section.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedResult {
+    /// The note, `remit/result/v1`.
+    pub note: String,
+    /// The very bytes that it names: what each step came to.
+    pub steps: String,
 }
 
 /// How serious a log entry is.

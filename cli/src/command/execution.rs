@@ -2,16 +2,16 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use remit_protocol::{
-    ExecutionId, JobName, NodeIndex, Outcome, SectionNumber, StepIndex,
+    ExecutionId, JobName, NodeIndex, Outcome, SectionNumber, StepIndex, StepName,
     operator::{
-        Cancel, CancelMode, Decide, Decision, ExecutionSummary, ExecutionView, LiveEvent, LogLine, LogPage,
-        NodeResult, Page, QueueEntry, StepResult, path,
+        Answer, Cancel, CancelMode, Decide, Decision, ExecutionSummary, ExecutionView, LiveEvent, LogLine,
+        LogPage, NodeResult, Page, QueueEntry, StepResult, path,
     },
     report::Level,
 };
 use serde::Serialize;
 
-use super::nodes::query;
+use super::{gate, nodes::query};
 use crate::{
     connection::Connection,
     failure::{Code, Failure, Result},
@@ -53,6 +53,25 @@ pub(crate) enum Execution {
         /// End it in the record at once, whether or not its runner answers.
         #[arg(long)]
         force: bool,
+    },
+    /// Agree at the gate that it waits at.
+    Approve {
+        /// Its id.
+        id: ExecutionId,
+        /// The gate, where it waits at several.
+        #[arg(long)]
+        step: Option<StepName>,
+    },
+    /// Refuse at the gate that it waits at.
+    Deny {
+        /// Its id.
+        id: ExecutionId,
+        /// The gate, where it waits at several.
+        #[arg(long)]
+        step: Option<StepName>,
+        /// Why, for people.
+        #[arg(long, default_value = "")]
+        why: String,
     },
     /// Say what becomes of a held section.
     Decide {
@@ -125,7 +144,7 @@ fn word<T: Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn standing(summary: &ExecutionSummary) -> String {
+pub(super) fn standing(summary: &ExecutionSummary) -> String {
     summary.outcome.map_or_else(|| word(&summary.state), |outcome| outcome.to_string())
 }
 
@@ -157,11 +176,10 @@ fn step_line(step: &StepResult) -> String {
         .map(|message| format!("\n      {}", harmless(message).replace('\n', "\n      ")))
         .unwrap_or_default();
     format!(
-        "  {}. {}  {outcome}{counts}  ({}@{}){message}{}",
+        "  {}. {}  {outcome}{counts}  ({}){message}{}",
         step.index,
         step.name,
-        step.component,
-        step.version,
+        step.does,
         harmless(&output)
     )
 }
@@ -190,6 +208,13 @@ fn view_text(view: &ExecutionView) -> String {
         lines.push(format!("waiting: {waiting}"));
     }
     lines.extend(view.steps.iter().map(step_line));
+    lines.extend(view.children.iter().map(|child| {
+        let outcome = child.outcome.map_or_else(|| word(&child.state), |outcome| outcome.to_string());
+        let step = view.sections.iter().find(|section| section.number == child.section);
+        let step = step.and_then(|section| view.steps.iter().find(|step| step.index == section.first_step));
+        let name = step.map(|step| step.name.to_string()).unwrap_or_default();
+        format!("    {name}[{}]: execution {}  {outcome}", child.item, child.execution)
+    }));
     lines.join("\n")
 }
 
@@ -312,6 +337,19 @@ impl Execution {
                 let summary: ExecutionSummary =
                     connection.post(&path::fill(path::EXECUTION_CANCEL, &[&id]), &Cancel { mode }).await?;
                 output.print(&summary, |summary| format!("execution {id}: {}", standing(summary)));
+            }
+            Self::Approve { id, step } => {
+                gate::answer(
+                    connection,
+                    id,
+                    step,
+                    Answer { agrees: true, note: None, why: String::new() },
+                    output,
+                )
+                .await?;
+            }
+            Self::Deny { id, step, why } => {
+                gate::answer(connection, id, step, Answer { agrees: false, note: None, why }, output).await?;
             }
             Self::Decide { id, section, decision } => {
                 let decision = match decision {

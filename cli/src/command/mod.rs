@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod component;
 pub(crate) mod execution;
+mod gate;
 pub(crate) mod import;
 pub(crate) mod job;
 pub(crate) mod key;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Subcommand;
-use remit_job::document::{Action, ComponentAction, Document};
+use remit_job::document::{ComponentAction, Document};
 use remit_protocol::{
     ProjectName, Timestamp,
     capability::{Denial, Side},
@@ -118,22 +118,23 @@ impl Policy {
         let document = compiled(connection, &project, &job).await?;
         let mut steps = Vec::new();
         for step in &document.steps {
-            let Action::Component(action) = &step.action;
-            let address = path::fill(
-                path::COMPONENT,
-                &[&action.name.namespace(), &action.name.name(), &action.version],
-            );
-            let view: ComponentView = connection.get(&address).await?;
-            let mut denials: Vec<Said> =
-                trust.as_ref().and_then(|trust| distrusted(&view, trust)).into_iter().collect();
-            let answer = ask(&runner, &project, action, &view.manifest)?;
-            denials.extend(answer.denials.iter().map(said));
-            steps.push(Step {
-                step: step.name.to_string(),
-                component: format!("{}@{}", action.name, action.version),
-                remit: answer.remit,
-                denials,
-            });
+            for action in step.components() {
+                let address = path::fill(
+                    path::COMPONENT,
+                    &[&action.name.namespace(), &action.name.name(), &action.version],
+                );
+                let view: ComponentView = connection.get(&address).await?;
+                let mut denials: Vec<Said> =
+                    trust.as_ref().and_then(|trust| distrusted(&view, trust)).into_iter().collect();
+                let answer = ask(&runner, &project, action, &view.manifest)?;
+                denials.extend(answer.denials.iter().map(said));
+                steps.push(Step {
+                    step: step.name.to_string(),
+                    component: format!("{}@{}", action.name, action.version),
+                    remit: answer.remit,
+                    denials,
+                });
+            }
         }
         let allowed = steps.iter().all(|step| step.denials.is_empty());
         let exemptions = trust.as_ref().map(|trust| debts(trust, &steps)).unwrap_or_default();

@@ -131,7 +131,7 @@ pub async fn run(workshop: Arc<Workshop>, assignment: Box<Assignment>, voice: Ar
     };
     // The dispatcher knows how many log entries there are.
     let End { outcome, message, nodes } = end;
-    voice.event(Event::Finished { outcome, message, log_entries: 0, nodes });
+    voice.event(Event::Finished { outcome, message, log_entries: 0, nodes, result: None });
 }
 
 struct End {

@@ -34,21 +34,29 @@ pub struct ReadyStep {
     pub index: StepIndex,
     /// The step.
     pub step: Step,
-    /// Its component.
+    /// What it runs.
+    pub own: ReadyComponent,
+    /// What is run when it has failed, and whether that makes it good.
+    pub on_error: Option<(ReadyComponent, bool)>,
+}
+
+impl ReadyStep {
+    /// Everything that it may run.
+    pub fn components(&self) -> impl Iterator<Item = &ReadyComponent> {
+        std::iter::once(&self.own).chain(self.on_error.as_ref().map(|(handler, _)| handler))
+    }
+}
+
+/// A component that can be run.
+pub struct ReadyComponent {
+    /// What it is, and what it is given.
+    pub action: ComponentAction,
+    /// Its code.
     pub loaded: Arc<Loaded>,
     /// What it may do.
     pub remit: Arc<Remit>,
     /// The remit's digest, as each record names it.
     pub remit_digest: Digest,
-}
-
-impl ReadyStep {
-    /// Its component and what it is given.
-    pub fn action(&self) -> &ComponentAction {
-        match &self.step.action {
-            Action::Component(component) => component,
-        }
-    }
 }
 
 /// A node of a section.
@@ -147,10 +155,10 @@ pub(super) async fn section(workshop: &Workshop, assignment: Box<Assignment>) ->
             not
         })?);
     }
-    let first = usize::try_from(assignment.first_step.0).unwrap_or(usize::MAX);
-    let before = document.steps.iter().take(first);
+    let before = (0_u32..).map(StepIndex).zip(&document.steps);
+    let seen = before.filter(|(index, _)| document.sees(assignment.first_step, *index));
     let earlier =
-        before.filter_map(|step| assignment.earlier.get(&step.name)).map(|view| view.outcome).collect();
+        seen.filter_map(|(_, step)| assignment.earlier.get(&step.name)).map(|view| view.outcome).collect();
     let scope = Scope::of_assignment(&assignment);
     Ok(Section { assignment, steps: ready, nodes, scope, earlier, redactor })
 }
@@ -260,7 +268,25 @@ async fn ready_step(
     step: &Step,
     redactor: &Redactor,
 ) -> Result<ReadyStep, NotReady> {
-    let Action::Component(action) = &step.action;
+    let Action::Component(action) = &step.action else {
+        return Err(NotReady::refused(RefusalCode::Job, "This step is no runner's to run."));
+    };
+    let own = ready_component(workshop, assignment, action, redactor).await?;
+    let on_error = match &step.on_error {
+        Some(handler) => {
+            Some((ready_component(workshop, assignment, &handler.run, redactor).await?, handler.recover))
+        }
+        None => None,
+    };
+    Ok(ReadyStep { index, step: step.clone(), own, on_error })
+}
+
+async fn ready_component(
+    workshop: &Workshop,
+    assignment: &Assignment,
+    action: &ComponentAction,
+    redactor: &Redactor,
+) -> Result<ReadyComponent, NotReady> {
     let pin =
         ComponentPin { name: action.name.clone(), version: action.version.clone(), digest: action.digest };
     let loaded = workshop.components.get(&pin, &*workshop.client).await?;
@@ -269,10 +295,11 @@ async fn ready_step(
     let secrets = action
         .secrets_for(&assignment.options)
         .map_err(|e| NotReady::refused(RefusalCode::Parameter, format!("{e}.")))?;
-    let narrowed = ComponentAction { secrets, ..(**action).clone() };
+    let narrowed = ComponentAction { secrets, ..action.clone() };
     let remit = remit(&assignment.project, &narrowed, &loaded, &workshop.ceiling)?;
     know_secrets(&remit, &*workshop.secrets, redactor).await?;
-    Ok(ReadyStep { index, step: step.clone(), loaded, remit_digest: remit.digest(), remit: Arc::new(remit) })
+    let remit_digest = remit.digest();
+    Ok(ReadyComponent { action: action.clone(), loaded, remit_digest, remit: Arc::new(remit) })
 }
 
 /// The remit of a step, or everything that it lacks with the lines that would grant it.

@@ -1,10 +1,11 @@
 //! What an attempt leaves in the owner's record.
 
 use remit_protocol::{
-    AttemptId, ExecutionId, JobName, Outcome, ProjectName, assignment::Assignment, assignment::StartMode,
+    AttemptId, ExecutionId, JobName, Outcome, ProjectName, StepName,
+    assignment::{Assignment, StartMode},
 };
 
-use super::prepare::{NotReady, ReadyNode, ReadyStep, Section};
+use super::prepare::{NotReady, ReadyComponent, ReadyNode, ReadyStep, Section};
 use crate::{
     audit::{Accepted, AcceptedStep, Audit, CannotRecord, Event},
     sandbox::Ended,
@@ -51,10 +52,11 @@ impl Of {
 /// Records a section that is accepted. What must not be run twice, and what uses a secret, waits until that is on disk.
 pub(super) async fn accept(audit: &Audit, section: &Section) -> Result<(), CannotRecord> {
     let assignment = &section.assignment;
-    for ready in &section.steps {
+    for ready in section.steps.iter().flat_map(ReadyStep::components) {
         audit.remit(ready.remit_digest, &ready.remit);
     }
-    let steps: Vec<AcceptedStep> = section.steps.iter().map(step).collect();
+    let each = section.steps.iter().flat_map(|step| step.components().map(move |ready| (step, ready)));
+    let steps: Vec<AcceptedStep> = each.map(|(step, ready)| accepted(&step.step.name, ready)).collect();
     let secret = steps.iter().any(|step| !step.secrets.is_empty());
     let accepted = Event::Accepted(Box::new(Accepted {
         attempt: assignment.attempt,
@@ -77,13 +79,13 @@ pub(super) async fn accept(audit: &Audit, section: &Section) -> Result<(), Canno
     Ok(())
 }
 
-fn step(ready: &ReadyStep) -> AcceptedStep {
-    let action = ready.action();
+fn accepted(step: &StepName, ready: &ReadyComponent) -> AcceptedStep {
+    let action = &ready.action;
     let mut secrets: Vec<_> = ready.remit.secrets().into_iter().map(|secret| secret.path.clone()).collect();
     secrets.sort();
     secrets.dedup();
     AcceptedStep {
-        step: ready.step.name.clone(),
+        step: step.clone(),
         component: action.name.clone(),
         version: action.version.clone(),
         digest: action.digest,

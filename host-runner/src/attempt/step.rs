@@ -10,10 +10,11 @@ use remit_protocol::{
     node::NodeSet,
     report::{Event, Level, Limit, StepEnded},
 };
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    prepare::{ReadyNode, ReadyStep, Section},
+    prepare::{ReadyComponent, ReadyNode, ReadyStep, Section},
     record,
     voice::{Sink, Voice},
 };
@@ -26,6 +27,8 @@ use crate::{
 
 /// Largest output that a report carries: an event must fit a request's body with what stands around it.
 const MAX_OUTPUT: usize = 400 << 10;
+/// Most items of a list for each of which a step is run.
+const MAX_ITEMS: usize = 1000;
 /// Most denials whose lines stand in a message.
 const MAX_DENIALS: usize = 8;
 
@@ -89,9 +92,20 @@ pub(super) async fn run(
         output,
         message: message.clone(),
         usage: usage.map(Box::new),
-        remit: (tries > 0).then_some(ready.remit_digest),
+        remit: (tries > 0).then_some(ready.own.remit_digest),
     })));
     Done { outcome, message, nodes }
+}
+
+/// One run of a component: of which step, on which node, for which item.
+struct Run<'a> {
+    section: &'a Section,
+    ready: &'a ReadyStep,
+    component: &'a ReadyComponent,
+    node: Option<&'a ReadyNode>,
+    /// What tells it from the step's other runs: the step's name, and what stands behind it.
+    label: String,
+    scope: &'a Scope,
 }
 
 async fn tried(
@@ -112,22 +126,90 @@ async fn tried(
         Ok(false) => return (0, without_run(Outcome::Skipped, String::new())),
         Err(error) => return (0, refused(&format!("when: {error}"))),
     }
-    let input = match ready.action().with.render(&sight.scope) {
+    let label = ready.step.name.to_string();
+    let one = Run { section, ready, component: &ready.own, node, label, scope: &sight.scope };
+    match &ready.step.for_each {
+        None => handled(one, around).await,
+        Some(items) => match items.evaluate(&sight.scope) {
+            Ok(Value::Array(items)) if items.len() <= MAX_ITEMS => each(one, items, around).await,
+            Ok(Value::Array(items)) => {
+                (0, refused(&format!("for_each: {} items, at most {MAX_ITEMS} are run", items.len())))
+            }
+            Ok(_) => (0, refused("for_each: this is no list")),
+            Err(error) => (0, refused(&format!("for_each: {error}"))),
+        },
+    }
+}
+
+/// Runs a step for one item after the other, up to the first that fails; its output is the list of theirs.
+async fn each(run: Run<'_>, items: Vec<Value>, around: &Surroundings) -> (u32, Ended) {
+    let (mut tries, mut outputs) = (0, Vec::with_capacity(items.len()));
+    let mut last = without_run(Outcome::Succeeded, String::new());
+    for (at, item) in items.into_iter().enumerate() {
+        let scope = run.scope.with_item(item);
+        let label = format!("{}[{at}]", run.label);
+        let (more, ended) = handled(Run { label, scope: &scope, ..run }, around).await;
+        tries += more;
+        last = ended;
+        if !last.outcome.is_good() {
+            last.message = format!("item {at}: {}", last.message);
+            return (tries, last);
+        }
+        outputs.push(last.output.take().unwrap_or(Value::Null));
+    }
+    last.output = Some(Value::Array(outputs));
+    (tries, within_a_report(last))
+}
+
+/// Runs a component and, when it has failed, the step's error handler.
+async fn handled(run: Run<'_>, around: &Surroundings) -> (u32, Ended) {
+    let (tries, ended) = repeated(&run, around).await;
+    let Some((handler, recover)) = &run.ready.on_error else { return (tries, ended) };
+    if ended.outcome.is_good() || tries == 0 || around.cancel.is_cancelled() {
+        return (tries, ended);
+    }
+    let scope = run.scope.with_error(ended.outcome, &ended.message);
+    let label = format!("{}.on_error", run.label);
+    let (_, handling) = repeated(&Run { component: handler, label, scope: &scope, ..run }, around).await;
+    (tries, after_handler(ended, &handling, *recover))
+}
+
+/// What a failed step has come to after its error handler.
+fn after_handler(failed: Ended, handling: &Ended, recover: bool) -> Ended {
+    let first = failed.message.lines().next().unwrap_or_default();
+    let handled = handling.outcome.is_good();
+    if handled && recover {
+        let message = format!("recovered by its error handler from {}: {first}", failed.outcome);
+        return Ended { outcome: Outcome::Succeeded, output: None, message, ..failed };
+    }
+    let message = if handled {
+        format!("{}\nIts error handler has run.", failed.message)
+    } else {
+        format!("{}\nIts error handler ended as {}: {}", failed.message, handling.outcome, handling.message)
+    };
+    Ended { message, ..failed }
+}
+
+async fn repeated(run: &Run<'_>, around: &Surroundings) -> (u32, Ended) {
+    let input = match run.component.action.with.render(run.scope) {
         Ok(input) => input.to_string(),
         Err(error) => return (0, refused(&format!("with: {error}"))),
     };
+    let own = std::ptr::eq(run.component, &run.ready.own);
+    let rule = run.ready.step.retry.as_ref().filter(|_| own);
+    let limit = run.ready.step.timeout.filter(|_| own);
     let mut tries = 0;
     loop {
-        let Some(timeout) = time_for(ready, around.deadline) else {
+        let Some(timeout) = time_for(limit, around.deadline) else {
             let message = "the job's time was over before this could begin".to_owned();
             return (tries, without_run(Outcome::TimedOut, message));
         };
         tries += 1;
-        let ended = once(section, ready, node, input.clone(), tries, timeout, around).await;
-        let Some(wait) = retry::inside(ended.outcome, tries, ready.step.retry.as_ref()) else {
+        let ended = once(run, input.clone(), tries, timeout, around).await;
+        let Some(wait) = retry::inside(ended.outcome, tries, rule) else {
             return (tries, ended);
         };
-        let sink = Sink::new(Arc::clone(&around.voice), ready.index, node.map(|node| node.index));
+        let sink = run.sink(around);
         sink.write(
             Level::Warn,
             format!("try {tries} ended as {}; the next one begins in {wait}", ended.outcome),
@@ -140,50 +222,55 @@ async fn tried(
     }
 }
 
-/// The step's own timeout, or what is left of the job's time, whichever is less; `None` when that is nothing.
-fn time_for(ready: &ReadyStep, deadline: Option<Instant>) -> Option<Option<Span>> {
+impl Run<'_> {
+    fn sink(&self, around: &Surroundings) -> Sink {
+        Sink::new(Arc::clone(&around.voice), self.ready.index, self.node.map(|node| node.index))
+    }
+}
+
+/// A run's own timeout, or what is left of the job's time, whichever is less; `None` when that is nothing.
+fn time_for(own: Option<Span>, deadline: Option<Instant>) -> Option<Option<Span>> {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     if left == Some(Duration::ZERO) {
         return None;
     }
     let left = left.map(|left| Span::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)));
-    Some([ready.step.timeout, left].into_iter().flatten().min())
+    Some([own, left].into_iter().flatten().min())
 }
 
 async fn once(
-    section: &Section,
-    ready: &ReadyStep,
-    node: Option<&ReadyNode>,
+    run: &Run<'_>,
     input: String,
     try_number: u32,
     timeout: Option<Span>,
     around: &Surroundings,
 ) -> Ended {
-    let sink = Arc::new(Sink::new(Arc::clone(&around.voice), ready.index, node.map(|node| node.index)));
-    let execution = section.assignment.execution;
-    let name = node.map(|node| node.node.name.as_str());
+    let sink = Arc::new(run.sink(around));
+    let execution = run.section.assignment.execution;
+    let name = run.node.map(|node| node.node.name.as_str());
+    let component = run.component;
     let invocation = Invocation {
-        remit: Arc::clone(&ready.remit),
+        remit: Arc::clone(&component.remit),
         secrets: Arc::clone(&around.secrets),
         input,
         context: StepContext {
             execution,
-            step: ready.step.name.clone(),
-            node: node.map(|node| Arc::clone(&node.node)),
+            step: run.ready.step.name.clone(),
+            node: run.node.map(|node| Arc::clone(&node.node)),
             try_number,
-            idempotency_key: idempotency_key(execution, ready.step.name.as_str(), name),
+            idempotency_key: idempotency_key(execution, &run.label, name),
         },
         log: sink.clone(),
         cancel: around.cancel.clone(),
-        redactor: section.redactor.clone(),
+        redactor: run.section.redactor.clone(),
         timeout,
     };
-    let prepared = &ready.loaded.prepared;
-    let ended = match ready.loaded.manifest.kind {
+    let prepared = &component.loaded.prepared;
+    let ended = match component.loaded.manifest.kind {
         Kind::Step => around.sandbox.run(prepared, invocation).await,
         Kind::NodeSource => around.sandbox.discover(prepared, invocation).await,
     };
-    record::run(&around.audit, section.assignment.attempt, ready, node, &ended);
+    record::run(&around.audit, run.section.assignment.attempt, run.ready, run.node, &ended);
     presentable(ended, &sink)
 }
 
@@ -205,6 +292,10 @@ fn presentable(mut ended: Ended, sink: &Sink) -> Ended {
             }
         }
     }
+    within_a_report(ended)
+}
+
+fn within_a_report(mut ended: Ended) -> Ended {
     let size = ended.output.as_ref().map_or(0, |output| output.to_string().len());
     if size > MAX_OUTPUT {
         ended.outcome = Outcome::OverLimit(Limit::Output);

@@ -290,8 +290,13 @@ mod tests {
 
     fn finish(outbox: &mut Outbox) {
         let log_entries = outbox.last_entry();
-        let event =
-            Event::Finished { outcome: Outcome::Succeeded, message: String::new(), log_entries, nodes: None };
+        let event = Event::Finished {
+            outcome: Outcome::Succeeded,
+            message: String::new(),
+            log_entries,
+            nodes: None,
+            result: None,
+        };
         outbox.event(&event, &mut Vec::new()).unwrap();
     }
 

@@ -262,6 +262,7 @@ impl Core {
                         .into(),
                     log_entries: entry.outbox.last_entry(),
                     nodes: None,
+                    result: None,
                 };
                 // The snapshot that follows writes it down.
                 let _ = entry.outbox.event(&event, &mut Vec::new());
@@ -566,11 +567,12 @@ impl Core {
         let ticket = self.ticket + 1;
         let Some(entry) = self.attempts.get_mut(&attempt) else { return };
         let event = match event {
-            Event::Finished { outcome, message, nodes, .. } => &Event::Finished {
+            Event::Finished { outcome, message, nodes, result, .. } => &Event::Finished {
                 outcome: *outcome,
                 message: message.clone(),
                 log_entries: entry.outbox.last_entry(),
                 nodes: *nodes,
+                result: result.clone(),
             },
             other => other,
         };
@@ -642,6 +644,7 @@ impl Core {
                 message: "The runner's own task broke off; its log on that host says more.".to_owned(),
                 log_entries: 0,
                 nodes: None,
+                result: None,
             };
             self.event(attempt, &event, now);
         }
@@ -779,7 +782,13 @@ impl Core {
             let message = format!(
                 "The runner's journal cannot be written: {why}. Make room on its state directory's disk."
             );
-            let event = Event::Finished { outcome: Outcome::HostFault, message, log_entries: 0, nodes: None };
+            let event = Event::Finished {
+                outcome: Outcome::HostFault,
+                message,
+                log_entries: 0,
+                nodes: None,
+                result: None,
+            };
             self.event(attempt, &event, now);
             if let Some(entry) = self.attempts.get_mut(&attempt) {
                 entry.outbox.begun();

@@ -144,6 +144,7 @@ fn finished() -> Said {
         message: String::new(),
         log_entries: 0,
         nodes: None,
+        result: None,
     })
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{ResolvedComponent, fault, grant, input, reread};
 use crate::{
     document::{Action, ComponentAction, Document, Per, RunnerSelection, Step, VERSION, When},
-    source::StepSource,
+    source::ComponentSource,
     template::Template,
 };
 
@@ -46,20 +46,15 @@ pub fn discovery(
             given.clone()
         }
         None => {
-            let step = StepSource {
-                name: name.clone(),
+            let step = ComponentSource {
                 uses: source.uses.clone(),
-                per: Per::Once,
-                when: When::OnSuccess,
-                timeout: None,
-                retry: None,
                 with: with.clone(),
                 secrets: secrets.clone(),
                 chosen: BTreeMap::new(),
                 grant: None,
                 limits: LimitsPart::default(),
             };
-            grant::expand(&step, manifest, "source", &mut faults)
+            grant::expand(&step, Per::Once, manifest, "source", &mut faults)
         }
     };
     // Characters that a source's name may have and a job's may not.
@@ -93,6 +88,9 @@ pub fn discovery(
             when: When::OnSuccess,
             timeout: None,
             retry: None,
+            group: None,
+            for_each: None,
+            on_error: None,
             action: Action::Component(Box::new(action)),
         }],
     };

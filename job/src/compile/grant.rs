@@ -19,18 +19,24 @@ use super::fault;
 use crate::{
     document::Per,
     nearest::nearest,
-    source::{GrantSource, HttpRule, StepSource},
+    source::{ComponentSource, GrantSource, HttpRule},
 };
 
 /// The step's grant, with a fault for each rule that cannot be given.
-pub(super) fn expand(step: &StepSource, manifest: &Manifest, place: &str, faults: &mut Vec<Fault>) -> Grant {
+pub(super) fn expand(
+    step: &ComponentSource,
+    per: Per,
+    manifest: &Manifest,
+    place: &str,
+    faults: &mut Vec<Fault>,
+) -> Grant {
     let mut expand = Expand { step, manifest, place, faults };
     let mut grant = match &step.grant {
         None => expand.requested(),
         Some(written) => expand.written(written),
     };
     grant.limits = step.limits;
-    if !grant.ssh.is_empty() && step.per == Per::Once {
+    if !grant.ssh.is_empty() && per == Per::Once {
         let message =
             "the step may use ssh to the node that it is run for, but it is run once, without a node";
         expand.faults.push(fault(format!("{place}.per"), message, "add `per: node` to the step"));
@@ -39,7 +45,7 @@ pub(super) fn expand(step: &StepSource, manifest: &Manifest, place: &str, faults
 }
 
 struct Expand<'a> {
-    step: &'a StepSource,
+    step: &'a ComponentSource,
     manifest: &'a Manifest,
     place: &'a str,
     faults: &'a mut Vec<Fault>,

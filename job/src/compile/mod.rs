@@ -5,7 +5,7 @@ mod grant;
 mod input;
 
 use remit_protocol::{
-    ComponentSelector, ComponentVersion, Digest, ProjectName,
+    ComponentSelector, ComponentVersion, Digest, ProjectName, Span,
     endpoint::Fault,
     limits::MAX_JOB,
     manifest::{Kind, Manifest},
@@ -15,8 +15,8 @@ pub use discovery::discovery;
 
 use crate::{
     check,
-    document::{Action, ComponentAction, Document, Step, VERSION},
-    source::{JobSource, StepSource},
+    document::{Action, ComponentAction, Document, OnError, Per, Step, VERSION},
+    source::{ComponentSource, Does, JobSource, StepSource},
 };
 
 /// The component that a selector stands for now.
@@ -98,7 +98,48 @@ fn compile_step(
     components: &dyn Fn(&ComponentSelector) -> Option<ResolvedComponent>,
     faults: &mut Vec<Fault>,
 ) -> Option<Step> {
+    let mut component = |place: String, own: &ComponentSource| {
+        // The time of a step is its component's; a handler has its own.
+        let timeout = source.timeout.filter(|_| matches!(source.does, Does::Component(_)));
+        compile_component(own, source.per, timeout, &place, components, faults)
+    };
     let place = format!("steps.{}", source.name);
+    let action = match &source.does {
+        Does::Component(own) => {
+            component(place.clone(), own).map(|action| Action::Component(Box::new(action)))
+        }
+        Does::Gate(gate) => Some(Action::Gate(gate.clone())),
+        Does::Halt(halt) => Some(Action::Halt(halt.clone())),
+        Does::Job(job) => Some(Action::Job(job.clone())),
+    };
+    let on_error = match &source.on_error {
+        None => None,
+        Some((own, recover)) => {
+            let run = Box::new(component(format!("{place}.on_error"), own)?);
+            Some(OnError { recover: *recover, run })
+        }
+    };
+    Some(Step {
+        name: source.name.clone(),
+        per: source.per,
+        when: source.when.clone(),
+        timeout: source.timeout,
+        retry: source.retry.clone(),
+        group: source.group,
+        for_each: source.for_each.clone(),
+        on_error,
+        action: action?,
+    })
+}
+
+fn compile_component(
+    source: &ComponentSource,
+    per: Per,
+    timeout: Option<Span>,
+    place: &str,
+    components: &dyn Fn(&ComponentSelector) -> Option<ResolvedComponent>,
+    faults: &mut Vec<Fault>,
+) -> Option<ComponentAction> {
     let selected = |component: &ResolvedComponent| {
         component.manifest.name == *source.uses.name()
             && component.manifest.version == component.version
@@ -122,10 +163,10 @@ fn compile_step(
         return None;
     }
     let before = faults.len();
-    let grant = grant::expand(source, manifest, &place, faults);
+    let grant = grant::expand(source, per, manifest, place, faults);
     input::check(source.with.source(), &manifest.input, &format!("{place}.with"), faults);
     let limits = manifest.limits.lowered(&grant.limits);
-    if let Some(timeout) = source.timeout.filter(|timeout| *timeout > limits.wall) {
+    if let Some(timeout) = timeout.filter(|timeout| *timeout > limits.wall) {
         faults.push(fault(
             format!("{place}.timeout"),
             format!("{timeout} is longer than {}, which is all that {} may take", limits.wall, source.uses),
@@ -135,7 +176,7 @@ fn compile_step(
     if faults.len() > before {
         return None;
     }
-    let action = ComponentAction {
+    Some(ComponentAction {
         name: manifest.name.clone(),
         version: component.version,
         digest: component.digest,
@@ -146,14 +187,6 @@ fn compile_step(
         effect: grant.effect(manifest.effect),
         limits,
         grant,
-    };
-    Some(Step {
-        name: source.name.clone(),
-        per: source.per,
-        when: source.when.clone(),
-        timeout: source.timeout,
-        retry: source.retry.clone(),
-        action: Action::Component(Box::new(action)),
     })
 }
 

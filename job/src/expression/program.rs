@@ -30,15 +30,21 @@ pub enum Root {
     Node,
     /// `date(…)`: the day and time at which the job is triggered.
     Clock,
+    /// `item`: what a step with `for_each` is at; a value of any type.
+    Item,
+    /// `error.outcome`, `error.message`: why an error handler is run.
+    Error,
 }
 
 impl Root {
-    const ALL: [(&str, Self); 5] = [
+    const ALL: [(&str, Self); 7] = [
         ("options", Self::Options),
         ("project", Self::Project),
         ("execution", Self::Execution),
         ("steps", Self::Steps),
         ("node", Self::Node),
+        ("item", Self::Item),
+        ("error", Self::Error),
     ];
 
     fn parse(name: &str) -> Option<Self> {
@@ -226,21 +232,28 @@ impl Lower {
         }
     }
 
-    fn name(&self, name: String) -> Result<Term, Flaw> {
+    fn name(&mut self, name: String) -> Result<Term, Flaw> {
         if self.variable.as_ref() == Some(&name) {
             return Ok(Term::Variable(name));
         }
         Err(Flaw::new(match Root::parse(&name) {
+            Some(Root::Item) => {
+                self.references.push(Reference { root: Root::Item, field: String::new(), second: None });
+                return Ok(Term::Root(Root::Item, String::new()));
+            }
             Some(_) => format!("names `{name}` as a whole; name what you want of it, such as `{name}.x`"),
             None => format!(
-                "names `{name}`, which does not exist; there are options, project, execution, steps and, in a step that is run per node, node"
+                "names `{name}`, which does not exist; there are options, project, execution, steps; node in a step that is run per node, item in one with `for_each`, error in an error handler"
             ),
         }))
     }
 
     fn root(&self, operand: &IdedExpr) -> Option<Root> {
         match &operand.expr {
-            Expr::Ident(name) if self.variable.as_ref() != Some(name) => Root::parse(name),
+            // The item is a value like any other: what is selected of it is nobody's to check here.
+            Expr::Ident(name) if self.variable.as_ref() != Some(name) => {
+                Root::parse(name).filter(|root| *root != Root::Item)
+            }
             _ => None,
         }
     }
@@ -249,7 +262,8 @@ impl Lower {
         let known: &[&str] = match root {
             Root::Project => &["name"],
             Root::Execution => &["id", "job", "revision", "started_by"],
-            Root::Options | Root::Steps | Root::Node | Root::Clock => &[],
+            Root::Error => &["outcome", "message"],
+            Root::Options | Root::Steps | Root::Node | Root::Item | Root::Clock => &[],
         };
         if !known.is_empty() && !known.contains(&field.as_str()) {
             return Err(Flaw::new(format!(
@@ -377,7 +391,9 @@ impl Lower {
         let body = arguments.pop();
         let filter = if arguments.len() == 2 { arguments.pop() } else { None };
         let variable = match arguments.pop().map(|first| first.expr) {
-            Some(Expr::Ident(variable)) if Root::parse(&variable).is_none() => variable,
+            Some(Expr::Ident(variable)) if Root::parse(&variable).is_none_or(|root| root == Root::Item) => {
+                variable
+            }
             _ => return Err(Flaw::new(format!("has no variable in `{name}`: write `{name}(x, …)`"))),
         };
         self.variable = Some(variable.clone());

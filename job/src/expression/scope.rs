@@ -1,9 +1,10 @@
-//! What an expression sees: `options`, `project`, `execution`, `steps`, and `node` in node steps.
+//! What an expression sees: `options`, `project`, `execution`, `steps`; `node` in node steps, `item` where a step is run for
+//! each of a list, `error` in an error handler.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use remit_protocol::{
-    ExecutionId, JobName, ProjectName, Revision, StepName, Timestamp,
+    ExecutionId, JobName, Outcome, ProjectName, Revision, StepName, Timestamp,
     assignment::{Assignment, NodesView, StepView},
     node::Node,
 };
@@ -33,6 +34,8 @@ pub struct Scope {
     steps: BTreeMap<StepName, Arc<Value>>,
     node: Option<Arc<Value>>,
     now: Option<Timestamp>,
+    item: Option<Arc<Value>>,
+    error: Option<Arc<Value>>,
 }
 
 impl Scope {
@@ -50,6 +53,8 @@ impl Scope {
             steps: BTreeMap::new(),
             node: None,
             now: None,
+            item: None,
+            error: None,
         }
     }
 
@@ -107,6 +112,19 @@ impl Scope {
         Self { node: Some(Arc::new(node)), ..self.clone() }
     }
 
+    /// This scope as one item of a list sees it.
+    #[must_use]
+    pub fn with_item(&self, item: Value) -> Self {
+        Self { item: Some(Arc::new(item)), ..self.clone() }
+    }
+
+    /// This scope as the error handler of a step sees it that ended so.
+    #[must_use]
+    pub fn with_error(&self, outcome: Outcome, message: &str) -> Self {
+        let error = json!({ "outcome": outcome.kind(), "message": message });
+        Self { error: Some(Arc::new(error)), ..self.clone() }
+    }
+
     /// The value of `root.field`, or why there is none.
     pub(super) fn get(&self, root: Root, field: &str) -> Result<&Value, String> {
         match root {
@@ -137,6 +155,14 @@ impl Scope {
                 };
                 own.ok_or_else(|| format!("names the attribute `{field}`, which this node does not have"))
             }
+            Root::Item => {
+                self.item.as_deref().ok_or_else(|| "names `item` where there is no item".to_owned())
+            }
+            Root::Error => self
+                .error
+                .as_ref()
+                .and_then(|error| error.get(field))
+                .ok_or_else(|| "names `error` where nothing has failed".to_owned()),
         }
     }
 }

@@ -40,7 +40,7 @@ pub struct InvalidFilter {
 }
 
 /// A parsed filter, ready for many nodes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NodeFilter {
     include: Vec<Condition>,
     exclude: Vec<Condition>,

@@ -5,7 +5,7 @@ use remit_protocol::node::Node;
 use crate::pattern::Pattern;
 
 /// What a key stands for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Key {
     Name,
     Tags,
@@ -13,14 +13,14 @@ enum Key {
 }
 
 /// A key with all values that it was given: one of them has to match.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Condition {
     key: Key,
     selectors: Vec<Selector>,
 }
 
 /// A value, made ready.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Selector {
     /// Matches nothing: a blank value.
     Nothing,
@@ -33,7 +33,7 @@ enum Selector {
 }
 
 /// One tag or a pattern for one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Piece {
     text: String,
     pattern: Option<Pattern>,

@@ -97,7 +97,7 @@ impl Finder {
                     self.above(part, &reference.field, above);
                 }
                 Root::Clock if part == "default" => {}
-                Root::Steps | Root::Node | Root::Clock => {
+                Root::Steps | Root::Node | Root::Item | Root::Error | Root::Clock => {
                     let message =
                         format!("`{}.{}` is not there yet", reference.root.as_str(), reference.field);
                     self.push(

@@ -20,7 +20,8 @@ use remit_protocol::{
 pub use grant::{GrantSource, HttpRule};
 
 use crate::{
-    document::{Nodes, Per, Retry, RunnerSelection, Timeout, When},
+    document::{Gate, Halt, JobAction, Nodes, Per, Retry, RunnerSelection, Timeout, When},
+    expression::Expression,
     options::{OptionDefinition, OptionType},
     template::Template,
     yaml::{self, Mark, Node, Tree},
@@ -56,8 +57,6 @@ pub struct JobSource {
 pub struct StepSource {
     /// Its name.
     pub name: StepName,
-    /// Which component.
-    pub uses: ComponentSelector,
     /// Once, or per node.
     pub per: Per,
     /// When it is run.
@@ -66,6 +65,34 @@ pub struct StepSource {
     pub timeout: Option<Span>,
     /// Whether it is tried again.
     pub retry: Option<Retry>,
+    /// Which steps stand beside it.
+    pub group: Option<u32>,
+    /// The list for each item of which it is run.
+    pub for_each: Option<Expression>,
+    /// What is done when it has failed, and whether that makes it good.
+    pub on_error: Option<(ComponentSource, bool)>,
+    /// What it does.
+    pub does: Does,
+}
+
+/// What a step does, as it is written.
+#[derive(Debug, Clone)]
+pub enum Does {
+    /// `uses`.
+    Component(Box<ComponentSource>),
+    /// `approve`.
+    Gate(Gate),
+    /// `halt`.
+    Halt(Halt),
+    /// `job`.
+    Job(Box<JobAction>),
+}
+
+/// A component as a step or an error handler uses it.
+#[derive(Debug, Clone)]
+pub struct ComponentSource {
+    /// Which component.
+    pub uses: ComponentSelector,
     /// Its input.
     pub with: Template,
     /// Its secrets.
@@ -76,6 +103,26 @@ pub struct StepSource {
     pub grant: Option<GrantSource>,
     /// Limits below those of the component.
     pub limits: LimitsPart,
+}
+
+impl StepSource {
+    /// The components that it names, each with its place in the file.
+    pub fn components(&self) -> impl Iterator<Item = (String, &ComponentSource)> {
+        let own = match &self.does {
+            Does::Component(component) => Some((format!("steps.{}", self.name), component.as_ref())),
+            Does::Gate(_) | Does::Halt(_) | Does::Job(_) => None,
+        };
+        let handler = self.on_error.as_ref();
+        own.into_iter().chain(handler.map(|(handler, _)| (format!("steps.{}.on_error", self.name), handler)))
+    }
+
+    fn components_mut(&mut self) -> impl Iterator<Item = &mut ComponentSource> {
+        let own = match &mut self.does {
+            Does::Component(component) => Some(component.as_mut()),
+            Does::Gate(_) | Does::Halt(_) | Does::Job(_) => None,
+        };
+        own.into_iter().chain(self.on_error.as_mut().map(|(handler, _)| handler))
+    }
 }
 
 impl JobSource {
@@ -131,8 +178,9 @@ impl Locations {
             Tree::Scalar(_) => {}
             Tree::List(items) => {
                 for (at, item) in items.iter().enumerate() {
-                    let inner =
-                        if place == "steps" { step_place(items, at) } else { format!("{place}[{at}]") };
+                    let steps =
+                        place == "steps" || (place.starts_with("steps[") && place.ends_with("].parallel"));
+                    let inner = if steps { step_place(place, items, at) } else { format!("{place}[{at}]") };
                     self.0.insert(inner.clone(), item.mark);
                     self.add(item, &inner);
                 }
@@ -171,8 +219,9 @@ fn join(place: &str, key: &str) -> String {
     if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") }
 }
 
-/// What a step is called in faults: by its name, or by its number where the name is missing, wrong or taken.
-fn step_place(items: &[Node], at: usize) -> String {
+/// What a step of the list at `list` is called in faults: by its name, or by its number where the name is missing, wrong or
+/// taken.
+fn step_place(list: &str, items: &[Node], at: usize) -> String {
     let name = |node: &Node| match &node.value {
         Tree::Map(members) => {
             members.iter().find(|member| member.key == "name").and_then(|member| match &member.node.value {
@@ -186,7 +235,7 @@ fn step_place(items: &[Node], at: usize) -> String {
         Some(own) if !items[..at].iter().any(|item| name(item).as_ref() == Some(&own)) => {
             format!("steps.{own}")
         }
-        _ => format!("steps[{at}]"),
+        _ => format!("{list}[{at}]"),
     }
 }
 
@@ -233,11 +282,11 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
 
 /// Gives a secret that an option chooses the paths of that option.
 fn fill_chosen(steps: &mut [StepSource], options: &[OptionDefinition]) {
-    for step in steps {
-        for (name, chosen) in &step.chosen {
+    for component in steps.iter_mut().flat_map(StepSource::components_mut) {
+        for (name, chosen) in &component.chosen {
             let option = options.iter().find(|option| option.name == *chosen);
             if let (Some(OptionType::Secret { values }), Some(paths)) =
-                (option.map(|option| &option.kind), step.secrets.get_mut(name))
+                (option.map(|option| &option.kind), component.secrets.get_mut(name))
             {
                 paths.clone_from(values);
             }

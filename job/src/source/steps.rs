@@ -5,9 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use remit_protocol::{OptionName, SecretName, SecretPath, Span, limits::LimitsPart};
 use serde_json::{Map, Value};
 
-use super::{StepSource, grant, reader::Reader, step_place};
+use super::{
+    ComponentSource, Does, StepSource, grant,
+    reader::{Fields, Reader},
+    step_place,
+};
 use crate::{
-    document::{Per, Retry, RetryOutcome, When},
+    document::{Approvers, Gate, Halt, HaltOutcome, JobAction, Per, Retry, RetryOutcome, When},
+    expression::Expression,
     template::Template,
     yaml::{Node, Tree},
 };
@@ -26,42 +31,113 @@ const LIMITS: &[&str] = &[
     "handles",
 ];
 
+/// Steps as they stand in the file, groups of them unfolded.
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Vec<StepSource> {
     let items = reader.list(node, "steps");
     let mut steps: Vec<StepSource> = Vec::with_capacity(items.len());
+    let mut groups = 0;
     for (at, item) in items.iter().enumerate() {
-        if let Some(step) = step(reader, item, &step_place(items, at)) {
-            if steps.iter().any(|other| other.name == step.name) {
-                let message = format!("the name `{}` stands twice", step.name);
-                reader.fault(&format!("steps[{at}].name"), message, "rename one of the steps");
-            }
-            steps.push(step);
+        let place = step_place("steps", items, at);
+        let Some(beside) = member(item, "parallel") else {
+            let read = step(reader, item, &place, None);
+            add(reader, &mut steps, read, &place);
+            continue;
+        };
+        groups += 1;
+        if reader.map(item, &place, &["parallel"]).is_none() {
+            continue;
+        }
+        let place = format!("{place}.parallel");
+        let items = reader.list(beside, &place);
+        if items.len() < 2 {
+            reader.fault(&place, "there is nothing to run side by side", "list two steps or more");
+        }
+        for (at, item) in items.iter().enumerate() {
+            let place = step_place(&place, items, at);
+            let read = step(reader, item, &place, Some(groups));
+            add(reader, &mut steps, read, &place);
         }
     }
     steps
 }
 
-fn step(reader: &mut Reader, node: &Node, place: &str) -> Option<StepSource> {
-    const KEYS: &[&str] =
-        &["name", "uses", "per", "when", "timeout", "retry", "with", "secrets", "grant", "limits"];
-    let fields = reader.map(node, place, KEYS)?;
+fn add(reader: &mut Reader, steps: &mut Vec<StepSource>, step: Option<StepSource>, place: &str) {
+    let Some(step) = step else { return };
+    if steps.iter().any(|other| other.name == step.name) {
+        let message = format!("the name `{}` stands twice", step.name);
+        reader.fault(&format!("{place}.name"), message, "rename one of the steps");
+    }
+    steps.push(step);
+}
+
+fn member<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
+    match &node.value {
+        Tree::Map(members) => members.iter().find(|member| member.key == key).map(|member| &member.node),
+        _ => None,
+    }
+}
+
+/// What every kind of step may say.
+const EVERY: &[&str] = &["name", "when"];
+const COMPONENT: &[&str] = &["uses", "with", "secrets", "grant", "limits"];
+/// The keys of each kind, by the key that makes it.
+const KINDS: &[(&str, &[&str])] = &[
+    ("approve", &["approve", "timeout"]),
+    ("halt", &["halt", "message"]),
+    ("job", &["job", "with", "runner", "nodes", "for_each"]),
+];
+
+fn step(reader: &mut Reader, node: &Node, place: &str, group: Option<u32>) -> Option<StepSource> {
+    let kind = KINDS.iter().find(|(key, _)| member(node, key).is_some());
+    let keys: Vec<&str> = match kind {
+        Some((_, keys)) => EVERY.iter().chain(*keys).copied().collect(),
+        None => {
+            let own = &["per", "timeout", "retry", "for_each", "on_error"];
+            EVERY.iter().chain(COMPONENT).chain(own).copied().collect()
+        }
+    };
+    let fields = reader.map(node, place, &keys)?;
     let at = |key: &str| format!("{place}.{key}");
     let name = reader
         .required(&fields, "name", "write `name: restart`")
         .and_then(|node| reader.text_as(node, &at("name")));
-    let uses = reader
-        .required(&fields, "uses", "write `uses: namespace/name@1`")
-        .and_then(|node| reader.text_as(node, &at("uses")));
     let per = fields
         .get("per")
         .and_then(|node| reader.word(node, &at("per"), &[("once", Per::Once), ("node", Per::Node)]));
     let when = fields.get("when").and_then(|node| reader.text_as::<When>(node, &at("when")));
     let timeout = fields.get("timeout").and_then(|node| reader.text_as::<Span>(node, &at("timeout")));
     let retry = fields.get("retry").and_then(|node| retry(reader, node, &at("retry")));
-    let with = match fields.get("with") {
-        Some(node) => template(reader, node, &at("with")),
-        None => Template::new(Value::Object(Map::new())).ok(),
+    let for_each =
+        fields.get("for_each").and_then(|node| reader.text_as::<Expression>(node, &at("for_each")));
+    let on_error = fields.get("on_error").map(|node| on_error(reader, node, &at("on_error")));
+    let does = match kind.map(|(key, _)| *key) {
+        Some("approve") => gate(reader, fields.get("approve")?, &at("approve")).map(Does::Gate),
+        Some("halt") => halt(reader, &fields, place).map(Does::Halt),
+        Some("job") => child(reader, &fields, place).map(|job| Does::Job(Box::new(job))),
+        _ => component(reader, &fields, place).map(|component| Does::Component(Box::new(component))),
     };
+    Some(StepSource {
+        name: name?,
+        per: per.unwrap_or_default(),
+        when: when.unwrap_or_default(),
+        timeout,
+        retry,
+        group,
+        for_each,
+        on_error: match on_error {
+            Some(handler) => Some(handler?),
+            None => None,
+        },
+        does: does?,
+    })
+}
+
+fn component(reader: &mut Reader, fields: &Fields<'_>, place: &str) -> Option<ComponentSource> {
+    let at = |key: &str| format!("{place}.{key}");
+    let uses = reader
+        .required(fields, "uses", "write `uses: namespace/name@1`, `job: …`, `approve: …` or `halt: …`")
+        .and_then(|node| reader.text_as(node, &at("uses")));
+    let with = input(reader, fields, place);
     let (secrets, chosen) =
         fields.get("secrets").map(|node| secrets(reader, node, &at("secrets"))).unwrap_or_default();
     let grant = fields.get("grant").map(|node| grant::read(reader, node, &at("grant")));
@@ -75,13 +151,8 @@ fn step(reader: &mut Reader, node: &Node, place: &str) -> Option<StepSource> {
         }
         Some(limits)
     });
-    Some(StepSource {
-        name: name?,
+    Some(ComponentSource {
         uses: uses?,
-        per: per.unwrap_or_default(),
-        when: when.unwrap_or_default(),
-        timeout,
-        retry,
         with: with?,
         secrets,
         chosen,
@@ -91,6 +162,73 @@ fn step(reader: &mut Reader, node: &Node, place: &str) -> Option<StepSource> {
         },
         limits: limits.unwrap_or_default(),
     })
+}
+
+fn on_error(reader: &mut Reader, node: &Node, place: &str) -> Option<(ComponentSource, bool)> {
+    let keys: Vec<&str> = COMPONENT.iter().copied().chain(["recover"]).collect();
+    let fields = reader.map(node, place, &keys)?;
+    let recover = fields.get("recover").and_then(|node| reader.boolean(node, &format!("{place}.recover")));
+    Some((component(reader, &fields, place)?, recover.unwrap_or_default()))
+}
+
+/// `approve: "a question"`, or a map.
+fn gate(reader: &mut Reader, node: &Node, place: &str) -> Option<Gate> {
+    let Tree::Map(_) = &node.value else {
+        let question = text(reader, node, place)?;
+        return Some(Gate { question, needed: 1, by: Approvers::default() });
+    };
+    let fields = reader.map(node, place, &["question", "needed", "by"])?;
+    let question = reader
+        .required(&fields, "question", "write `question: Restart the web tier?`")
+        .and_then(|node| text(reader, node, &format!("{place}.question")));
+    let needed = fields.get("needed").and_then(|node| reader.count(node, &format!("{place}.needed")));
+    let by = fields.get("by").and_then(|node| {
+        let words = &[("anyone", Approvers::Anyone), ("another", Approvers::Another)];
+        reader.word(node, &format!("{place}.by"), words)
+    });
+    Some(Gate { question: question?, needed: needed.unwrap_or(1), by: by.unwrap_or_default() })
+}
+
+fn halt(reader: &mut Reader, fields: &Fields<'_>, place: &str) -> Option<Halt> {
+    let words = &[("succeeded", HaltOutcome::Succeeded), ("failed", HaltOutcome::Failed)];
+    let outcome = reader.word(fields.get("halt")?, &format!("{place}.halt"), words);
+    let message = match fields.get("message") {
+        Some(node) => text(reader, node, &format!("{place}.message")),
+        None => Template::new(Value::String(String::new())).ok(),
+    };
+    Some(Halt { outcome: outcome?, message: message? })
+}
+
+fn child(reader: &mut Reader, fields: &Fields<'_>, place: &str) -> Option<JobAction> {
+    let at = |key: &str| format!("{place}.{key}");
+    let job = reader.text_as(fields.get("job")?, &at("job"));
+    let with = input(reader, fields, place);
+    let tags = match fields.get("runner") {
+        None => None,
+        Some(node) => {
+            let fields = reader.map(node, &at("runner"), &["tags"])?;
+            let remedy = "write `runner: { tags: [dmz] }`";
+            let tags = reader.required(&fields, "tags", remedy)?;
+            Some(reader.list_of(tags, &at("runner.tags")).into_iter().collect())
+        }
+    };
+    let nodes = match fields.get("nodes") {
+        None => None,
+        Some(node) => Some(reader.text_as(node, &at("nodes"))?),
+    };
+    Some(JobAction { job: job?, with: with?, tags, nodes })
+}
+
+fn text(reader: &mut Reader, node: &Node, place: &str) -> Option<Template> {
+    let text = reader.text(node, place)?;
+    Template::new(Value::String(text)).map_err(|invalid| reader.faults.push(invalid.into_fault(place))).ok()
+}
+
+fn input(reader: &mut Reader, fields: &Fields<'_>, place: &str) -> Option<Template> {
+    match fields.get("with") {
+        Some(node) => template(reader, node, &format!("{place}.with")),
+        None => Template::new(Value::Object(Map::new())).ok(),
+    }
 }
 
 fn template(reader: &mut Reader, node: &Node, place: &str) -> Option<Template> {

@@ -48,7 +48,7 @@ impl Live {
     pub fn effect(&self, at: usize) -> Effect {
         match &self.sections[at].record.place.work {
             Work::Steps { effect, .. } => *effect,
-            Work::Jobs { .. } | Work::Gate { .. } => Effect::Effect,
+            Work::Jobs { .. } | Work::Gate { .. } | Work::Halt { .. } => Effect::Effect,
         }
     }
 
@@ -91,6 +91,7 @@ impl Live {
             began: fast.then_some(now),
             ended: None,
             message: String::new(),
+            result: None,
         };
         draft.orders.push(Order {
             runner: to.runner,
@@ -115,7 +116,7 @@ impl Live {
         Ok(())
     }
 
-    fn note_beginning(&mut self, now: Timestamp, draft: &mut Draft) {
+    pub(super) fn note_beginning(&mut self, now: Timestamp, draft: &mut Draft) {
         if self.began.is_none() {
             self.began = Some(now);
             self.draft_execution(draft);
@@ -226,7 +227,10 @@ impl Live {
                 draft.happenings.push(Happening::Progress { step, node, done, total });
                 Ok(())
             }
-            Event::Finished { outcome, message, nodes, log_entries: _ } => {
+            Event::Finished { outcome, message, nodes, result, log_entries: _ } => {
+                if let Some(attempt) = self.attempt_mut(at) {
+                    attempt.result = result;
+                }
                 if let Purpose::Source(name) = &self.head.purpose
                     && outcome == Outcome::Succeeded
                 {

@@ -14,7 +14,7 @@ use remit_protocol::{
 use serde_json::Value;
 
 use super::{
-    record::{AttemptRecord, Change, Happening, Head, Place, ResultLine, SectionRecord, Work},
+    record::{Approval, AttemptRecord, Change, Happening, Head, Place, ResultLine, SectionRecord, Work},
     state::{AttemptState, ExecutionEvent, ExecutionState, NodeEvent, NodeState, SectionEvent, SectionState},
     transition::{self, Illegal},
 };
@@ -55,6 +55,8 @@ pub struct Section {
     pub attempt: Option<AttemptRecord>,
     /// Its nodes, if its steps run once per node.
     pub(super) nodes: Option<NodeProgress>,
+    /// Who has agreed, at a gate.
+    pub approvals: Vec<Approval>,
     /// How its workflow step ended, and what it gave.
     pub(super) ended: Option<(Outcome, Option<Value>)>,
 }
@@ -314,7 +316,7 @@ impl Live {
     }
 
     /// What a condition sees now.
-    pub(super) fn scope(&self) -> Scope {
+    pub fn scope(&self) -> Scope {
         let view = ExecutionView {
             id: self.id,
             job: self.head.job.clone(),
@@ -328,9 +330,13 @@ impl Live {
         scope
     }
 
-    /// The outcomes of the steps before `step`.
+    /// The outcomes of the steps before `step`, as far as it sees them.
     pub(super) fn outcomes_before(&self, step: u32) -> Vec<Outcome> {
-        self.steps.range(..StepIndex(step)).map(|(_, concluded)| concluded.outcome).collect()
+        let seen = self
+            .steps
+            .range(..StepIndex(step))
+            .filter(|(other, _)| self.document.sees(StepIndex(step), **other));
+        seen.map(|(_, concluded)| concluded.outcome).collect()
     }
 
     /// Records what the steps of a section came to, now that it has ended as `outcome`. Several sections may share a
@@ -392,7 +398,9 @@ impl Section {
             Work::Steps { nodes: Some(ranges), count, .. } => {
                 Some(NodeProgress::new(ranges.clone(), usize::try_from(*count).unwrap_or_default()))
             }
-            Work::Steps { nodes: None, .. } | Work::Jobs { .. } | Work::Gate { .. } => None,
+            Work::Steps { nodes: None, .. } | Work::Jobs { .. } | Work::Gate { .. } | Work::Halt { .. } => {
+                None
+            }
         };
         let record = SectionRecord {
             place,
@@ -401,7 +409,7 @@ impl Section {
             losses: 0,
             not_before: None,
         };
-        Self { record, attempt: None, nodes, ended: None }
+        Self { record, attempt: None, nodes, approvals: Vec::new(), ended: None }
     }
 
     /// The newest attempt while it counts and has not ended.
@@ -436,6 +444,8 @@ pub struct Remembered {
     pub attempts: Vec<AttemptRecord>,
     /// What its steps came to.
     pub steps: BTreeMap<StepIndex, Outcome>,
+    /// Who has agreed at its gates.
+    pub approvals: Vec<Approval>,
     /// Every result: step, node, outcome, and a workflow step's output.
     pub results: Vec<(StepIndex, Option<NodeIndex>, Outcome, Option<Value>)>,
     /// Which nodes each attempt was about to begin.
@@ -464,6 +474,11 @@ impl Live {
             }
             if let Some(output) = output {
                 outputs.insert(step, output);
+            }
+        }
+        for approval in known.approvals {
+            if let Some(section) = sections.iter_mut().find(|s| s.record.place.number == approval.section) {
+                section.approvals.push(approval);
             }
         }
         for attempt in known.attempts {

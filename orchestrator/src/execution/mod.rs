@@ -22,7 +22,8 @@ pub mod transition;
 pub use attempt::{HandOut, Heard};
 pub use live::{Draft, Live, Order, OrderKind, Remembered, Section};
 pub use record::{
-    AttemptRecord, Change, Happening, Head, NodeSelection, Place, Purpose, ResultLine, SectionRecord, Work,
+    Approval, AttemptRecord, Change, Happening, Head, NodeSelection, Parent, Place, Purpose, ResultLine,
+    SectionRecord, Work,
 };
-pub use recovery::Undecidable;
+pub use recovery::{Answer, Undecidable};
 pub use state::{AttemptState, ExecutionState, Hold, NodeState, SectionState};

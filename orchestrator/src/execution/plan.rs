@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use remit_job::{
     condition,
-    document::{Document, Per},
+    document::{Action, Document, HaltOutcome, Per, Step},
+    expression::Scope,
     rollup, sections,
+    template::Template,
 };
 use remit_protocol::{
     ExecutionId, NodeName, Outcome, RefusalCode, SectionNumber, StepIndex, Timestamp, report::StepEnded,
 };
+use serde_json::Value;
 
 use super::{
     live::{Draft, Live, Section},
@@ -18,17 +21,32 @@ use super::{
     transition::Illegal,
 };
 
-/// The plan of a job: its sections one after the other.
+/// The plan of a job: its sections one after the other, those of a group side by side.
 pub fn places(document: &Document, node_count: Option<u32>) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
+    let mut before: Vec<SectionNumber> = Vec::new();
+    let mut stage: Vec<SectionNumber> = Vec::new();
+    let mut group = None;
     for section in sections::plan(document) {
+        let Some(step) = section.of(document).first() else { continue };
+        if step.group.is_none() || step.group != group {
+            before = std::mem::take(&mut stage);
+            group = step.group;
+        }
+        stage.push(section.number);
         let nodes = match section.per {
             Per::Node => Some(vec![(0, node_count.unwrap_or_default())]),
             Per::Once => None,
         };
-        let after = places.last().map(|place| place.number).into_iter().collect();
-        let work = Work::Steps { first: section.first, count: section.steps, effect: section.effect, nodes };
-        places.push(Place { number: section.number, after, work });
+        let work = match &step.action {
+            Action::Component(_) => {
+                Work::Steps { first: section.first, count: section.steps, effect: section.effect, nodes }
+            }
+            Action::Gate(_) => Work::Gate { step: section.first },
+            Action::Halt(_) => Work::Halt { step: section.first },
+            Action::Job(_) => Work::Jobs { step: section.first },
+        };
+        places.push(Place { number: section.number, after: before.clone(), work });
     }
     places
 }
@@ -112,6 +130,9 @@ impl Live {
         if self.stop.is_some() {
             return self.end_section(at, Outcome::NotStarted, "", now, draft);
         }
+        if self.halted() {
+            return self.end_section(at, Outcome::Skipped, "the execution was halted before", now, draft);
+        }
         let place = self.sections[at].record.place.clone();
         let runs = match self.holds(&place) {
             Ok(runs) => runs,
@@ -125,12 +146,55 @@ impl Live {
             let why = if empty { "no node matches" } else { "" };
             return self.end_section(at, Outcome::Skipped, why, now, draft);
         }
-        let event = match place.work {
-            Work::Steps { .. } => SectionEvent::Due,
-            Work::Jobs { .. } => SectionEvent::Delegate,
-            Work::Gate { .. } => SectionEvent::Gate,
+        match place.work {
+            Work::Steps { .. } => self.move_section(at, SectionEvent::Due, "", draft),
+            Work::Jobs { .. } => {
+                self.move_section(at, SectionEvent::Delegate, "", draft)?;
+                self.note_beginning(now, draft);
+                Ok(())
+            }
+            Work::Gate { .. } => {
+                let timeout = self.step(at).and_then(|step| step.timeout);
+                self.sections[at].record.not_before = timeout.map(|timeout| now.plus(timeout.duration()));
+                self.move_section(at, SectionEvent::Gate, &self.question(at), draft)
+            }
+            Work::Halt { .. } => self.halt(at, now, draft),
+        }
+    }
+
+    /// The step of a section that is one step.
+    pub fn step(&self, at: usize) -> Option<&Step> {
+        let first = self.sections[at].record.place.steps().start;
+        self.document.steps.get(usize::try_from(first).ok()?)
+    }
+
+    /// What people are asked at a gate.
+    pub fn question(&self, at: usize) -> String {
+        match self.step(at).map(|step| &step.action) {
+            Some(Action::Gate(gate)) => written(&gate.question, &self.scope()),
+            _ => String::new(),
+        }
+    }
+
+    fn halt(&mut self, at: usize, now: Timestamp, draft: &mut Draft) -> Result<(), Illegal> {
+        let Some(Action::Halt(halt)) = self.step(at).map(|step| &step.action) else {
+            return self.end_section(at, Outcome::HostFault, "the plan does not fit the job", now, draft);
         };
-        self.move_section(at, event, "", draft)
+        let outcome = match halt.outcome {
+            HaltOutcome::Succeeded => Outcome::Succeeded,
+            HaltOutcome::Failed => Outcome::Failed,
+        };
+        let message = written(&halt.message, &self.scope());
+        self.end_section(at, outcome, &message, now, draft)
+    }
+
+    /// True once a halt was reached: what has not begun is skipped.
+    fn halted(&self) -> bool {
+        let reached = |section: &Section| {
+            matches!(section.record.place.work, Work::Halt { .. })
+                && matches!(section.record.state, SectionState::Ended(Outcome::Succeeded | Outcome::Failed))
+        };
+        self.sections.iter().any(reached)
     }
 
     /// Whether any step of a place is run, as its conditions say.
@@ -204,11 +268,12 @@ impl Live {
         self.move_execution(ExecutionEvent::Conclude(outcome), now, draft)
     }
 
-    /// The child executions of a section have ended, all together as `outcome`.
+    /// The child executions of a section have ended, all together as `outcome`, and have given `outputs`.
     pub fn children_ended(
         &mut self,
         number: SectionNumber,
-        outcome: Outcome,
+        (outcome, outputs): (Outcome, Option<Value>),
+        message: &str,
         now: Timestamp,
         draft: &mut Draft,
     ) -> Result<(), Illegal> {
@@ -216,13 +281,49 @@ impl Live {
             return Ok(());
         };
         if self.sections[at].record.state == SectionState::Delegated {
-            self.end_section(at, outcome, "", now, draft)?;
+            let step = StepIndex(self.sections[at].record.place.steps().start);
+            let ended = StepEnded {
+                step,
+                node: None,
+                outcome,
+                tries: 1,
+                started: self.began.unwrap_or(now),
+                ended: now,
+                output: outputs,
+                message: message.to_owned(),
+                usage: None,
+                remit: None,
+            };
+            self.step_ended(at, Box::new(ended), draft);
+            self.end_section(at, outcome, message, now, draft)?;
             self.advance(now, draft)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the gates whose time is over.
+    pub fn close_gates(&mut self, now: Timestamp, draft: &mut Draft) -> Result<(), Illegal> {
+        for at in 0..self.sections.len() {
+            let record = &self.sections[at].record;
+            let over = record.not_before.is_some_and(|until| until <= now);
+            if record.state == SectionState::Gated && over {
+                self.end_section(at, Outcome::TimedOut, "nobody has agreed in time", now, draft)?;
+                self.advance(now, draft)?;
+            }
         }
         Ok(())
     }
 
     pub(super) fn attempt_mut(&mut self, at: usize) -> Option<&mut AttemptRecord> {
         self.sections[at].attempt.as_mut()
+    }
+}
+
+/// A text of the job, or why it cannot be written.
+fn written(text: &Template, scope: &Scope) -> String {
+    match text.render(scope) {
+        Ok(Value::String(text)) => text,
+        Ok(other) => other.to_string(),
+        Err(error) => format!("(this text cannot be written: {error})"),
     }
 }

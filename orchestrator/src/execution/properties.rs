@@ -232,7 +232,13 @@ impl World {
                 self.speak(attempt, Event::StepEnded(Box::new(ended)), &mut draft);
             }
             Act::Finish { attempt, outcome } => {
-                let event = Event::Finished { outcome, message: String::new(), log_entries: 0, nodes: None };
+                let event = Event::Finished {
+                    outcome,
+                    message: String::new(),
+                    log_entries: 0,
+                    nodes: None,
+                    result: None,
+                };
                 self.speak(attempt, event, &mut draft);
             }
             Act::Double => {

@@ -9,7 +9,7 @@ use remit_protocol::{
     capability::Effect,
     digest,
     operator::Decision,
-    report::{Event, StepEnded},
+    report::{Event, SignedResult, StepEnded},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -58,10 +58,23 @@ pub struct Head {
     pub at_once: Option<u32>,
     /// The section for which it runs, if another execution began it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<(ExecutionId, SectionNumber)>,
+    pub parent: Option<Parent>,
     /// The execution whose unfinished nodes it runs again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<ExecutionId>,
+}
+
+/// For what another execution began this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The other execution.
+    pub execution: ExecutionId,
+    /// Its section.
+    pub section: SectionNumber,
+    /// For which item of its list; zero without a list.
+    pub item: u32,
+    /// There is a list.
+    pub many: bool,
 }
 
 /// Why an execution runs.
@@ -115,6 +128,11 @@ pub enum Work {
         /// The step that is the gate.
         step: StepIndex,
     },
+    /// Ends the execution.
+    Halt {
+        /// The step that says so.
+        step: StepIndex,
+    },
 }
 
 /// A place in the plan of an execution.
@@ -133,7 +151,9 @@ impl Place {
     pub fn steps(&self) -> std::ops::Range<u32> {
         match &self.work {
             Work::Steps { first, count, .. } => first.0..first.0.saturating_add(*count),
-            Work::Jobs { step } | Work::Gate { step } => step.0..step.0.saturating_add(1),
+            Work::Jobs { step } | Work::Gate { step } | Work::Halt { step } => {
+                step.0..step.0.saturating_add(1)
+            }
         }
     }
 }
@@ -149,8 +169,22 @@ pub struct SectionRecord {
     pub epoch: Epoch,
     /// How often it was begun and its runner then lost.
     pub losses: u32,
-    /// Not handed out before this time.
+    /// Not handed out before this time; a gate is closed for good at this time.
     pub not_before: Option<Timestamp>,
+}
+
+/// A person's yes at a gate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// The gate.
+    pub section: SectionNumber,
+    /// Whose.
+    pub by: String,
+    /// When it was heard.
+    pub at: Timestamp,
+    /// The approver's signed note, for runners that want to see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// An attempt as it stands.
@@ -182,6 +216,8 @@ pub struct AttemptRecord {
     pub ended: Option<Timestamp>,
     /// Why it ended so, in words.
     pub message: String,
+    /// What its runner signed about its end, for runners that go on from there.
+    pub result: Option<SignedResult>,
 }
 
 /// A change to what is kept, in the order in which it is made. Everything of one operation is one transaction.
@@ -206,6 +242,8 @@ pub enum Change {
     HandedOut(AttemptRecord),
     /// An attempt moved.
     Attempt(AttemptRecord),
+    /// Somebody agreed at a gate.
+    Approved(Approval),
     /// Nodes are about to be begun.
     Dispatched {
         /// By which attempt.
@@ -307,6 +345,15 @@ pub enum Happening {
         decision: Decision,
         /// Who.
         by: String,
+    },
+    /// Somebody agreed at a gate.
+    Approved {
+        /// Which.
+        section: SectionNumber,
+        /// Who.
+        by: String,
+        /// How many more have to.
+        missing: u32,
     },
     /// An attempt that no longer counts reported that it did something: it may have been done twice.
     Doubled {

@@ -1,6 +1,9 @@
 //! What becomes of work whose runner is gone or that somebody stops, and what people decide about it.
 
-use remit_job::retry;
+use remit_job::{
+    document::{Action, Approvers},
+    retry,
+};
 use remit_protocol::{
     AttemptId, NodeIndex, Outcome, SectionNumber, Session, StepIndex, Timestamp,
     operator::{CancelMode, Decision},
@@ -9,7 +12,7 @@ use remit_protocol::{
 
 use super::{
     live::{Draft, Live, Order, OrderKind},
-    record::{Change, Happening},
+    record::{Approval, Change, Happening},
     state::{
         AttemptEvent, AttemptState, ExecutionEvent, ExecutionState, Hold, NodeEvent, NodeState, SectionEvent,
         SectionState,
@@ -26,12 +29,35 @@ pub enum Undecidable {
     /// It waits for nobody.
     #[error("section {0} is {1}: it does not wait for a decision")]
     NotHeld(SectionNumber, SectionState),
-    /// A gate cannot be run again.
-    #[error("section {0} is a gate: approve it (`done`) or reject it (`failed`)")]
+    /// It is no gate.
+    #[error("section {0} is no gate: decide with `remit execution decide`")]
+    NoGate(SectionNumber),
+    /// Who began the execution cannot agree to it.
+    #[error("the gate wants somebody other than the one who began the execution (section {0})")]
+    Own(SectionNumber),
+    /// A gate waits for people's agreement.
+    #[error(
+        "section {0} is a gate: agree with `remit execution approve`, or refuse with `remit execution deny`"
+    )]
     Gate(SectionNumber),
     /// The table forbids it.
     #[error(transparent)]
     Illegal(#[from] Illegal),
+}
+
+/// What a person says at a gate.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The gate.
+    pub section: SectionNumber,
+    /// Yes or no.
+    pub agrees: bool,
+    /// Who.
+    pub by: String,
+    /// Their signed note.
+    pub note: Option<String>,
+    /// Why not, in their words.
+    pub why: String,
 }
 
 impl Live {
@@ -186,7 +212,7 @@ impl Live {
             .ok_or(Undecidable::Unknown(number))?;
         let state = self.sections[at].record.state;
         let hold = state.hold().ok_or(Undecidable::NotHeld(number, state))?;
-        if (hold, decision) == (Hold::Approval, Decision::Rerun) {
+        if hold == Hold::Approval {
             return Err(Undecidable::Gate(number));
         }
         draft.happenings.push(Happening::Decided { section: number, decision, by: by.to_owned() });
@@ -203,11 +229,7 @@ impl Live {
                 return Ok(self.advance(now, draft)?);
             }
         };
-        let message = match (hold, decision) {
-            (Hold::Approval, Decision::Done) => format!("approved by {by}"),
-            (Hold::Approval, _) => format!("rejected by {by}"),
-            (Hold::Doubt, _) => format!("{by} decided that it {outcome}"),
-        };
+        let message = format!("{by} decided that it {outcome}");
         let settled = !self.in_flight(at).is_empty();
         self.settle(at, outcome, &message, now, draft);
         let keep_going = settled && self.head.nodes.as_ref().is_some_and(|nodes| nodes.keep_going);
@@ -220,6 +242,43 @@ impl Live {
             self.end_section(at, rolled_up, &message, now, draft)?;
         }
         Ok(self.advance(now, draft)?)
+    }
+
+    /// Hears a person's answer at a gate. The same person's second yes changes nothing; one no ends it.
+    pub fn answer(&mut self, answer: Answer, now: Timestamp, draft: &mut Draft) -> Result<(), Undecidable> {
+        let Answer { section: number, agrees, by, note, why } = answer;
+        let at = self.sections.iter().position(|section| section.record.place.number == number);
+        let at = at.ok_or(Undecidable::Unknown(number))?;
+        let state = self.sections[at].record.state;
+        let gate = match self.step(at).map(|step| &step.action) {
+            Some(Action::Gate(gate)) if state == SectionState::Gated => gate.clone(),
+            Some(Action::Gate(_)) => return Err(Undecidable::NotHeld(number, state)),
+            _ => return Err(Undecidable::NoGate(number)),
+        };
+        if !agrees {
+            let why = if why.is_empty() { why } else { format!(": {why}") };
+            self.end_section(at, Outcome::Failed, &format!("{by} does not agree{why}"), now, draft)?;
+            return Ok(self.advance(now, draft)?);
+        }
+        if gate.by == Approvers::Another && by == self.head.started_by {
+            return Err(Undecidable::Own(number));
+        }
+        let approvals = &mut self.sections[at].approvals;
+        if approvals.iter().any(|known| known.by == by) {
+            return Ok(());
+        }
+        let approval = Approval { section: number, by: by.clone(), at: now, note };
+        approvals.push(approval.clone());
+        let names: Vec<&str> = approvals.iter().map(|known| known.by.as_str()).collect();
+        let (names, agreed) = (names.join(", "), u32::try_from(approvals.len()).unwrap_or(u32::MAX));
+        draft.changes.push(Change::Approved(approval));
+        let missing = gate.needed.saturating_sub(agreed);
+        draft.happenings.push(Happening::Approved { section: number, by, missing });
+        if missing == 0 {
+            self.end_section(at, Outcome::Succeeded, &format!("approved by {names}"), now, draft)?;
+            self.advance(now, draft)?;
+        }
+        Ok(())
     }
 
     fn forget(&self, at: usize, draft: &mut Draft) {

@@ -207,7 +207,7 @@ impl Reader {
                 Happening::Progress { step, node, done, total } => {
                     events.push(LiveEvent::Progress { step, node, progress: Progress { done, total } });
                 }
-                Happening::Decided { .. } | Happening::Doubled { .. } => {}
+                Happening::Approved { .. } | Happening::Decided { .. } | Happening::Doubled { .. } => {}
             }
             let last = events.pop();
             for event in &events {

@@ -241,6 +241,7 @@ fn routes(app: App) -> Table {
         .route(N::Execution(P::Viewer),    routes!(execution::log))
         .route(N::Execution(P::Viewer),    routes!(live::events))
         .route(N::Execution(P::Operator),  routes!(execution::cancel))
+        .route(N::Execution(P::Operator),  routes!(execution::answer))
         .route(N::Execution(P::Operator),  routes!(execution::decide))
         .route(N::Token,                   routes!(execution::queue))
 

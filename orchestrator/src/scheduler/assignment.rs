@@ -55,12 +55,15 @@ fn steps_read(live: &Live, StepIndex(first): StepIndex, count: u32) -> HashSet<S
     let steps = live.document.steps.get(place(first)..place(first.saturating_add(count))).unwrap_or_default();
     let mut read = HashSet::new();
     for step in steps {
-        let remit_job::document::Action::Component(component) = &step.action;
-        let mut references: Vec<_> =
-            component.with.references().into_iter().map(|(_, reference)| reference).collect();
+        let mut references: Vec<_> = step
+            .components()
+            .flat_map(|component| component.with.references())
+            .map(|(_, reference)| reference)
+            .collect();
         if let When::Expression(expression) = &step.when {
             references.extend(expression.references().iter().cloned());
         }
+        references.extend(step.for_each.iter().flat_map(|items| items.references()).cloned());
         let steps = references.into_iter().filter(|reference| reference.root == Root::Steps);
         read.extend(steps.filter_map(|reference| reference.field.parse().ok()));
     }

@@ -13,7 +13,7 @@ use super::{Scheduler, State, names, runner::Message};
 use crate::{
     execution::{
         AttemptRecord, AttemptState, Change, Draft, ExecutionState, Live, Order, OrderKind, Remembered,
-        SectionState,
+        SectionState, Work,
     },
     store::{Commit, Store, StoreError},
 };
@@ -61,6 +61,10 @@ impl State {
                     let waits =
                         (section.state == SectionState::Ready).then_some(section.not_before.unwrap_or(now));
                     self.note_ready(id, section.place.number, waits, now);
+                    let ended = section.state.is_final() || section.state == SectionState::Delegated;
+                    if ended && matches!(section.place.work, Work::Jobs { .. }) {
+                        self.families.insert((id, section.place.number));
+                    }
                 }
                 Change::HandedOut(attempt) | Change::Attempt(attempt) => {
                     self.note_attempt(id, attempt, elapsed);
@@ -72,7 +76,8 @@ impl State {
                         self.queued.remove(&id);
                     }
                 }
-                Change::Dispatched { .. }
+                Change::Approved(_)
+                | Change::Dispatched { .. }
                 | Change::StepEnded { .. }
                 | Change::StepConcluded { .. }
                 | Change::SourceNodes { .. }
@@ -132,6 +137,8 @@ impl State {
             }
         }
         if self.live.get(&done.id).is_some_and(|live| live.is_over() && live.version == done.version) {
+            let parent = self.live.get(&done.id).and_then(|live| live.head.parent);
+            self.families.extend(parent.map(|parent| (parent.execution, parent.section)));
             self.drop_live(done.id);
         }
         if let Some(watcher) = self.watchers.get(&done.id) {
@@ -202,6 +209,9 @@ impl Scheduler {
                 }
             }
         }
+        if !self.state().families.is_empty() {
+            self.inner.wake.notify_one();
+        }
         match failed.first().cloned() {
             Some((_, error)) => {
                 self.read_back(&failed.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await;
@@ -256,6 +266,7 @@ impl Scheduler {
             stop: record.stop,
             sections: record.sections,
             attempts: record.attempts,
+            approvals: record.approvals,
             steps: record.steps,
             results,
             dispatched,

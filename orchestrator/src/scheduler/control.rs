@@ -6,7 +6,10 @@ use remit_protocol::{
 };
 
 use super::Scheduler;
-use crate::{execution::Undecidable, store::StoreError};
+use crate::{
+    execution::{Answer, Undecidable},
+    store::StoreError,
+};
 
 /// Why an execution was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +45,7 @@ impl Scheduler {
         self.checked(id, found.map(|result| result.map_err(Undecidable::from))).await
     }
 
-    /// Decides about a section that waits for a person: held in doubt, or a gate.
+    /// Decides about a section that is held in doubt.
     pub async fn decide(
         &self,
         id: ExecutionId,
@@ -54,6 +57,17 @@ impl Scheduler {
             .decide_and_record(|state, drafts| {
                 let live = state.live.get_mut(&id)?;
                 Some(live.decide(section, decision, by, self.now(), drafts.of(id)))
+            })
+            .await?;
+        self.checked(id, found).await
+    }
+
+    /// Hears a person's answer at a gate.
+    pub async fn at_gate(&self, id: ExecutionId, answer: Answer) -> Result<(), ControlError> {
+        let found = self
+            .decide_and_record(|state, drafts| {
+                let live = state.live.get_mut(&id)?;
+                Some(live.answer(answer, self.now(), drafts.of(id)))
             })
             .await?;
         self.checked(id, found).await

@@ -9,6 +9,7 @@
 //! told to its runner until it says that it heard; why an execution waits is always answerable.
 
 mod assignment;
+mod children;
 mod commit;
 mod control;
 mod matching;
@@ -96,6 +97,8 @@ struct State {
     delayed: BTreeSet<(Timestamp, ExecutionId, remit_protocol::SectionNumber)>,
     /// Executions that wait for their time or their turn.
     queued: BTreeSet<ExecutionId>,
+    /// Sections whose child executions are to be seen to.
+    families: BTreeSet<(ExecutionId, remit_protocol::SectionNumber)>,
     /// Executions whose memory was thrown away and could not be read back yet.
     broken: BTreeSet<ExecutionId>,
     watchers: HashMap<ExecutionId, watch::Sender<u64>>,

@@ -14,7 +14,7 @@ use super::{
     session::MAX_ASSIGNMENT,
 };
 use crate::{
-    execution::{AttemptState, ExecutionState, transition::Illegal},
+    execution::{AttemptState, ExecutionState, Live, SectionState, transition::Illegal},
     store::{SourceKind, StoreError},
 };
 
@@ -67,9 +67,11 @@ impl Scheduler {
             state.expire(drafts, now, elapsed);
             state.let_go_queued(drafts, now);
             state.end_overdue(drafts, now);
+            state.close_gates(drafts, now);
             state.wake_delayed(now);
         })
         .await?;
+        self.see_to_children().await?;
         self.note_seen(now).await?;
         self.refresh_due(now).await
     }
@@ -204,7 +206,7 @@ impl State {
     }
 
     /// What was drafted does not fit: the execution is read back.
-    fn mend(&mut self, id: ExecutionId, drafts: &mut Drafts, illegal: &Illegal) {
+    pub(super) fn mend(&mut self, id: ExecutionId, drafts: &mut Drafts, illegal: &Illegal) {
         tracing::error!(%illegal, execution = %id, "a decision does not fit; the execution is read again");
         drafts.take(id);
         self.drop_live(id);
@@ -240,6 +242,23 @@ impl State {
             let Some(live) = self.live.get_mut(&id) else { continue };
             let why = "the job's time is over";
             if let Err(illegal) = live.stop(Outcome::TimedOut, CancelMode::Ask, why, now, drafts.of(id)) {
+                self.mend(id, drafts, &illegal);
+            }
+        }
+    }
+
+    /// Gates close whose time is over.
+    fn close_gates(&mut self, drafts: &mut Drafts, now: Timestamp) {
+        let over = |live: &&Live| {
+            live.sections.iter().any(|section| {
+                let record = &section.record;
+                record.state == SectionState::Gated && record.not_before.is_some_and(|until| until <= now)
+            })
+        };
+        let ids: Vec<ExecutionId> = self.live.values().filter(over).map(|live| live.id).collect();
+        for id in ids {
+            let Some(live) = self.live.get_mut(&id) else { continue };
+            if let Err(illegal) = live.close_gates(now, drafts.of(id)) {
                 self.mend(id, drafts, &illegal);
             }
         }

@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 
 use super::{Scheduler, State, commit::Drafts, names};
 use crate::{
-    execution::{Change, Draft, ExecutionState, Head, NodeSelection, Place, Purpose, plan},
+    execution::{Change, Draft, ExecutionState, Head, NodeSelection, Parent, Place, Purpose, plan},
     store::{BlobError, Created, NewExecution, Source, Store, StoreError, merge},
 };
 
@@ -47,12 +47,41 @@ pub struct Trigger {
     pub runner_tags: Option<BTreeSet<Tag>>,
     /// The same key in the same job means the same execution.
     pub idempotency_key: Option<IdempotencyKey>,
+    /// These nodes instead of the job's.
+    pub nodes: Option<NodeFilter>,
     /// Who or what asks.
     pub started_by: String,
     /// Through which kind of trigger.
     pub origin: Origin,
     /// Not before this time.
     pub not_before: Option<Timestamp>,
+    /// For what another execution begins it.
+    pub parent: Option<Parent>,
+}
+
+impl Trigger {
+    /// The newest revision of a job, now, on its own nodes and runners.
+    pub fn of(
+        project: ProjectName,
+        job: JobName,
+        options: BTreeMap<OptionName, Value>,
+        started_by: String,
+    ) -> Self {
+        Self {
+            project,
+            job,
+            revision: None,
+            options,
+            filter: None,
+            runner_tags: None,
+            idempotency_key: None,
+            nodes: None,
+            started_by,
+            origin: Origin::Operator,
+            not_before: None,
+            parent: None,
+        }
+    }
 }
 
 /// The execution of a trigger.
@@ -120,7 +149,12 @@ impl Scheduler {
             return Err(fault("options", message, "pass large inputs as files or through a step"));
         }
         let tags = match &trigger.runner_tags {
-            Some(tags) if *tags != document.runner.tags && !document.runner.may_override => {
+            // A job that runs this one was saved by somebody who may change this one, too.
+            Some(tags)
+                if *tags != document.runner.tags
+                    && !document.runner.may_override
+                    && trigger.parent.is_none() =>
+            {
                 let remedy = "leave the tags out, or let the job's editor set `runner.override: true`";
                 return Err(fault("runner_tags", "the job does not allow other runner tags", remedy));
             }
@@ -142,10 +176,17 @@ impl Scheduler {
             timeout: None,
             not_before: trigger.not_before,
             at_once: None,
-            parent: None,
+            parent: trigger.parent,
             again: None,
         };
-        let nodes = self.resolve(id, &mut head, &document, trigger.filter.as_deref()).await?;
+        let filter = match (&trigger.filter, &trigger.nodes) {
+            (Some(text), _) => {
+                let parsed = NodeFilter::parse(text);
+                Some(parsed.map_err(|invalid| fault("filter", invalid.to_string(), ""))?)
+            }
+            (None, nodes) => nodes.clone(),
+        };
+        let nodes = self.resolve(id, &mut head, &document, filter).await?;
         let key = trigger.idempotency_key.clone().map(|key| (key, request_digest(&trigger)));
         self.begin(id, head, document, nodes, key).await
     }
@@ -211,7 +252,7 @@ impl Scheduler {
         id: ExecutionId,
         head: &mut Head,
         document: &Document,
-        filter: Option<&str>,
+        filter: Option<NodeFilter>,
     ) -> Result<Arc<[NodeName]>, TriggerError> {
         let view = ExecutionView {
             id,
@@ -229,11 +270,7 @@ impl Scheduler {
             return Ok(Arc::from([]));
         };
         let chosen = match filter {
-            Some(text) => {
-                let filter =
-                    NodeFilter::parse(text).map_err(|invalid| fault("filter", invalid.to_string(), ""))?;
-                chosen.with_filter(filter)
-            }
+            Some(filter) => chosen.with_filter(filter),
             None => chosen,
         };
         let all = self.project_nodes(&head.project).await?;

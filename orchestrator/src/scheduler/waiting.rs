@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use remit_job::document::{Action, Step};
 use remit_protocol::{
     ExecutionId, ProjectName, RunnerName, SectionNumber, Tag, Timestamp, operator::RunnerStatus,
 };
@@ -33,6 +34,10 @@ pub enum Reason {
     BackOff(Timestamp),
     /// A person has to decide.
     Person(Hold),
+    /// So many people have to agree to this yet.
+    Approval(String, u32),
+    /// Executions that it began have not ended.
+    Children,
     /// No runner carries these tags.
     NoRunner(Vec<Tag>),
     /// There is no local runner.
@@ -75,6 +80,11 @@ impl fmt::Display for Reason {
                 f.write_str("its runner was lost and it may have run: decide whether it is done, failed, or to be run again")
             }
             Self::Person(Hold::Approval) => f.write_str("it waits for an approval"),
+            Self::Approval(question, missing) => {
+                let people = if *missing == 1 { "an approval".to_owned() } else { format!("{missing} approvals") };
+                write!(f, "it waits for {people}: {question}")
+            }
+            Self::Children => f.write_str("it waits for the executions that it began"),
             Self::NoRunner(tags) => {
                 write!(f, "no runner carries the tags {}: add them to a runner, or create one", list(tags))
             }
@@ -176,11 +186,10 @@ impl State {
             SectionState::Started if live.stop.is_some() => {
                 with.map(|known| Reason::ToStop(known.runner.name.clone(), known.seen))
             }
-            SectionState::InDoubt | SectionState::Gated => section.record.state.hold().map(Reason::Person),
-            SectionState::Waiting
-            | SectionState::Started
-            | SectionState::Delegated
-            | SectionState::Ended(_) => None,
+            SectionState::InDoubt => Some(Reason::Person(Hold::Doubt)),
+            SectionState::Gated => Some(asked(live, section)),
+            SectionState::Delegated => Some(Reason::Children),
+            SectionState::Waiting | SectionState::Started | SectionState::Ended(_) => None,
         }
     }
 
@@ -221,6 +230,17 @@ impl State {
         }
         Reason::Nothing
     }
+}
+
+/// What a gate waits for.
+fn asked(live: &Live, section: &Section) -> Reason {
+    let at = live.sections.iter().position(|own| own.record.place.number == section.record.place.number);
+    let gate = at.and_then(|at| Some((at, live.step(at)?)));
+    let Some((at, Step { action: Action::Gate(gate), .. })) = gate else {
+        return Reason::Person(Hold::Approval);
+    };
+    let agreed = u32::try_from(section.approvals.len()).unwrap_or(u32::MAX);
+    Reason::Approval(live.question(at), gate.needed.saturating_sub(agreed))
 }
 
 /// When an execution was made: its id says.

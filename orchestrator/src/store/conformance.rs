@@ -311,6 +311,7 @@ async fn an_execution_moves_by_versions_and_tells_in_order() {
             began: None,
             ended: None,
             message: String::new(),
+            result: None,
         };
         let leased = SectionRecord { epoch: Epoch(1), ..section(SectionState::Leased) };
         let changes = vec![Change::Section(leased.clone()), Change::HandedOut(handed.clone())];

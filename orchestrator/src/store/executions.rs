@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use remit_protocol::{
-    AttemptId, ExecutionId, JobName, NodeIndex, Origin, Outcome, ProjectName, Revision, StepIndex, Timestamp,
-    operator,
+    AttemptId, ExecutionId, JobName, NodeIndex, Origin, Outcome, ProjectName, Revision, SectionNumber,
+    StepIndex, Timestamp, digest, operator,
     report::{StepEnded, Usage},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value as Column};
 
 use super::{Store, StoreError, row};
-use crate::execution::{AttemptRecord, ExecutionState, Happening, Head, Purpose, SectionRecord};
+use crate::execution::{Approval, AttemptRecord, ExecutionState, Happening, Head, Purpose, SectionRecord};
 
 /// The largest page of any list.
 pub const MAX_PAGE: u32 = 1000;
@@ -54,9 +54,14 @@ pub struct ExecutionSummary {
 impl ExecutionSummary {
     /// The state as people see it.
     pub fn shown(&self) -> operator::ExecutionState {
-        match self.state {
+        Self::state_of(self.state, self.began)
+    }
+
+    /// The state as people see it.
+    pub fn state_of(state: ExecutionState, began: Option<Timestamp>) -> operator::ExecutionState {
+        match state {
             ExecutionState::Queued => operator::ExecutionState::Waiting,
-            ExecutionState::Running if self.began.is_none() => operator::ExecutionState::Waiting,
+            ExecutionState::Running if began.is_none() => operator::ExecutionState::Waiting,
             ExecutionState::Running => operator::ExecutionState::Running,
             ExecutionState::Held => operator::ExecutionState::Held,
             ExecutionState::Cancelling => operator::ExecutionState::Cancelling,
@@ -90,8 +95,27 @@ pub struct ExecutionRecord {
     pub sections: Vec<SectionRecord>,
     /// Its attempts, the oldest first.
     pub attempts: Vec<AttemptRecord>,
+    /// Who has agreed at its gates.
+    pub approvals: Vec<Approval>,
     /// What steps have come to over all their nodes.
     pub steps: BTreeMap<StepIndex, Outcome>,
+}
+
+/// An execution that another one began.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Child {
+    /// Its id.
+    pub id: ExecutionId,
+    /// For which item of the parent's list.
+    pub item: u32,
+    /// There is a list.
+    pub many: bool,
+    /// Its job document.
+    pub document: digest::Sized,
+    /// How it stands.
+    pub state: ExecutionState,
+    /// When it began.
+    pub began: Option<Timestamp>,
 }
 
 /// Which executions are wanted; all that is given must hold.
@@ -212,6 +236,7 @@ fn read_attempt(row: &Row<'_>) -> rusqlite::Result<AttemptRecord> {
         began: row::maybe_time(row, "began")?,
         ended: row::maybe_time(row, "ended")?,
         message: row.get("message")?,
+        result: row.get::<_, Option<String>>("result")?.map(|_| row::json(row, "result")).transpose()?,
     })
 }
 
@@ -243,6 +268,7 @@ fn read_execution(db: &Connection, id: ExecutionId) -> Result<Option<ExecutionRe
                 stop: row::maybe_text(row, "stop")?,
                 sections: Vec::new(),
                 attempts: Vec::new(),
+                approvals: Vec::new(),
                 steps: BTreeMap::new(),
             })
         })
@@ -252,6 +278,15 @@ fn read_execution(db: &Connection, id: ExecutionId) -> Result<Option<ExecutionRe
         all(db, "select * from section where execution = ? order by number", id, read_section)?;
     execution.attempts =
         all(db, "select * from attempt where execution = ? order by leased, id", id, read_attempt)?;
+    execution.approvals =
+        all(db, "select * from approval where execution = ? order by section, at", id, |row| {
+            Ok(Approval {
+                section: SectionNumber(row.get("section")?),
+                by: row.get("by")?,
+                at: row::time(row, "at")?,
+                note: row.get("note")?,
+            })
+        })?;
     execution.steps = all(db, "select step, outcome from step where execution = ?", id, |row| {
         Ok((StepIndex(row.get("step")?), row::text(row, "outcome")?))
     })?
@@ -287,6 +322,34 @@ impl Store {
     /// An execution with its sections and attempts.
     pub async fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>, StoreError> {
         self.db.read(move |db| read_execution(db, id)).await
+    }
+
+    /// The executions that a section of another one began, by item.
+    pub(crate) async fn children(
+        &self,
+        parent: ExecutionId,
+        section: SectionNumber,
+    ) -> Result<Vec<Child>, StoreError> {
+        self.db
+            .read(move |db| {
+                let mut query = db.prepare_cached(
+                    "select id, head, state, began, parent_item from execution where parent = ? and parent_section = ?
+                     order by parent_item",
+                )?;
+                let children = query.query_map(params![row::key(parent.to_u128()), section.0], |row| {
+                    let head: Head = row::json(row, "head")?;
+                    Ok(Child {
+                        id: row::id(row, "id", ExecutionId::from_u128)?,
+                        item: row.get("parent_item")?,
+                        many: head.parent.is_some_and(|parent| parent.many),
+                        document: head.document,
+                        state: row::text(row, "state")?,
+                        began: row::maybe_time(row, "began")?,
+                    })
+                })?;
+                Ok(children.collect::<Result<_, _>>()?)
+            })
+            .await
     }
 
     /// Every execution that has not ended, the oldest first: what the scheduler begins with.

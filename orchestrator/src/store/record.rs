@@ -95,6 +95,20 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
     let id = row::key(new.id.to_u128());
     let project = new.head.project.as_str();
     let job = new.head.job.as_str();
+    let parent = new.head.parent;
+    if let Some(parent) = parent {
+        let before = tx
+            .prepare_cached(
+                "select id from execution where parent = ? and parent_section = ? and parent_item = ?",
+            )?
+            .query_row(params![row::key(parent.execution.to_u128()), parent.section.0, parent.item], |row| {
+                row::id(row, "id", ExecutionId::from_u128)
+            })
+            .optional()?;
+        if let Some(before) = before {
+            return Ok(Created::Before(before));
+        }
+    }
     if let Some((key, request)) = &new.key {
         let before: Option<(u128, [u8; 32])> = tx
             .prepare_cached(
@@ -120,7 +134,7 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
     }
     let (state, began, ended, stop) =
         moved(&new.changes).unwrap_or((ExecutionState::Queued, None, None, None));
-    tx.prepare_cached("insert into execution values (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)")?
+    tx.prepare_cached("insert into execution values (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
         .execute(params![
             id,
             project,
@@ -136,6 +150,9 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
             new.head.started_by,
             stop.map(|outcome| outcome.to_string()),
             row::to_json(&new.head.origin)?,
+            parent.map(|parent| row::key(parent.execution.to_u128())),
+            parent.map(|parent| parent.section.0),
+            parent.map(|parent| parent.item),
         ])?;
     if let Purpose::Source(name) = &new.head.purpose {
         tx.prepare_cached("update source set execution = ? where project = ? and name = ?")?
@@ -234,6 +251,16 @@ fn apply(tx: &Connection, id: ExecutionId, change: &Change, at: Timestamp) -> Re
         Change::Section(section) => move_section(tx, id, section),
         Change::HandedOut(attempt) => hand_out(tx, id, attempt),
         Change::Attempt(attempt) => move_attempt(tx, attempt),
+        Change::Approved(approval) => {
+            tx.prepare_cached("insert or ignore into approval values (?, ?, ?, ?, ?)")?.execute(params![
+                row::key(id.to_u128()),
+                approval.section.0,
+                approval.by,
+                approval.at.as_millis(),
+                approval.note
+            ])?;
+            Ok(())
+        }
         Change::Dispatched { attempt, number, nodes } => dispatch(tx, *attempt, *number, nodes),
         Change::StepEnded { attempt, ended } => step_ended(tx, id, *attempt, ended),
         Change::StepConcluded { step, outcome } => {
@@ -296,7 +323,7 @@ fn move_section(tx: &Connection, id: ExecutionId, section: &SectionRecord) -> Re
 }
 
 fn hand_out(tx: &Connection, id: ExecutionId, attempt: &AttemptRecord) -> Result<(), StoreError> {
-    tx.prepare_cached("insert into attempt values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?.execute(
+    tx.prepare_cached("insert into attempt values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?.execute(
         params![
             row::key(attempt.id.to_u128()),
             row::key(id.to_u128()),
@@ -311,7 +338,8 @@ fn hand_out(tx: &Connection, id: ExecutionId, attempt: &AttemptRecord) -> Result
             attempt.leased.as_millis(),
             attempt.began.map(Timestamp::as_millis),
             attempt.ended.map(Timestamp::as_millis),
-            attempt.message
+            attempt.message,
+            attempt.result.as_ref().map(row::to_json).transpose()?
         ],
     )?;
     Ok(())
@@ -319,7 +347,7 @@ fn hand_out(tx: &Connection, id: ExecutionId, attempt: &AttemptRecord) -> Result
 
 fn move_attempt(tx: &Connection, attempt: &AttemptRecord) -> Result<(), StoreError> {
     tx.prepare_cached(
-        "update attempt set session = ?, state = ?, nonce = ?, events = ?, began = ?, ended = ?, message = ?
+        "update attempt set session = ?, state = ?, nonce = ?, events = ?, began = ?, ended = ?, message = ?, result = ?
          where id = ?",
     )?
     .execute(params![
@@ -330,6 +358,7 @@ fn move_attempt(tx: &Connection, attempt: &AttemptRecord) -> Result<(), StoreErr
         attempt.began.map(Timestamp::as_millis),
         attempt.ended.map(Timestamp::as_millis),
         attempt.message,
+        attempt.result.as_ref().map(row::to_json).transpose()?,
         row::key(attempt.id.to_u128())
     ])?;
     Ok(())

@@ -115,6 +115,46 @@ pub struct ExecutionView {
     pub sections: Vec<SectionView>,
     /// The steps, in order.
     pub steps: Vec<StepResult>,
+    /// The executions that it began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<ChildView>,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum StepKind {
+    /// Runs a component.
+    Component {
+        /// Its name.
+        name: ComponentName,
+        /// Its version.
+        version: ComponentVersion,
+    },
+    /// Asks people.
+    Gate {
+        /// How many have to agree.
+        needed: u32,
+    },
+    /// Ends the execution.
+    Halt,
+    /// Runs another job.
+    Job {
+        /// Which.
+        name: JobName,
+    },
+}
+
+impl fmt::Display for StepKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Component { name, version } => write!(f, "{name}@{version}"),
+            Self::Gate { .. } => f.write_str("approval"),
+            Self::Halt => f.write_str("halt"),
+            Self::Job { name } => write!(f, "job {name}"),
+        }
+    }
 }
 
 /// How a section stands.
@@ -165,6 +205,26 @@ pub struct SectionView {
     /// The runner that has or had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner: Option<RunnerName>,
+    /// Who has agreed, at a gate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approved_by: Vec<String>,
+}
+
+/// An execution that a section began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChildView {
+    /// Which section.
+    pub section: SectionNumber,
+    /// For which item of its list; 0 without one.
+    pub item: u32,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// How it stands.
+    pub state: ExecutionState,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
 }
 
 /// How far a step says it is.
@@ -185,10 +245,8 @@ pub struct StepResult {
     pub index: StepIndex,
     /// Its name.
     pub name: StepName,
-    /// The component.
-    pub component: ComponentName,
-    /// Its version.
-    pub version: ComponentVersion,
+    /// What it does.
+    pub does: StepKind,
     /// It runs once per node.
     pub per_node: bool,
     /// How it ended; for a node step the roll-up of its nodes. Absent while it has not.
@@ -357,6 +415,21 @@ pub enum Decision {
     Failed,
     /// Run again what is not known to have ended.
     Rerun,
+}
+
+/// Answer at a gate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Answer {
+    /// Yes or no.
+    pub agrees: bool,
+    /// The approver's signed note, `remit/approve/v1`: what runners believe whose owner wants to see one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Why not, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// Decide about a held section.

@@ -68,6 +68,8 @@ pub const EXECUTION_EVENTS: &str = "/api/v1/executions/{execution}/events";
 /// `POST` [`super::Cancel`] → [`super::ExecutionSummary`].
 pub const EXECUTION_CANCEL: &str = "/api/v1/executions/{execution}/cancel";
 /// `POST` [`super::Decide`] → [`super::ExecutionSummary`]: what becomes of a held section.
+pub const EXECUTION_ANSWER: &str = "/api/v1/executions/{execution}/sections/{section}/answer";
+/// Decide about a section that is held in doubt.
 pub const EXECUTION_DECIDE: &str = "/api/v1/executions/{execution}/sections/{section}/decide";
 /// `GET` ([`super::QueueQuery`]) → `Page<`[`super::QueueEntry`]`>`: what waits, and why.
 pub const QUEUE: &str = "/api/v1/queue";

@@ -9,7 +9,7 @@ use clap::Args;
 use remit_job::{
     compile::{ResolvedComponent, compile},
     document::{Action, Document},
-    source::JobSource,
+    source::{JobSource, StepSource},
 };
 use remit_protocol::{
     ComponentSelector, Span, Timestamp,
@@ -68,8 +68,8 @@ struct Signed {
 #[derive(Serialize)]
 struct SignedStep {
     step: String,
-    component: String,
-    digest: String,
+    does: String,
+    digest: Option<String>,
     grant: serde_json::Value,
 }
 
@@ -184,15 +184,15 @@ async fn resolve(
 ) -> Result<BTreeMap<String, ResolvedComponent>> {
     let listed: Page<ComponentSummary> = connection.all(path::COMPONENTS).await?;
     let mut found = BTreeMap::new();
-    for step in &source.steps {
-        let called = step.uses.to_string();
+    for (_, own) in source.steps.iter().flat_map(StepSource::components) {
+        let called = own.uses.to_string();
         if found.contains_key(&called) {
             continue;
         }
         let mut candidates: Vec<&ComponentSummary> = listed
             .items
             .iter()
-            .filter(|summary| summary.name == *step.uses.name() && step.uses.selects(&summary.version))
+            .filter(|summary| summary.name == *own.uses.name() && own.uses.selects(&summary.version))
             .collect();
         candidates.sort_by(|a, b| b.version.cmp(&a.version));
         for candidate in candidates {
@@ -233,23 +233,36 @@ fn believed(view: &ComponentView, trust: &TrustPolicy) -> std::result::Result<Re
 }
 
 fn steps(document: &Document) -> Vec<SignedStep> {
-    let step = |step: &remit_job::document::Step| {
-        let Action::Component(action) = &step.action;
-        SignedStep {
+    let mut signed = Vec::new();
+    for step in &document.steps {
+        let what = match &step.action {
+            Action::Component(_) => None,
+            Action::Gate(gate) => Some(format!("waits until {} agree", gate.needed)),
+            Action::Halt(_) => Some("ends the execution".to_owned()),
+            Action::Job(job) => Some(format!("runs the job {}", job.job)),
+        };
+        signed.extend(what.map(|does| SignedStep {
             step: step.name.to_string(),
-            component: format!("{}@{}", action.name, action.version),
-            digest: action.digest.to_string(),
+            does,
+            digest: None,
+            grant: serde_json::Value::Null,
+        }));
+        signed.extend(step.components().map(|action| SignedStep {
+            step: step.name.to_string(),
+            does: format!("{}@{}", action.name, action.version),
+            digest: Some(action.digest.to_string()),
             grant: serde_json::to_value(&action.grant).unwrap_or_default(),
-        }
-    };
-    document.steps.iter().map(step).collect()
+        }));
+    }
+    signed
 }
 
 /// What the author stands for from here on: each step's component and all that it is given.
 fn text(signed: &Signed) -> String {
     let mut lines = vec![format!("{} version {} signed by {}", signed.job, signed.version, signed.key)];
     for step in &signed.steps {
-        lines.push(format!("  {}: {} {}", step.step, step.component, step.digest));
+        let digest = step.digest.as_deref().map(|digest| format!(" {digest}")).unwrap_or_default();
+        lines.push(format!("  {}: {}{digest}", step.step, step.does));
         if step.grant.as_object().is_some_and(|grant| !grant.is_empty()) {
             lines.push(format!("    may {}", step.grant));
         }

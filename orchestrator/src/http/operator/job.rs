@@ -1,16 +1,16 @@
 //! Jobs: applied, listed, shown, deleted, run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use axum::{Extension, extract::State, http::StatusCode};
 use remit_job::{
     compile::{ResolvedComponent, compile},
-    document::{Action, Document},
-    source::JobSource,
+    document::{Action, Document, Step},
+    source::{JobSource, StepSource},
     widened::widened,
 };
 use remit_protocol::{
-    ComponentSelector, JobName, Origin, ProjectName, Revision, digest,
+    ComponentSelector, JobName, ProjectName, StepName, digest,
     endpoint::Fault,
     manifest::Manifest,
     operator::{
@@ -52,6 +52,7 @@ pub(crate) async fn apply(
     };
     let document = compile(&source, &project, &|selector| components.get(&selector.to_string()).cloned());
     let document = document.map_err(faults)?;
+    family(&app, &document).await?;
     let bytes = document.to_vec();
     if let Some(signed) = &apply.signed {
         check_signed(signed, &document, &bytes)?;
@@ -128,10 +129,10 @@ async fn save(app: &App, caller: &Caller, made: Made, apply: Apply) -> Result<Ap
 /// The published components that the steps of a job select, by what the job writes.
 async fn resolve(app: &App, source: &JobSource) -> Result<HashMap<String, ResolvedComponent>, Failure> {
     let mut components = HashMap::new();
-    for step in &source.steps {
-        let called = step.uses.to_string();
+    for (_, own) in source.steps.iter().flat_map(StepSource::components) {
+        let called = own.uses.to_string();
         if !components.contains_key(&called)
-            && let Some(component) = select(app, &step.uses).await?
+            && let Some(component) = select(app, &own.uses).await?
         {
             components.insert(called, component);
         }
@@ -147,13 +148,13 @@ async fn pinned(
 ) -> Result<HashMap<String, ResolvedComponent>, Failure> {
     let document = Document::from_slice(signed.document.as_bytes()).map_err(|invalid| faults(invalid.0))?;
     let mut components = HashMap::new();
-    for (step, compiled) in source.steps.iter().zip(&document.steps) {
-        let Action::Component(action) = &compiled.action;
+    let written = source.steps.iter().flat_map(StepSource::components);
+    for ((_, own), action) in written.zip(document.steps.iter().flat_map(Step::components)) {
         let Some(found) = app.store.component_by_digest(action.digest).await? else { continue };
         if found.name == action.name && found.version == action.version {
             let manifest = Manifest::from_slice(found.manifest.as_bytes()).map_err(Failure::internal)?;
             let component = ResolvedComponent { version: found.version, digest: found.digest, manifest };
-            components.insert(step.uses.to_string(), component);
+            components.insert(own.uses.to_string(), component);
         }
     }
     Ok(components)
@@ -182,6 +183,55 @@ fn check_signed(signed: &SignedJob, document: &Document, bytes: &[u8]) -> Result
     };
     if !note.definition.is(bytes) || note.name.project != document.project || note.name.job != document.job {
         return differs("the note is about another job document");
+    }
+    Ok(())
+}
+
+/// Checks that the jobs that a job runs are there, and that none of them comes back to it.
+async fn family(app: &App, document: &Document) -> Result<(), Failure> {
+    let run = |document: &Document| -> Vec<(StepName, JobName)> {
+        let jobs = document.steps.iter().filter_map(|step| match &step.action {
+            Action::Job(job) => Some((step.name.clone(), job.job.clone())),
+            Action::Component(_) | Action::Gate(_) | Action::Halt(_) => None,
+        });
+        jobs.collect()
+    };
+    let mut seen: HashSet<JobName> = HashSet::new();
+    for (step, first) in run(document) {
+        let wrong = |message: String, remedy: &str| {
+            let fault = Fault {
+                line: None,
+                column: None,
+                place: format!("steps.{step}.job"),
+                message,
+                remedy: remedy.to_owned(),
+            };
+            Err(faults(vec![fault]))
+        };
+        let mut ways = vec![vec![first]];
+        while let Some(way) = ways.pop() {
+            let Some(last) = way.last() else { continue };
+            let shown = || {
+                let names: Vec<&str> =
+                    std::iter::once(&document.job).chain(&way).map(JobName::as_str).collect();
+                names.join(" runs ")
+            };
+            if *last == document.job {
+                return wrong(
+                    format!("jobs would run one another for ever: {}", shown()),
+                    "break the circle",
+                );
+            }
+            if !seen.insert(last.clone()) {
+                continue;
+            }
+            let Some(job) = app.store.job(&document.project, last, None).await? else {
+                let message = format!("there is no job {last} in this project ({})", shown());
+                return wrong(message, "apply that job first");
+            };
+            let next = app.scheduler.document(job.document).await?;
+            ways.extend(run(&next).into_iter().map(|(_, job)| way.iter().cloned().chain([job]).collect()));
+        }
     }
     Ok(())
 }
@@ -292,16 +342,11 @@ pub(crate) async fn trigger(
     let triggered = app
         .scheduler
         .trigger(scheduler::Trigger {
-            project: project.clone(),
-            job,
-            revision: None::<Revision>,
-            options,
             filter,
             runner_tags,
             idempotency_key,
-            started_by: caller.name().to_string(),
-            origin: Origin::Operator,
             not_before: at,
+            ..scheduler::Trigger::of(project.clone(), job, options, caller.name().to_string())
         })
         .await?;
     app.tokens.execution_of(triggered.execution, &project);

@@ -198,8 +198,13 @@ fn finished(runner: &Runner<'_>, attempt: AttemptId, epoch: Epoch) -> Report {
         usage: None,
         remit: None,
     };
-    let end =
-        Event::Finished { outcome: Outcome::Succeeded, message: String::new(), log_entries: 1, nodes: None };
+    let end = Event::Finished {
+        outcome: Outcome::Succeeded,
+        message: String::new(),
+        log_entries: 1,
+        nodes: None,
+        result: None,
+    };
     let entry = LogEntry {
         at,
         step: StepIndex(0),

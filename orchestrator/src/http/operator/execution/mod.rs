@@ -6,12 +6,13 @@ use axum::{Extension, extract::State};
 use remit_protocol::{
     ExecutionId, NodeIndex, Outcome, SectionNumber, StepIndex,
     operator::{
-        Cancel, Decide, ExecutionQuery, ExecutionSummary, ExecutionView, LogPage, LogQuery, MAX_PAGE,
+        Answer, Cancel, Decide, ExecutionQuery, ExecutionSummary, ExecutionView, LogPage, LogQuery, MAX_PAGE,
         NodeResult, NodesQuery, Page, QueueEntry, QueueQuery, SectionState, path,
     },
 };
 
 use crate::{
+    execution,
     http::{
         App,
         auth::Caller,
@@ -23,6 +24,11 @@ use crate::{
 };
 
 pub(in crate::http) use view::{Known, names, shown, summary};
+
+/// Longest note of an approver.
+const MAX_NOTE: usize = 64 << 10;
+/// Longest reason for a no.
+const MAX_WHY: usize = 1 << 10;
 
 /// Executions that the caller may see, the newest first.
 #[utoipa::path(get, path = path::EXECUTIONS, tag = "executions", params(ExecutionQuery), responses((status = 200, body = Page<ExecutionSummary>)))]
@@ -173,7 +179,27 @@ pub(crate) async fn cancel(
     Ok(Json(Known::read(&app, id).await?.summary(&app)))
 }
 
-/// Decides what becomes of a section that waits for a person.
+/// Agrees at a gate, or refuses.
+#[utoipa::path(post, path = path::EXECUTION_ANSWER, tag = "executions",
+    params(("execution" = ExecutionId, Path), ("section" = SectionNumber, Path)), request_body = Answer, responses((status = 200, body = ExecutionSummary)))]
+pub(crate) async fn answer(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Place((id, section)): Place<(ExecutionId, SectionNumber)>,
+    Json(Answer { agrees, note, why }): Json<Answer>,
+) -> Result<Json<ExecutionSummary>, Failure> {
+    if note.as_ref().is_some_and(|note| note.len() > MAX_NOTE) || why.len() > MAX_WHY {
+        let message = format!("a note has at most {MAX_NOTE} bytes, a reason {MAX_WHY}.");
+        return Err(Failure::invalid(message, "make it shorter"));
+    }
+    let by = caller.name().to_string();
+    app.scheduler.at_gate(id, execution::Answer { section, agrees, by, note, why }).await?;
+    let what = if agrees { "execution.approve" } else { "execution.deny" };
+    app.audit(caller.name(), what, format!("{id} {section}")).await?;
+    Ok(Json(Known::read(&app, id).await?.summary(&app)))
+}
+
+/// Decides what becomes of a section that is held in doubt.
 #[utoipa::path(post, path = path::EXECUTION_DECIDE, tag = "executions",
     params(("execution" = ExecutionId, Path), ("section" = SectionNumber, Path)), request_body = Decide, responses((status = 200, body = ExecutionSummary)))]
 pub(crate) async fn decide(

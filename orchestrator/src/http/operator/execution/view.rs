@@ -10,7 +10,9 @@ use remit_protocol::{
     ExecutionId, Outcome, RunnerId, RunnerName, StepIndex,
     capability::Effect,
     node::NodeSet,
-    operator::{ExecutionSummary, ExecutionView, SectionState, SectionView, StepResult, StepRun},
+    operator::{
+        ChildView, ExecutionSummary, ExecutionView, SectionState, SectionView, StepKind, StepResult, StepRun,
+    },
     report::StepEnded,
 };
 
@@ -77,7 +79,9 @@ impl Known {
         let newest = self.record.attempts.iter().rev().find(|one| one.section == section.place.number);
         let (effect, steps) = match &section.place.work {
             Work::Steps { effect, .. } => (*effect, section.place.steps()),
-            Work::Jobs { .. } | Work::Gate { .. } => (Effect::Effect, section.place.steps()),
+            Work::Jobs { .. } | Work::Gate { .. } | Work::Halt { .. } => {
+                (Effect::Effect, section.place.steps())
+            }
         };
         let told = |attempt: &AttemptRecord| Some(attempt.message.clone()).filter(|text| !text.is_empty());
         let waiting = || {
@@ -91,6 +95,7 @@ impl Known {
             SectionState::Ended => newest.and_then(told),
             SectionState::Waiting | SectionState::Leased | SectionState::Running => None,
         };
+        let approvals = self.record.approvals.iter().filter(|one| one.section == section.place.number);
         SectionView {
             number: section.place.number,
             first_step: StepIndex(steps.start),
@@ -102,6 +107,7 @@ impl Known {
             attempt: newest.map(|attempt| attempt.id),
             epoch: newest.map(|attempt| attempt.epoch),
             runner: newest.and_then(|attempt| names.get(&attempt.runner).cloned()),
+            approved_by: approvals.map(|approval| approval.by.clone()).collect(),
         }
     }
 }
@@ -162,6 +168,17 @@ pub(super) fn unreported(step: Outcome) -> Outcome {
     if step == Outcome::Skipped { step } else { Outcome::NotStarted }
 }
 
+fn does(step: &Step) -> StepKind {
+    match &step.action {
+        Action::Component(component) => {
+            StepKind::Component { name: component.name.clone(), version: component.version.clone() }
+        }
+        Action::Gate(gate) => StepKind::Gate { needed: gate.needed },
+        Action::Halt(_) => StepKind::Halt,
+        Action::Job(job) => StepKind::Job { name: job.job.clone() },
+    }
+}
+
 /// The whole view.
 pub(super) async fn view(app: &App, known: &Known) -> Result<ExecutionView, Failure> {
     let record = &known.record;
@@ -175,7 +192,6 @@ pub(super) async fn view(app: &App, known: &Known) -> Result<ExecutionView, Fail
     let nodes = record.head.nodes.as_ref().map_or(0, |selection| selection.count);
     let steps = (0_u32..).zip(&known.document.steps).map(|(index, step)| {
         let index = StepIndex(index);
-        let Action::Component(component) = &step.action;
         let per_node = step.per == Per::Node;
         let mut by_kind: BTreeMap<String, u32> = BTreeMap::new();
         if per_node {
@@ -192,8 +208,7 @@ pub(super) async fn view(app: &App, known: &Known) -> Result<ExecutionView, Fail
         StepResult {
             index,
             name: step.name.clone(),
-            component: component.name.clone(),
-            version: component.version.clone(),
+            does: does(step),
             per_node,
             outcome,
             open: per_node.then_some(open),
@@ -201,7 +216,17 @@ pub(super) async fn view(app: &App, known: &Known) -> Result<ExecutionView, Fail
             run: runs.remove(&index).map(run),
         }
     });
+    let mut children = Vec::new();
+    for section in record.sections.iter().filter(|section| matches!(section.place.work, Work::Jobs { .. })) {
+        let section = section.place.number;
+        for child in app.store.children(record.id, section).await? {
+            let state = store::ExecutionSummary::state_of(child.state, child.began);
+            let outcome = child.state.outcome();
+            children.push(ChildView { section, item: child.item, execution: child.id, state, outcome });
+        }
+    }
     Ok(ExecutionView {
+        children,
         summary: known.summary(app),
         document: record.head.document.digest,
         options: record.head.options.clone(),

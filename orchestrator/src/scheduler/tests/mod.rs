@@ -1,5 +1,7 @@
 //! The failure cases of the runner protocol, with a clock that is moved by hand and runners in memory.
 
+mod flow;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -74,20 +76,25 @@ impl House {
             created: house.clock.now(),
         };
         house.store.create_project(project).await.unwrap();
+        house.job(&document).await;
+        house
+    }
+
+    /// Saves a job.
+    async fn job(&self, document: &Document) {
         let bytes = document.to_vec();
         let revision = NewRevision {
             project: "ops".parse().unwrap(),
             job: document.job.clone(),
-            document: house.store.blobs().put(bytes).await.unwrap(),
+            document: self.store.blobs().put(bytes).await.unwrap(),
             note: None,
             source: String::new(),
             group: String::new(),
             description: String::new(),
             by: "test".to_owned(),
-            at: house.clock.now(),
+            at: self.clock.now(),
         };
-        house.store.save_job(revision).await.unwrap();
-        house
+        self.store.save_job(revision).await.unwrap();
     }
 
     /// The orchestrator stops and begins anew on the same data.
@@ -132,19 +139,7 @@ impl House {
     }
 
     async fn trigger(&self) -> ExecutionId {
-        let trigger = Trigger {
-            project: "ops".parse().unwrap(),
-            job: "sample".parse().unwrap(),
-            revision: None,
-            options: BTreeMap::new(),
-            filter: None,
-            runner_tags: None,
-            idempotency_key: None,
-            started_by: "test".to_owned(),
-            origin: remit_protocol::Origin::Operator,
-            not_before: None,
-        };
-        self.scheduler.trigger(trigger).await.unwrap().execution
+        self.scheduler.trigger(sample()).await.unwrap().execution
     }
 
     async fn nodes(&self, count: u32) {
@@ -246,6 +241,12 @@ impl Fake {
     }
 }
 
+/// The job that every house has, as `test` runs it.
+fn sample() -> Trigger {
+    let (project, job) = ("ops".parse().unwrap(), "sample".parse().unwrap());
+    Trigger::of(project, job, BTreeMap::new(), "test".to_owned())
+}
+
 fn about(assignment: &Assignment) -> AttemptReport {
     AttemptReport {
         attempt: assignment.attempt,
@@ -274,7 +275,7 @@ fn ended(step: u32, node: Option<u32>, outcome: Outcome) -> Event {
 }
 
 fn finished(outcome: Outcome) -> Event {
-    Event::Finished { outcome, message: String::new(), log_entries: 0, nodes: None }
+    Event::Finished { outcome, message: String::new(), log_entries: 0, nodes: None, result: None }
 }
 
 fn line(text: &str) -> LogEntry {
@@ -539,6 +540,7 @@ async fn f8_a_log_is_taken_once_and_an_end_waits_for_it() {
                 message: String::new(),
                 log_entries: 3,
                 nodes: None,
+                result: None,
             },
         ]
     };
@@ -681,18 +683,7 @@ async fn a_second_process_of_a_runner_takes_over_and_a_copy_is_locked_out() {
 async fn the_same_request_makes_the_same_execution() {
     let house = House::new(samples::steps(&["pure"])).await;
     let mut runner = house.runner("one").await;
-    let trigger = Trigger {
-        project: "ops".parse().unwrap(),
-        job: "sample".parse().unwrap(),
-        revision: None,
-        options: BTreeMap::new(),
-        filter: None,
-        runner_tags: None,
-        idempotency_key: Some("k".parse().unwrap()),
-        started_by: "test".to_owned(),
-        origin: remit_protocol::Origin::Operator,
-        not_before: None,
-    };
+    let trigger = Trigger { idempotency_key: Some("k".parse().unwrap()), ..sample() };
     let first = house.scheduler.trigger(trigger.clone()).await.unwrap();
     let again = house.scheduler.trigger(trigger.clone()).await.unwrap();
     assert_eq!((again.execution, again.new, first.new), (first.execution, false, true));

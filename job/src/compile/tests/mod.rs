@@ -1,3 +1,5 @@
+mod flow;
+
 use remit_protocol::{
     Outcome, SectionNumber, StepIndex,
     assignment::{NodesView, StartMode, StepView},
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{condition, options, sections, trigger, widened::widened};
 
-const EXAMPLE: &str = include_str!("example.yaml");
+const EXAMPLE: &str = include_str!("../example.yaml");
 
 /// The components of the example, and some that the bad jobs use.
 fn component(selector: &ComponentSelector) -> Option<ResolvedComponent> {
@@ -66,8 +68,7 @@ fn compiled(text: &str) -> Result<Document, Vec<Fault>> {
 }
 
 fn action(document: &Document, at: usize) -> &ComponentAction {
-    let Action::Component(component) = &document.steps[at].action;
-    component
+    document.steps[at].components().next().unwrap()
 }
 
 #[test]

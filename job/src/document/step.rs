@@ -1,138 +1,17 @@
-//! The job document: a compiled job in strict JSON. Its bytes carry the digest that is signed, stored and run.
-//!
-//! Everything is explicit here: components by digest, grants in full, retry classes computed. A runner does not trust
-//! the orchestrator, so [`Document::from_slice`] repeats every check that compile makes and that needs no component.
+//! A step of a job document: what every kind of step has, and the action that makes its kind.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use remit_protocol::{
-    ComponentName, ComponentVersion, Digest, JobName, Limits, OptionName, ProjectName, SecretName,
-    SecretPath, Span, StepName, Tag,
-    assignment::Strategy,
+    ComponentName, ComponentVersion, Digest, JobName, Limits, OptionName, SecretName, SecretPath, Span,
+    StepName, Tag,
     capability::{Effect, Grant},
-    endpoint::Fault,
-    json,
-    limits::MAX_JOB,
     manifest::{Kind, Manifest},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{
-    check,
-    expression::Expression,
-    filter::{FilterTemplate, Rank},
-    options::OptionDefinition,
-    template::Template,
-};
-
-/// The form of the document that this version writes and reads.
-pub const VERSION: u32 = 1;
-
-/// A compiled job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Document {
-    /// The form of this document: [`VERSION`].
-    pub v: u32,
-    /// The project that the job belongs to.
-    pub project: ProjectName,
-    /// The job's name.
-    pub job: JobName,
-    /// Where lists show it: names joined by `/`; may be empty.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub group: String,
-    /// What it is for, for people.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub description: String,
-    /// Which runners may run it.
-    #[serde(default)]
-    pub runner: RunnerSelection,
-    /// What is asked when it is run, in the order in which it is asked.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub options: Vec<OptionDefinition>,
-    /// On which nodes its node steps run; absent if it has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nodes: Option<Nodes>,
-    /// In which order node steps are run.
-    #[serde(default)]
-    pub strategy: Strategy,
-    /// How long an execution may take.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Timeout>,
-    /// What is done, in this order.
-    pub steps: Vec<Step>,
-}
-
-/// Which runners may run a job.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunnerSelection {
-    /// The runner has to carry all of them; none: the local runner.
-    #[serde(default)]
-    pub tags: BTreeSet<Tag>,
-    /// Whoever runs the job may choose other tags.
-    #[serde(default, rename = "override")]
-    pub may_override: bool,
-}
-
-/// On which nodes the node steps run, and how.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Nodes {
-    /// The node filter; values may hold `${…}`.
-    pub filter: FilterTemplate,
-    /// How many nodes at once.
-    pub threads: Threads,
-    /// Go on with other nodes after one failed.
-    pub keep_going: bool,
-    /// In which order nodes are taken; absent: by name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rank: Option<Rank>,
-}
-
-/// A number of nodes: fixed, or an expression that is evaluated when the job is triggered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Threads {
-    /// So many.
-    Fixed(u32),
-    /// What the expression comes to.
-    Expression(Expression),
-}
-
-/// A span of time: fixed, or an expression that comes to its text when the job is triggered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Timeout {
-    /// So long.
-    Fixed(Span),
-    /// A text such as `30m`, by expression.
-    Expression(Expression),
-}
-
-impl TryFrom<String> for Timeout {
-    type Error = String;
-    /// A text that begins with a digit is a duration; anything else an expression.
-    fn try_from(text: String) -> Result<Self, String> {
-        if text.starts_with(|c: char| c.is_ascii_digit()) {
-            return text
-                .parse()
-                .map(Self::Fixed)
-                .map_err(|e: remit_protocol::time::InvalidSpan| e.to_string());
-        }
-        Expression::new(&text).map(Self::Expression).map_err(|invalid| invalid.to_string())
-    }
-}
-
-impl From<Timeout> for String {
-    fn from(timeout: Timeout) -> Self {
-        match timeout {
-            Timeout::Fixed(span) => span.to_string(),
-            Timeout::Expression(expression) => expression.into(),
-        }
-    }
-}
+use crate::{expression::Expression, filter::FilterTemplate, template::Template};
 
 /// One entry of a job: what every kind of step has, and the action that makes its kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -150,6 +29,15 @@ pub struct Step {
     /// Whether it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// Neighbours with the same number run side by side, and none of them sees another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<u32>,
+    /// Once for each item of this list, one after the other, as `item`; its output is the list of outputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_each: Option<Expression>,
+    /// What is done when it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<OnError>,
     /// What it does.
     pub action: Action,
 }
@@ -244,6 +132,87 @@ pub enum RetryOutcome {
 pub enum Action {
     /// Runs a component in a sandbox.
     Component(Box<ComponentAction>),
+    /// Waits until people have agreed.
+    Gate(Gate),
+    /// Ends the execution.
+    Halt(Halt),
+    /// Runs another job of the project.
+    Job(Box<JobAction>),
+}
+
+/// A step at which people are asked. A `no` ends it as `failed`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// What they are asked: a text, which may hold `${…}`.
+    pub question: Template,
+    /// How many different people have to agree: 1 to [`Gate::MOST`].
+    pub needed: u32,
+    /// Who may.
+    pub by: Approvers,
+}
+
+impl Gate {
+    /// Most people that a gate may want.
+    pub const MOST: u32 = 10;
+}
+
+/// Who may agree at a gate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Approvers {
+    /// Whoever may run the job.
+    #[default]
+    Anyone,
+    /// Not the one who began the execution.
+    Another,
+}
+
+/// A step that ends the execution: what comes after it is not begun.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Halt {
+    /// How the step, and with it the execution, ends.
+    pub outcome: HaltOutcome,
+    /// Why: a text, which may hold `${…}`.
+    pub message: Template,
+}
+
+/// How a job may end an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HaltOutcome {
+    /// All that was to be done is done.
+    Succeeded,
+    /// It cannot go on.
+    Failed,
+}
+
+/// Another job of the same project, run as an execution of its own. Its newest revision at that time counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobAction {
+    /// Which job.
+    pub job: JobName,
+    /// Values of its options, a template.
+    pub with: Template,
+    /// Other runners than it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeSet<Tag>>,
+    /// Other nodes than it says itself; may hold `${…}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<FilterTemplate>,
+}
+
+/// What is done when a step has failed: a component that sees `error.outcome` and `error.message`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnError {
+    /// When it succeeds, the step counts as succeeded, without outputs.
+    #[serde(default)]
+    pub recover: bool,
+    /// The component.
+    pub run: Box<ComponentAction>,
 }
 
 /// A component, its input, and exactly what it may do.
@@ -321,56 +290,23 @@ impl ComponentAction {
 }
 
 impl Step {
+    /// The components that it may run: its own, and that of its error handler.
+    pub fn components(&self) -> impl Iterator<Item = &ComponentAction> {
+        let own = match &self.action {
+            Action::Component(component) => Some(component.as_ref()),
+            Action::Gate(_) | Action::Halt(_) | Action::Job(_) => None,
+        };
+        own.into_iter().chain(self.on_error.as_ref().map(|handler| handler.run.as_ref()))
+    }
+
     /// The retry class of the step.
     pub fn effect(&self) -> Effect {
         match &self.action {
-            Action::Component(component) => component.effect,
+            Action::Component(_) => {
+                self.components().map(|component| component.effect).max().unwrap_or(Effect::Effect)
+            }
+            Action::Gate(_) | Action::Halt(_) => Effect::Pure,
+            Action::Job(_) => Effect::Effect,
         }
-    }
-}
-
-/// Bytes that are not an acceptable job document.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the job document is not acceptable: {}", first(.0))]
-pub struct InvalidDocument(pub Vec<Fault>);
-
-fn first(faults: &[Fault]) -> String {
-    faults.first().map(|fault| format!("{}: {}", fault.place, fault.message)).unwrap_or_default()
-}
-
-impl Document {
-    /// Parses and checks a document: strict JSON, and every rule that compile checks and that needs no component.
-    pub fn from_slice(bytes: &[u8]) -> Result<Self, InvalidDocument> {
-        let document: Self = json::from_slice(bytes, MAX_JOB).map_err(|invalid| {
-            InvalidDocument(vec![Fault {
-                line: None,
-                column: None,
-                place: "document".to_owned(),
-                message: invalid.to_string(),
-                remedy: "apply the job again with a `remit` of the same version".to_owned(),
-            }])
-        })?;
-        let faults = check::document(&document);
-        if faults.is_empty() { Ok(document) } else { Err(InvalidDocument(faults)) }
-    }
-
-    /// True for the document of a node source: a single step, which discovers.
-    pub fn is_discovery(&self) -> bool {
-        let discovers = |step: &Step| match &step.action {
-            Action::Component(component) => component.kind == Kind::NodeSource && step.per == Per::Once,
-        };
-        matches!(&self.steps[..], [step] if discovers(step))
-            && self.options.is_empty()
-            && self.nodes.is_none()
-    }
-
-    /// The bytes that are stored, signed and sent.
-    pub fn to_vec(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-
-    /// The step of this name and its place.
-    pub fn step(&self, name: &StepName) -> Option<(usize, &Step)> {
-        self.steps.iter().enumerate().find(|(_, step)| step.name == *name)
     }
 }

@@ -1,0 +1,119 @@
+//! Gates, halts, jobs that run jobs, lists, groups and error handlers.
+
+use super::*;
+use crate::document::{Action, Approvers, HaltOutcome};
+
+const FLOW: &str = r#"
+job: deploy
+options:
+  sites: { type: string, required: true }
+steps:
+  - name: ask
+    approve: "Deploy to ${options.sites}?"
+    timeout: 1h
+  - name: ask_two
+    approve: { question: Sure?, needed: 2, by: another }
+  - name: nothing
+    halt: succeeded
+    message: "nothing to do for ${options.sites}"
+    when: "options.sites == ''"
+  - name: sites
+    job: deploy_site
+    with: { site: "${item}" }
+    runner: { tags: [dmz] }
+    nodes: "tags: ${item}"
+    for_each: "options.sites.split(',')"
+  - parallel:
+      - name: a
+        uses: remit/http-request@1
+        with: { method: GET, url: "https://x.example/" }
+        grant: { http: [{ host: x.example, methods: [GET], paths: [/] }] }
+      - name: b
+        uses: remit/http-request@1
+        for_each: "['x', 'y']"
+        with: { method: GET, url: "https://x.example/${item}" }
+        grant: { http: [{ host: x.example, methods: [GET], paths: [/] }] }
+        on_error:
+          uses: remit/http-request@1
+          with: { method: POST, url: "https://x.example/${item}", json: { text: "${error.outcome}: ${error.message}" } }
+          grant: { http: [{ host: x.example, methods: [POST], paths: [/] }] }
+          recover: true
+  - name: after
+    uses: remit/http-request@1
+    when: "steps.a.outcome == 'succeeded' && steps.b.outcome == 'succeeded'"
+    with: { method: GET, url: "https://x.example/" }
+    grant: { http: [{ host: x.example, methods: [GET], paths: [/] }] }
+"#;
+
+#[test]
+fn every_kind_of_step_compiles_and_reads_back() {
+    let document = compiled(FLOW).unwrap();
+    let step = |name: &str| document.step(&name.parse().unwrap()).unwrap().1;
+    let Action::Gate(gate) = &step("ask").action else { panic!() };
+    assert_eq!((gate.needed, gate.by), (1, Approvers::Anyone));
+    let Action::Gate(gate) = &step("ask_two").action else { panic!() };
+    assert_eq!((gate.needed, gate.by), (2, Approvers::Another));
+    let Action::Halt(halt) = &step("nothing").action else { panic!() };
+    assert_eq!(halt.outcome, HaltOutcome::Succeeded);
+    let Action::Job(job) = &step("sites").action else { panic!() };
+    assert_eq!((job.job.as_str(), job.tags.as_ref().unwrap().len()), ("deploy_site", 1));
+    assert_eq!((step("a").group, step("b").group, step("after").group), (Some(1), Some(1), None));
+    let handler = step("b").on_error.as_ref().unwrap();
+    assert!(handler.recover);
+    assert_eq!(step("b").effect(), handler.run.effect);
+    assert_eq!(Document::from_slice(&document.to_vec()), Ok(document));
+}
+
+#[test]
+fn what_makes_no_sense_is_said_where_it_stands() {
+    fn check(from: &str, to: &str, place: &str, part: &str) {
+        assert!(FLOW.contains(from), "{from}");
+        let faults = compiled(&FLOW.replacen(from, to, 1)).expect_err(to);
+        let found = faults.iter().any(|fault| {
+            fault.place == place
+                && format!("{} {}", fault.message, fault.remedy).contains(part)
+                && fault.line.is_some()
+        });
+        assert!(found, "{to:?}: {place} {part:?} is not in {faults:#?}");
+    }
+    check("needed: 2", "needed: 11", "steps.ask_two.approve.needed", "at most 10");
+    check("needed: 2", "needed: 0", "steps.ask_two.approve.needed", "at least 1");
+    check("by: another", "by: others", "steps.ask_two.approve.by", "another");
+    check("question: Sure?, ", "", "steps.ask_two.approve", "`question` is missing");
+    check("Deploy to ${options.sites}?", "Deploy to ${options.site}?", "steps.ask.approve", "options.sites");
+    check("timeout: 1h", "retry: { attempts: 2 }", "steps.ask.retry", "no key `retry`");
+    check("halt: succeeded", "halt: done", "steps.nothing.halt", "succeeded");
+    check("job: deploy_site", "job: deploy", "steps.sites.job", "run itself");
+    check("site: \"${item}\"", "site: \"${node.name}\"", "steps.sites.with.site", "run once");
+    check("tags: ${item}", "tags: ${options.nosuch}", "steps.sites.nodes", "not an option");
+    check("for_each: \"options.sites.split(',')\"", "timeout: 1h", "steps.sites.timeout", "no key");
+    check("    for_each: \"options.sites.split(',')\"\n", "", "steps.sites.with.site", "for_each");
+    check(
+        "https://x.example/${item}\", json",
+        "https://x.example/${items}\", json",
+        "steps.b.on_error.with.url",
+        "items",
+    );
+    check("${error.message}", "${error.text}", "steps.b.on_error.with.json.text", "outcome, message");
+    check(
+        "\"https://x.example/${item}\" }",
+        "\"https://x.example/${error.message}\" }",
+        "steps.b.with.url",
+        "error handler",
+    );
+    check("['x', 'y']", "[steps.a.outcome]", "steps.b.for_each", "runs beside");
+    check("      - name: a\n", "      - name: after\n", "steps.after.name", "twice");
+    check("recover: true", "recover: 1", "steps.b.on_error.recover", "true or false");
+    check("  - parallel:", "  - name: g\n    parallel:", "steps.g.name", "no key `name`");
+}
+
+#[test]
+fn a_group_of_one_is_none() {
+    let text = "job: j\nsteps:\n  - parallel:\n      - { name: a, halt: failed }\n";
+    let faults = compiled(text).unwrap_err();
+    assert!(faults.iter().any(|fault| fault.message.contains("nothing to run side by side")), "{faults:?}");
+    let text =
+        "job: j\nsteps:\n  - parallel:\n      - { name: a, halt: failed }\n      - { name: b, approve: b }\n";
+    let faults = compiled(text).unwrap_err();
+    assert!(faults.iter().any(|fault| fault.message.contains("a halt beside")), "{faults:?}");
+}

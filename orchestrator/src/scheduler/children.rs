@@ -1,0 +1,210 @@
+//! Child executions: made for a section that runs other jobs, watched, and told to their parent when they have all ended.
+//!
+//! Nothing is remembered between rounds: what there is stands in the store, and each round compares it with what there
+//! should be. *Invariant:* a child is made once for its parent's section and item, whatever is repeated.
+
+use remit_job::document::{Action, JobAction};
+use remit_protocol::{
+    ExecutionId, OptionName, Origin, Outcome, RefusalCode, SectionNumber, operator::CancelMode,
+};
+use serde_json::{Map, Value};
+
+use super::{ControlError, Scheduler, State, Trigger, TriggerError};
+use crate::{
+    execution::{Live, Parent, SectionState},
+    store::{Child, ResultFilter, StoreError},
+};
+
+/// Most children of a section.
+const MAX_CHILDREN: usize = 100;
+/// How deep jobs may run jobs.
+const MAX_DEPTH: usize = 8;
+/// Largest outputs of children that a parent sees, in bytes.
+const MAX_OUTPUTS: usize = 256 << 10;
+
+const REFUSED: Outcome = Outcome::Refused(RefusalCode::Parameter);
+
+/// What is due for a section that runs other jobs.
+enum Due {
+    /// Its children are to exist, and it waits for them.
+    Wanted(Vec<Trigger>),
+    /// It cannot have children.
+    Wrong(String),
+    /// It does not wait for children any more.
+    Over,
+}
+
+impl Scheduler {
+    /// Sees to every section whose children may have changed.
+    pub(super) async fn see_to_children(&self) -> Result<(), StoreError> {
+        let families = std::mem::take(&mut self.state().families);
+        for (id, section) in families {
+            if let Err(error) = self.see_to_family(id, section).await {
+                self.state().families.insert((id, section));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn see_to_family(&self, id: ExecutionId, section: SectionNumber) -> Result<(), StoreError> {
+        let due = {
+            let state = self.state();
+            state.live.get(&id).map_or(Due::Over, |live| state.due(live, section))
+        };
+        let known = self.store().children(id, section).await?;
+        let wanted = match due {
+            Due::Wanted(wanted) => wanted,
+            Due::Wrong(why) => return self.children_ended(id, section, REFUSED, None, &why).await,
+            Due::Over => return self.call_off(known).await,
+        };
+        for (item, trigger) in (0_u32..).zip(&wanted) {
+            if known.iter().any(|child| child.item == item) {
+                continue;
+            }
+            match self.trigger(trigger.clone()).await {
+                Ok(_) => {}
+                Err(TriggerError::Store(error)) => return Err(error),
+                Err(error) => {
+                    let why = format!("the job {} cannot be run: {error}", trigger.job);
+                    self.call_off(known).await?;
+                    return self.children_ended(id, section, REFUSED, None, &why).await;
+                }
+            }
+        }
+        if known.len() < wanted.len() {
+            return Ok(());
+        }
+        let outcomes: Option<Vec<Outcome>> = known.iter().map(|child| child.state.outcome()).collect();
+        let Some(outcomes) = outcomes else { return Ok(()) };
+        let bad = known.iter().filter(|child| !child.state.outcome().is_some_and(Outcome::is_good));
+        let bad: Vec<String> =
+            bad.map(|child| format!("execution {} ended as {}", child.id, child.state)).collect();
+        let outputs = self.outputs(&known).await?;
+        let outcome = remit_job::rollup::step(outcomes);
+        self.children_ended(id, section, outcome, outputs, &bad.join("; ")).await
+    }
+
+    /// What a parent's expressions see of its children: the outputs of their workflow steps by name.
+    async fn outputs(&self, children: &[Child]) -> Result<Option<Value>, StoreError> {
+        let mut all = Vec::with_capacity(children.len());
+        for child in children {
+            let document = self.document(child.document).await?;
+            let wanted = ResultFilter {
+                per_node: Some(false),
+                limit: crate::store::MAX_PAGE,
+                ..ResultFilter::default()
+            };
+            let mut outputs = Map::new();
+            for result in self.store().results(child.id, wanted).await? {
+                let step = usize::try_from(result.ended.step.0).ok().and_then(|at| document.steps.get(at));
+                if let (Some(step), Some(output)) = (step, result.ended.output) {
+                    outputs.insert(step.name.to_string(), output);
+                }
+            }
+            all.push(Value::Object(outputs));
+        }
+        let many = children.iter().any(|child| child.many);
+        let outputs = if many { Some(Value::Array(all)) } else { all.pop() };
+        Ok(outputs.filter(|outputs| outputs.to_string().len() <= MAX_OUTPUTS))
+    }
+
+    async fn children_ended(
+        &self,
+        id: ExecutionId,
+        section: SectionNumber,
+        outcome: Outcome,
+        outputs: Option<Value>,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        self.decide_and_record(|state, drafts| {
+            let Some(live) = state.live.get_mut(&id) else { return };
+            let ended = live.children_ended(section, (outcome, outputs), message, self.now(), drafts.of(id));
+            if let Err(illegal) = ended {
+                state.mend(id, drafts, &illegal);
+            }
+        })
+        .await
+    }
+
+    /// Nobody waits for these any more.
+    async fn call_off(&self, children: Vec<Child>) -> Result<(), StoreError> {
+        for child in children.iter().filter(|child| child.state.outcome().is_none()) {
+            let cancelled = self.cancel(child.id, CancelMode::Ask, "its parent").await;
+            if let Err(ControlError::Store(error)) = cancelled {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn due(&self, live: &Live, number: SectionNumber) -> Due {
+        let Some(at) = live.sections.iter().position(|section| section.record.place.number == number) else {
+            return Due::Over;
+        };
+        if live.sections[at].record.state != SectionState::Delegated || live.stop.is_some() {
+            return Due::Over;
+        }
+        if self.depth(live) >= MAX_DEPTH {
+            return Due::Wrong(format!("jobs run jobs more than {MAX_DEPTH} deep"));
+        }
+        match children(live, at) {
+            Ok(wanted) => Due::Wanted(wanted),
+            Err(why) => Due::Wrong(why),
+        }
+    }
+
+    fn depth(&self, live: &Live) -> usize {
+        let above = |live: &&Live| self.live.get(&live.head.parent?.execution);
+        std::iter::successors(Some(live), above).take(MAX_DEPTH + 1).count()
+    }
+}
+
+/// The executions that a section wants.
+fn children(live: &Live, at: usize) -> Result<Vec<Trigger>, String> {
+    let Some(step) = live.step(at) else { return Ok(Vec::new()) };
+    let Action::Job(job) = &step.action else { return Ok(Vec::new()) };
+    let scope = live.scope();
+    let scopes = match &step.for_each {
+        None => vec![scope],
+        Some(items) => {
+            let items = items.evaluate(&scope).map_err(|error| format!("for_each: {error}"))?;
+            let Value::Array(items) = items else { return Err("for_each: this is no list".to_owned()) };
+            if items.len() > MAX_CHILDREN {
+                return Err(format!("for_each: {} items, at most {MAX_CHILDREN} jobs are run", items.len()));
+            }
+            items.into_iter().map(|item| scope.with_item(item)).collect()
+        }
+    };
+    let section = live.sections[at].record.place.number;
+    let many = step.for_each.is_some();
+    let children = (0_u32..)
+        .zip(&scopes)
+        .map(|(item, scope)| child(live, job, scope, Parent { execution: live.id, section, item, many }));
+    children.collect()
+}
+
+fn child(
+    live: &Live,
+    job: &JobAction,
+    scope: &remit_job::expression::Scope,
+    parent: Parent,
+) -> Result<Trigger, String> {
+    let with = job.with.render(scope).map_err(|error| format!("with: {error}"))?;
+    let Value::Object(with) = with else { return Err("with: this is no map".to_owned()) };
+    let mut options = std::collections::BTreeMap::new();
+    for (name, value) in with {
+        options.insert(OptionName::new(name).map_err(|error| format!("with: {error}"))?, value);
+    }
+    let nodes = job.nodes.as_ref().map(|filter| filter.resolve(scope));
+    let nodes = nodes.transpose().map_err(|error| format!("nodes: {error}"))?;
+    Ok(Trigger {
+        nodes,
+        runner_tags: job.tags.clone(),
+        origin: Origin::Parent { execution: parent.execution, section: parent.section },
+        parent: Some(parent),
+        ..Trigger::of(live.head.project.clone(), job.job.clone(), options, live.head.started_by.clone())
+    })
+}
