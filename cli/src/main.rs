@@ -20,7 +20,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::{
     command::{
         audit, component, execution, import, job, key, log, login, nodes, note, policy, project, runner,
-        step, token, up,
+        schedule, step, token, up,
     },
     connection::{Connection, Target},
     failure::Result,
@@ -84,6 +84,9 @@ enum Command {
     /// Move in from another product.
     #[command(subcommand)]
     Import(import::Import),
+    /// When jobs are run without being asked.
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
     /// Executions of jobs.
     #[command(subcommand)]
     Execution(execution::Execution),
@@ -134,6 +137,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Log(log) => log.run(&target, output).await,
         Command::Audit(audit) => audit.run(output),
         Command::Import(import) => import.run(output),
+        Command::Schedule(schedule) => schedule.run(&target, output).await,
         Command::Step(step) => step.run(&target, output).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "remit", &mut std::io::stdout());

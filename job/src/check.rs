@@ -17,7 +17,8 @@ use crate::{
     },
     expression::{Reference, Root},
     nearest::nearest,
-    options::{MAX_OPTIONS, OptionDefinition, OptionType},
+    options::{self, MAX_OPTIONS, OptionDefinition, OptionType},
+    schedule::{MAX_SCHEDULES, MOST_MISSED, Missed},
     sections,
     template::Template,
 };
@@ -35,6 +36,7 @@ pub(crate) fn document(document: &Document) -> Vec<Fault> {
     check.head();
     check.options();
     check.nodes();
+    check.schedules();
     check.steps();
     check.faults
 }
@@ -110,6 +112,32 @@ impl Check<'_> {
                 self.references("timeout", expression.references(), View::Trigger);
             }
             None => {}
+        }
+    }
+
+    fn schedules(&mut self) {
+        let document = self.document;
+        let count = document.schedules.len();
+        if count > MAX_SCHEDULES {
+            let message = format!("{count} schedules, at most {MAX_SCHEDULES} are allowed");
+            self.fault("schedules", message, "split the job, or name several times in one cron expression");
+        }
+        let mut seen = BTreeSet::new();
+        for (at, schedule) in document.schedules.iter().enumerate() {
+            let place = format!("schedules[{at}]");
+            if !seen.insert(&schedule.name) {
+                self.fault(format!("{place}.name"), "this schedule stands twice", "rename one of them");
+            }
+            if let Missed::All(most) = schedule.missed
+                && !(1..=MOST_MISSED).contains(&most)
+            {
+                let message = format!("{most} is not between 1 and {MOST_MISSED}");
+                self.fault(format!("{place}.most"), message, "write `most: 10`");
+            }
+            let given = schedule.options.iter().map(|(name, value)| (name.to_string(), value.clone()));
+            for fault in options::check_ahead(&document.options, &given.collect()) {
+                self.faults.push(Fault { place: format!("{place}.{}", fault.place), ..fault });
+            }
         }
     }
 

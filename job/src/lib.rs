@@ -17,6 +17,7 @@ pub mod options;
 pub mod pattern;
 pub mod retry;
 pub mod rollup;
+pub mod schedule;
 pub mod sections;
 pub mod source;
 pub mod template;

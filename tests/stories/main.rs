@@ -16,6 +16,7 @@ mod option;
 mod proxy;
 mod refusal;
 mod review;
+mod schedule;
 mod secret;
 mod signed;
 mod trust;

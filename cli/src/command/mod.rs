@@ -14,6 +14,7 @@ pub(crate) mod note;
 pub(crate) mod policy;
 pub(crate) mod project;
 pub(crate) mod runner;
+pub(crate) mod schedule;
 pub(crate) mod step;
 pub(crate) mod token;
 pub(crate) mod up;

@@ -82,6 +82,7 @@ pub fn discovery(
         nodes: None,
         strategy: Default::default(),
         timeout: None,
+        schedules: Vec::new(),
         steps: vec![Step {
             name,
             per: Per::Once,

@@ -55,6 +55,7 @@ pub fn compile(
         nodes: source.nodes.clone(),
         strategy: source.strategy,
         timeout: source.timeout.clone(),
+        schedules: source.schedules.clone(),
         steps,
     };
     // A step that could not be compiled is missing: what others say about it would be called wrong.

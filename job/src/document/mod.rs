@@ -23,6 +23,7 @@ use crate::{
     expression::Expression,
     filter::{FilterTemplate, Rank},
     options::OptionDefinition,
+    schedule::Schedule,
 };
 
 /// The form of the document that this version writes and reads.
@@ -59,6 +60,9 @@ pub struct Document {
     /// How long an execution may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Timeout>,
+    /// At which times it is run without being asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<Schedule>,
     /// What is done, in this order.
     pub steps: Vec<Step>,
 }

@@ -1,10 +1,12 @@
 //! What was given, against what the job asks.
 
+use std::collections::BTreeMap;
+
 use remit_protocol::{endpoint::Fault, limits::MAX_VALUE};
 use serde_json::{Map, Value};
 
-use super::{OptionDefinition, OptionType, Outside, accept::Refused};
-use crate::nearest::nearest;
+use super::{OptionDefinition, OptionType, Outside, Values, accept::Refused};
+use crate::{expression::Scope, nearest::nearest};
 
 fn fault(place: String, message: String, remedy: String) -> Fault {
     Fault { line: None, column: None, place, message, remedy }
@@ -94,6 +96,31 @@ pub fn check(
         ));
     }
     if faults.is_empty() { Ok(values) } else { Err(faults) }
+}
+
+/// What can be said to be wrong with `given` before the job is run, as by a schedule: values that depend on another option
+/// or come from elsewhere are judged when it is.
+pub fn check_ahead(definitions: &[OptionDefinition], given: &Map<String, Value>) -> Vec<Fault> {
+    let (scope, outputs) = (Scope::default(), BTreeMap::new());
+    let outside = Outside { scope: &scope, nodes: &[], outputs: &outputs };
+    let own = |values: &Values| matches!(values, Values::Listed(_));
+    let mut faults = unknown(definitions, given);
+    for definition in definitions {
+        match given.get(definition.name.as_str()) {
+            Some(value) if definition.kind.values().is_none_or(own) => {
+                if let Err(refused) = definition.kind.accept(value, &Map::new(), &outside) {
+                    faults.push(definition.refused("the value", refused));
+                }
+            }
+            None if definition.required && definition.default.is_none() => faults.push(fault(
+                format!("options.{}", definition.name),
+                format!("the option {} has to have a value", definition.name),
+                "give it one here".to_owned(),
+            )),
+            _ => {}
+        }
+    }
+    faults
 }
 
 fn unknown(definitions: &[OptionDefinition], given: &Map<String, Value>) -> Vec<Fault> {

@@ -13,7 +13,7 @@ mod values;
 use remit_protocol::{OptionName, SecretPath};
 use serde::{Deserialize, Serialize};
 
-pub use check::{Described, check, describe};
+pub use check::{Described, check, check_ahead, describe};
 pub use values::{ByOption, Listed, OfJob, OfNodes, Outside, Values};
 
 use crate::{date::DateFormat, pattern::Pattern, template::Template};

@@ -6,6 +6,7 @@
 mod grant;
 mod options;
 mod reader;
+mod schedules;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,6 +24,7 @@ use crate::{
     document::{Gate, Halt, JobAction, Nodes, Per, Retry, RunnerSelection, Timeout, When},
     expression::Expression,
     options::{OptionDefinition, OptionType},
+    schedule::Schedule,
     template::Template,
     yaml::{self, Mark, Node, Tree},
 };
@@ -47,6 +49,8 @@ pub struct JobSource {
     pub strategy: Strategy,
     /// How long an execution may take.
     pub timeout: Option<Timeout>,
+    /// At which times it is run without being asked.
+    pub schedules: Vec<Schedule>,
     /// What is done.
     pub steps: Vec<StepSource>,
     locations: Locations,
@@ -240,8 +244,18 @@ fn step_place(list: &str, items: &[Node], at: usize) -> String {
 }
 
 fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSource> {
-    const KEYS: &[&str] =
-        &["job", "group", "description", "runner", "options", "nodes", "strategy", "timeout", "steps"];
+    const KEYS: &[&str] = &[
+        "job",
+        "group",
+        "description",
+        "runner",
+        "options",
+        "nodes",
+        "strategy",
+        "timeout",
+        "schedules",
+        "steps",
+    ];
     let fields = reader.map(tree, "", KEYS)?;
     let job = reader
         .required(&fields, "job", "write `job: restart_web`")
@@ -261,6 +275,7 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
         reader.word(node, "strategy", WORDS)
     });
     let timeout = fields.get("timeout").and_then(|node| reader.text_as::<Timeout>(node, "timeout"));
+    let schedules = fields.get("schedules").map(|node| schedules::read(reader, node)).unwrap_or_default();
     let mut steps = reader
         .required(&fields, "steps", "write `steps:` and below it `- name: …` and `  uses: …`")
         .map(|node| steps::read(reader, node))
@@ -275,6 +290,7 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
         nodes,
         strategy: strategy.unwrap_or_default(),
         timeout,
+        schedules,
         steps,
         locations: locations.clone(),
     })

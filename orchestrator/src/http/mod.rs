@@ -189,7 +189,7 @@ impl Table {
 /// What the service offers.
 #[rustfmt::skip]
 fn routes(app: App) -> Table {
-    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, component, execution, instance, job, log, node, project}};
+    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, component, execution, instance, job, log, node, project, schedule}};
     use operator::runner as runners;
     let router = OpenApiRouter::with_openapi(describe());
     Table { app, router, #[cfg(test)] listed: Vec::new(), #[cfg(test)] signed: Vec::new() }
@@ -234,6 +234,10 @@ fn routes(app: App) -> Table {
         .route(N::Project(P::Editor),      routes!(job::delete))
         .route(N::Project(P::Operator),    routes!(job::trigger))
         .route(N::Project(P::Operator),    routes!(job::options))
+
+        .route(N::Project(P::Viewer),      routes!(schedule::list))
+        .route(N::Project(P::Operator),    routes!(schedule::enable))
+        .route(N::Project(P::Operator),    routes!(schedule::disable))
 
         .route(N::Token,                   routes!(execution::list))
         .route(N::Execution(P::Viewer),    routes!(execution::show))

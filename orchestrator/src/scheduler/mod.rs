@@ -10,6 +10,7 @@
 
 mod assignment;
 mod children;
+mod clockwork;
 mod commit;
 mod control;
 mod matching;

@@ -48,6 +48,10 @@ impl Scheduler {
 
     /// Goes round until the task is dropped.
     pub async fn run(&self) {
+        tokio::join!(self.reconcile_for_ever(), self.watch_the_clock());
+    }
+
+    async fn reconcile_for_ever(&self) {
         loop {
             let _ = tokio::time::timeout(ROUND, self.inner.wake.notified()).await;
             if let Err(error) = self.reconcile().await {

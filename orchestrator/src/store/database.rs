@@ -29,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0003_origin.sql"),
     include_str!("../../migrations/sqlite/0004_verdicts.sql"),
     include_str!("../../migrations/sqlite/0005_flow.sql"),
+    include_str!("../../migrations/sqlite/0006_schedule.sql"),
 ];
 
 /// Why the store did not do what it was asked.

@@ -1,9 +1,10 @@
 //! Jobs and their revisions: the source as it was written, the document by digest.
 
+use remit_job::schedule::Schedule;
 use remit_protocol::{JobName, ProjectName, Revision, Timestamp, digest};
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Store, StoreError, row};
+use super::{Store, StoreError, row, schedules};
 
 /// A job that is to be saved; its document is a blob already.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct NewRevision {
     pub group: String,
     /// What it does, in words.
     pub description: String,
+    /// At which times it is run.
+    pub schedules: Vec<Schedule>,
     /// Who saves it.
     pub by: String,
     /// When.
@@ -139,6 +142,7 @@ impl Store {
                     ])?;
                 tx.prepare_cached("insert or replace into job values (?, ?, ?)")?
                     .execute(params![project, name, revision.0])?;
+                schedules::sync(tx, (&new.project, &new.job), &new.schedules, new.at)?;
                 Ok(Saved { revision, new: true })
             })
             .await
@@ -200,6 +204,7 @@ impl Store {
                 let gone = tx
                     .prepare_cached("delete from job where project = ? and name = ?")?
                     .execute([project.as_str(), name.as_str()])?;
+                schedules::sync(tx, (&project, &name), &[], Timestamp::default())?;
                 Ok(gone == 1)
             })
             .await

@@ -1,11 +1,13 @@
 //! Recording what the pure core decided about executions.
 
 use remit_protocol::{
-    AttemptId, Digest, ExecutionId, IdempotencyKey, NodeIndex, Outcome, Timestamp, report::StepEnded,
+    AttemptId, Digest, ExecutionId, IdempotencyKey, NodeIndex, Origin, Outcome, Timestamp, report::StepEnded,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Created, Refreshed, Store, StoreError, database::Turn, nodes::refreshed, row};
+use super::{
+    Created, Refreshed, ScheduleKey, Store, StoreError, database::Turn, nodes::refreshed, row, schedules,
+};
 use crate::execution::{AttemptRecord, Change, ExecutionState, Happening, Head, Purpose, SectionRecord};
 
 /// An execution that is to be made, with what was decided about it at once.
@@ -131,6 +133,11 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
             request.as_bytes(),
             id
         ])?;
+    }
+    if let Origin::Schedule { name, due } = &new.head.origin {
+        let key =
+            ScheduleKey { project: new.head.project.clone(), job: new.head.job.clone(), name: name.clone() };
+        schedules::take(tx, &key, *due, new.id)?;
     }
     let (state, began, ended, stop) =
         moved(&new.changes).unwrap_or((ExecutionState::Queued, None, None, None));

@@ -13,6 +13,7 @@ mod node;
 pub mod path;
 mod project;
 mod runner;
+mod schedule;
 mod token;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ pub use log::*;
 pub use node::*;
 pub use project::*;
 pub use runner::*;
+pub use schedule::*;
 pub use token::*;
 
 /// A part of a list, and where the next part begins.

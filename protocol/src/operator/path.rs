@@ -55,6 +55,13 @@ pub const JOB_EXECUTIONS: &str = "/api/v1/projects/{project}/jobs/{job}/executio
 /// `POST` [`super::OptionsAsked`] → [`super::JobOptions`]: what may be given now.
 pub const JOB_OPTIONS: &str = "/api/v1/projects/{project}/jobs/{job}/options";
 
+/// `GET` ([`super::ScheduleQuery`]) → `Page<`[`super::ScheduleView`]`>`.
+pub const SCHEDULES: &str = "/api/v1/projects/{project}/schedules";
+/// `POST`: fires again, from now on → [`super::ScheduleView`].
+pub const SCHEDULE_ENABLE: &str = "/api/v1/projects/{project}/jobs/{job}/schedules/{schedule}/enable";
+/// `POST`: fires no more → [`super::ScheduleView`].
+pub const SCHEDULE_DISABLE: &str = "/api/v1/projects/{project}/jobs/{job}/schedules/{schedule}/disable";
+
 /// `GET` ([`super::ExecutionQuery`]) → `Page<`[`super::ExecutionSummary`]`>`.
 pub const EXECUTIONS: &str = "/api/v1/executions";
 /// `GET` → [`super::ExecutionView`].

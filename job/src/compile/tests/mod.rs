@@ -816,6 +816,35 @@ fn jobs_that_are_no_jobs() {
     check("job: x\nsteps: [{ name: a, uses: remit/transform@1, with: [1] }]", "not a map");
     check("job: x\noptions: [a]\nsteps: [{ name: a, uses: remit/transform@1 }]", "not a map of options");
     check("job: x\noptions: { a: string }\nsteps: [{ name: a, uses: remit/transform@1 }]", "not a map");
+    let scheduled = |schedule: &str, part: &str| {
+        let options = "options: { n: { type: integer, required: true } }";
+        check(
+            &format!(
+                "job: x\n{options}\nschedules: {schedule}\nsteps: [{{ name: a, uses: remit/transform@1 }}]"
+            ),
+            part,
+        );
+    };
+    scheduled("daily", "not a list");
+    scheduled("[{}]", "`name` is missing");
+    scheduled("[{ name: a }]", "`cron` is missing");
+    scheduled("[{ name: a, cron: 0 3 * * }]", "is not a cron expression");
+    scheduled("[{ name: a, cron: 0 0 31 2 *, options: { n: 1 } }]", "never fires");
+    scheduled("[{ name: a, cron: 0 3 * * *, zone: Berlin, options: { n: 1 } }]", "not a time zone");
+    scheduled("[{ name: a, cron: 0 3 * * *, missed: twice }]", "not one of the words");
+    scheduled("[{ name: a, cron: 0 3 * * *, most: 3, options: { n: 1 } }]", "`missed: all` only");
+    scheduled(
+        "[{ name: a, cron: 0 3 * * *, missed: all, most: 0, options: { n: 1 } }]",
+        "not between 1 and 100",
+    );
+    scheduled("[{ name: a, cron: 0 3 * * * }]", "has to have a value");
+    scheduled("[{ name: a, cron: 0 3 * * *, options: { n: many } }]", "whole number");
+    scheduled("[{ name: a, cron: 0 3 * * *, options: { m: 1, n: 1 } }]", "no option \"m\"");
+    scheduled("[{ name: a, cron: 0 3 * * *, options: [1] }]", "not a map of values");
+    let twice = "{ name: a, cron: 0 3 * * *, options: { n: 1 } }";
+    scheduled(&format!("[{twice}, {twice}]"), "stands twice");
+    let many: String = (0..21).map(|at| twice.replace("name: a", &format!("name: a{at}")) + ", ").collect();
+    scheduled(&format!("[{many}]"), "21 schedules");
     check("job: x\n---\njob: y\n", "second document");
     check("job: *x\n", "not YAML");
     check("job: !x y\n", "tags");

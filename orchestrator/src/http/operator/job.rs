@@ -10,7 +10,7 @@ use remit_job::{
     widened::widened,
 };
 use remit_protocol::{
-    ComponentSelector, JobName, ProjectName, StepName, digest,
+    ComponentSelector, JobName, ProjectName, StepName, Timestamp, digest,
     endpoint::Fault,
     manifest::Manifest,
     operator::{
@@ -53,6 +53,10 @@ pub(crate) async fn apply(
     let document = compile(&source, &project, &|selector| components.get(&selector.to_string()).cloned());
     let document = document.map_err(faults)?;
     family(&app, &document).await?;
+    let over = over(&source, &document, app.now());
+    if !over.is_empty() {
+        return Err(faults(over));
+    }
     let bytes = document.to_vec();
     if let Some(signed) = &apply.signed {
         check_signed(signed, &document, &bytes)?;
@@ -72,6 +76,24 @@ pub(crate) async fn apply(
     }
     let made = Made { project, document, bytes, wider, known };
     save(&app, &caller, made, apply).await.map(Json)
+}
+
+/// Schedules whose times are all over: they would never fire.
+fn over(source: &JobSource, document: &Document, now: Timestamp) -> Vec<Fault> {
+    let schedules = document.schedules.iter().enumerate();
+    let over = schedules.filter(|(_, schedule)| schedule.next(now).is_none());
+    over.map(|(at, schedule)| {
+        let mut fault = Fault {
+            line: None,
+            column: None,
+            place: format!("schedules[{at}].cron"),
+            message: format!("\"{}\" never fires any more: its times are over", schedule.cron),
+            remedy: "correct the year, or remove the schedule".to_owned(),
+        };
+        source.locate(&mut fault);
+        fault
+    })
+    .collect()
 }
 
 /// A job that was compiled and compared.
@@ -107,6 +129,7 @@ async fn save(app: &App, caller: &Caller, made: Made, apply: Apply) -> Result<Ap
                     source: apply.source,
                     group: document.group.clone(),
                     description: document.description.clone(),
+                    schedules: document.schedules.clone(),
                     by: caller.name().to_string(),
                     at: app.now(),
                 })

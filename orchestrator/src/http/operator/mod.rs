@@ -9,6 +9,7 @@ pub(super) mod log;
 pub(super) mod node;
 pub(super) mod project;
 pub(super) mod runner;
+pub(super) mod schedule;
 
 use remit_protocol::operator::{Page, Part};
 

@@ -63,6 +63,7 @@ fn fill(path: &str, execution: ExecutionId) -> String {
         ("token", "01ARZ3NDEKTSV4RRFFQ69G5FAV"),
         ("runner", "nobody"),
         ("source", "nothing"),
+        ("schedule", "nothing"),
         ("digest", &digest),
         ("leaf", &digest),
         ("*tile", "0/000.p/1"),

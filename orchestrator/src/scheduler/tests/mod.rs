@@ -1,5 +1,6 @@
 //! The failure cases of the runner protocol, with a clock that is moved by hand and runners in memory.
 
+mod clockwork;
 mod flow;
 
 use std::{
@@ -91,6 +92,7 @@ impl House {
             source: String::new(),
             group: String::new(),
             description: String::new(),
+            schedules: document.schedules.clone(),
             by: "test".to_owned(),
             at: self.clock.now(),
         };
