@@ -135,7 +135,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Key(key) => key.run(output),
         Command::Note(note) => note.run(output),
         Command::Log(log) => log.run(&target, output).await,
-        Command::Audit(audit) => audit.run(output),
+        Command::Audit(audit) => audit.run(&target, output).await,
         Command::Import(import) => import.run(output),
         Command::Schedule(schedule) => schedule.run(&target, output).await,
         Command::Step(step) => step.run(&target, output).await,

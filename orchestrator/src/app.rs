@@ -25,6 +25,7 @@ use crate::{
     scheduler::{Scheduler, Surroundings},
     store::{Paths, Store},
     tls,
+    trail::Trail,
 };
 
 /// How often uses of tokens are recorded.
@@ -33,6 +34,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 /// How often the certificate is made or read anew.
 const RENEWAL: Duration = Duration::from_secs(3600);
+/// How often the end of the record goes into the transparency log, while there is news.
+const SEALING: Duration = Duration::from_secs(3600);
 
 /// What is printed, as one line of JSON, once the orchestrator answers.
 #[derive(Debug, Clone, Serialize)]
@@ -152,8 +155,11 @@ impl App {
         let log_key = log_key(&state, &proof.audience)?;
         let log = Log::open(Arc::clone(&store), log_key).await?;
         let registry = Registry::new(Arc::clone(&store), config.trust, log);
+        let audit_key =
+            own_key(&state.join("audit.key"), KeyName::new(format!("{}/audit", proof.audience))?)?;
+        let trail = Trail::new(Arc::clone(&store), proof.audience.as_str(), audit_key);
         let scheduler = Scheduler::start(Arc::clone(&store), System::new(Arc::clone(&clock))).await?;
-        let services = Arc::new(Services::new(store, registry, scheduler, proof, clock, stop));
+        let services = Arc::new(Services::new(store, registry, trail, scheduler, proof, clock, stop));
         let mut ready = Ready { url, listen, ca: identity.authority_file(), token_file: None, token: None };
         first_token(&services, &state, first, &mut ready).await?;
         let (connections, keep) = (config.connections, config.keep);
@@ -217,6 +223,8 @@ async fn keep_in_order(services: Arc<Services>, identity: Arc<tls::Identity>) {
     let mut minute = tokio::time::interval(MINUTE);
     let mut renewal = tokio::time::interval(RENEWAL);
     renewal.reset();
+    let mut sealing = tokio::time::interval(SEALING);
+    sealing.reset();
     loop {
         let stopping = tokio::select! {
             _ = minute.tick() => false,
@@ -224,6 +232,10 @@ async fn keep_in_order(services: Arc<Services>, identity: Arc<tls::Identity>) {
                 if let Err(error) = identity.renew(services.now()) {
                     tracing::error!(%error, "the certificate could not be renewed");
                 }
+                continue;
+            }
+            _ = sealing.tick() => {
+                seal(&services).await;
                 continue;
             }
             () = services.stop.cancelled() => true,
@@ -235,8 +247,16 @@ async fn keep_in_order(services: Arc<Services>, identity: Arc<tls::Identity>) {
             tracing::warn!(%error, "the uses of tokens could not be recorded");
         }
         if stopping {
+            seal(&services).await;
             return;
         }
+    }
+}
+
+/// Puts the signed end of the record into the transparency log.
+async fn seal(services: &Services) {
+    if let Err(error) = services.trail.log(services.registry.log(), services.now()).await {
+        tracing::warn!(%error, "the end of the record is not in the transparency log yet");
     }
 }
 

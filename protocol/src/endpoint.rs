@@ -35,6 +35,9 @@ pub const LOG_PROOF: &str = "/r/v1/log/proof";
 /// `GET` + an older and a newer number of leaves as segments: [`LogConsistency`].
 pub const LOG_CONSISTENCY: &str = "/r/v1/log/consistency";
 
+/// `POST`: [`TrailHead`] → [`TrailKept`]. The signed end of the runner's own record, whenever it has signed a new one.
+pub const TRAIL: &str = "/r/v1/trail";
+
 /// Longest hold of a poll.
 pub const HOLD: Span = Span::from_secs(25);
 /// A session that has not been heard of for this long loses its leases.
@@ -257,6 +260,24 @@ pub struct LogProof {
 pub struct LogConsistency {
     /// The hashes of RFC 9162's consistency proof; fewer than 65.
     pub hashes: Vec<Digest>,
+}
+
+/// The signed end of a runner's own record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrailHead {
+    /// The `remit/trail/v1` note, signed by the runner's key.
+    pub note: String,
+}
+
+/// The longest end that was seen of the runner's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrailKept {
+    /// How many entries it has. More than were sent: the record was cut off since then.
+    pub entries: u64,
+    /// What was sent is that end, or the one that follows it.
+    pub fits: bool,
 }
 
 /// The body of every failed call of both APIs: what happened, why, what to do.

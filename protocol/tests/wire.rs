@@ -29,6 +29,9 @@ fn messages_keep_their_form() {
     check::<endpoint::Report>("report");
     check::<endpoint::ReportAnswer>("report_answer");
     check::<endpoint::ComponentBundle>("component_bundle");
+    check::<endpoint::ComponentBundle>("component_bundle_reviewed");
+    check::<endpoint::TrailHead>("trail_head");
+    check::<endpoint::TrailKept>("trail_kept");
     check::<endpoint::Problem>("problem");
     check::<manifest::Manifest>("manifest");
     check::<capability::Grant>("grant");

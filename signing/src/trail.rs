@@ -5,12 +5,13 @@
 //! or moved breaks the chain. A [`TrailNote`] signed by the keeper's key binds the newest line: without it, cutting off
 //! the end would not be seen. The chain is a list and not a tree: a trail is read whole, by its auditor.
 
-use remit_protocol::{Digest, Timestamp, json};
+use remit_protocol::{Digest, RefusalCode, Timestamp, json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Refusal,
+    Refusal, Vkey,
+    key::PublicKey,
     note::{Fields, NoteKind, TextWriter, UnverifiedNote},
 };
 
@@ -188,6 +189,23 @@ impl TrailNote {
             .finish()
     }
 
+    /// Reads a note that `key` signed, whatever the key is called.
+    ///
+    /// # Errors
+    /// `E_SYNTAX`, `E_SIG`, or `E_THRESHOLD` if it is not signed by this key.
+    pub fn verify(bytes: &[u8], key: &PublicKey) -> Result<Self, Refusal> {
+        let note = UnverifiedNote::parse_as(NoteKind::Trail, bytes)?;
+        let names = note.signatures().iter().map(|line| (*key).named(line.name().clone()));
+        let known: Vec<Vkey> = names.collect();
+        if note.signed_by(&known)?.is_empty() {
+            return Err(Refusal::new(
+                RefusalCode::Threshold,
+                "The end of the trail is not signed by this key.",
+            ));
+        }
+        Self::parse(&note)
+    }
+
     /// Reads the text of a note that is well formed; its signature is the caller's to judge.
     ///
     /// # Errors
@@ -306,6 +324,13 @@ mod tests {
         let read = UnverifiedNote::parse_as(NoteKind::Trail, &signed).unwrap();
         assert_eq!(read.signed_by([&key.vkey()]).unwrap().len(), 1);
         assert_eq!(TrailNote::parse(&read).unwrap(), says);
+        assert_eq!(TrailNote::verify(&signed, &key.public()).unwrap(), says);
+        let other = SigningKey::from_seed(KeyName::new("runner/one").unwrap(), &[2; 32]);
+        let code = |bytes: &[u8], key: &PublicKey| TrailNote::verify(bytes, key).unwrap_err().code.code();
+        assert_eq!(code(&signed, &other.public()), "E_THRESHOLD");
+        let altered = String::from_utf8(signed.clone()).unwrap().replace("entries 7", "entries 8");
+        assert_eq!(code(altered.as_bytes(), &key.public()), "E_SIG");
+        assert_eq!(code(b"", &key.public()), "E_SYNTAX");
     }
 
     proptest! {

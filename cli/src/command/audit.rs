@@ -5,8 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Subcommand;
-use remit_protocol::Timestamp;
+use clap::{Args, Subcommand};
+use remit_protocol::{
+    Timestamp,
+    operator::{AuditLines, AuditView, path as address},
+};
 use remit_signing::{
     Vkey,
     note::{NoteKind, UnverifiedNote},
@@ -16,6 +19,7 @@ use serde::Serialize;
 
 use crate::{
     command::note as note_command,
+    connection::{Connection, Target},
     failure::{Code, Failure, Result},
     files,
     output::{Output, harmless},
@@ -32,13 +36,34 @@ pub(crate) enum Audit {
     /// Check that a trail is linked from line to line, and that its keeper signed its end.
     ///
     /// Exit code 0: it is; 3: it cannot be read; 4: it was changed, or is not signed by that key; 8: it is empty.
-    Verify {
-        /// A runner's audit folder, or the file of `remit-runner audit export`.
-        path: PathBuf,
-        /// The keeper's verification key (`remit-runner audit key`). Left out: only the links are checked.
-        #[arg(long, value_name = "VKEY")]
-        key: Option<Vkey>,
+    Verify(Box<Verify>),
+    /// Fetch the orchestrator's own record of who did what, with its end signed now.
+    Export {
+        /// Where it goes; left out: standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
+    /// Print the key that signs the end of the orchestrator's record: good for whoever believes the orchestrator.
+    Key,
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    /// A runner's audit folder, or the file of `remit-runner audit export`.
+    path: PathBuf,
+    /// The keeper's verification key (`remit-runner audit key`). Left out: only the links are checked.
+    #[arg(long, value_name = "VKEY")]
+    key: Option<Vkey>,
+    /// A signed end of it that was seen elsewhere (`remit runner trail`, or a leaf of the log): it has to be in it.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    head: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Exported {
+    keeper: String,
+    entries: u64,
+    file: PathBuf,
 }
 
 #[derive(Serialize)]
@@ -48,6 +73,8 @@ struct Verified {
     last: u64,
     whole: bool,
     signed: Option<Signed>,
+    /// The end that was seen elsewhere, and is in it.
+    elsewhere: Option<Signed>,
     from: Timestamp,
     to: Timestamp,
     events: BTreeMap<String, u64>,
@@ -94,41 +121,105 @@ impl Trail {
 
     /// What the holder of `key` signed of it.
     fn signed(&self, key: &Vkey) -> Result<TrailNote> {
-        let failed = |why: &str| Failure::new(Code::Refused, why, "ask the keeper for the whole trail");
         let note = self.note.as_ref().ok_or_else(|| failed("the trail has no signed end"))?;
-        let note = UnverifiedNote::parse_as(NoteKind::Trail, note)
-            .map_err(|refusal| note_command::refused(&refusal))?;
-        let signers = note.signed_by([key]).map_err(|refusal| note_command::refused(&refusal))?;
-        if signers.is_empty() {
-            return Err(failed("the end of the trail is not signed by this key"));
-        }
-        TrailNote::parse(&note).map_err(|refusal| note_command::refused(&refusal))
+        signed(note, key)
     }
 }
 
-impl Audit {
-    pub(crate) fn run(self, output: Output) -> Result<()> {
-        let Self::Verify { path, key } = self;
-        let trail = Trail::read(&path)?;
-        let note = key.as_ref().map(|key| trail.signed(key)).transpose()?;
-        let mut seen = Seen::default();
-        let linked = match &note {
-            Some(note) => trail::verify_to(trail.lines(), note.head, |entry| seen.see(entry)),
-            None => trail::verify(trail.lines(), |entry| seen.see(entry)),
-        };
-        let linked = linked.map_err(|broken| {
-            Failure::new(
-                Code::Refused,
-                format!("{}: {}", path.display(), harmless(&broken.to_string())),
-                "what stands before that line is as it was written; what comes after it proves nothing",
-            )
-        })?;
-        let Some(linked) = linked else {
-            return Err(Failure::new(Code::Nothing, format!("{}: there is no entry", path.display()), ""));
-        };
-        output.print(&seen.into_verified(linked, note), text);
-        Ok(())
+fn failed(why: &str) -> Failure {
+    Failure::new(Code::Refused, why, "ask the keeper for the whole trail")
+}
+
+/// A note on a trail that the holder of `key` signed.
+fn signed(note: &[u8], key: &Vkey) -> Result<TrailNote> {
+    let note =
+        UnverifiedNote::parse_as(NoteKind::Trail, note).map_err(|refusal| note_command::refused(&refusal))?;
+    let signers = note.signed_by([key]).map_err(|refusal| note_command::refused(&refusal))?;
+    if signers.is_empty() {
+        return Err(failed("the end of the trail is not signed by this key"));
     }
+    TrailNote::parse(&note).map_err(|refusal| note_command::refused(&refusal))
+}
+
+impl Audit {
+    pub(crate) async fn run(self, target: &Target, output: Output) -> Result<()> {
+        match self {
+            Self::Verify(asked) => verify(&asked.path, asked.key.as_ref(), asked.head.as_deref(), output),
+            Self::Export { out } => export(&Connection::open(target)?, out, output).await,
+            Self::Key => {
+                let view: AuditView = Connection::open(target)?.get(address::AUDIT).await?;
+                output.print(&view, |view| harmless(&view.key));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn verify(path: &Path, key: Option<&Vkey>, head: Option<&Path>, output: Output) -> Result<()> {
+    let trail = Trail::read(path)?;
+    let note = key.map(|key| trail.signed(key)).transpose()?;
+    let broken = |broken: trail::Broken| {
+        Failure::new(
+            Code::Refused,
+            format!("{}: {}", path.display(), harmless(&broken.to_string())),
+            "what stands before that line is as it was written; what comes after it proves nothing",
+        )
+    };
+    let mut seen = Seen::default();
+    let linked = match &note {
+        Some(note) => trail::verify_to(trail.lines(), note.head, |entry| seen.see(entry)),
+        None => trail::verify(trail.lines(), |entry| seen.see(entry)),
+    };
+    let Some(linked) = linked.map_err(broken)? else {
+        return Err(Failure::new(Code::Nothing, format!("{}: there is no entry", path.display()), ""));
+    };
+    let mut elsewhere = None;
+    if let (Some(head), Some(key)) = (head, key) {
+        let known = signed(&files::read(head, MAX_TRAIL)?, key)?;
+        if note.as_ref().is_some_and(|note| note.keeper != known.keeper) {
+            return Err(failed("the end that was seen elsewhere is of another keeper's trail"));
+        }
+        trail::verify_to(trail.lines(), known.head, |_| {}).map_err(broken)?;
+        elsewhere = Some(Signed { entries: known.head.entries, at: known.at });
+    }
+    let mut verified = seen.into_verified(linked, note);
+    verified.elsewhere = elsewhere;
+    output.print(&verified, text);
+    Ok(())
+}
+
+/// Fetches the orchestrator's record up to its end, which is signed first: what is written meanwhile is for the next time.
+async fn export(connection: &Connection, out: Option<PathBuf>, output: Output) -> Result<()> {
+    let view: AuditView = connection.get(address::AUDIT).await?;
+    let mut text = String::new();
+    let (mut after, mut entries) = (0, 0);
+    while entries < view.entries {
+        let part: AuditLines = connection.get(&format!("{}?after={after}", address::AUDIT_LINES)).await?;
+        let Some(last) = part.last else { break };
+        after = last;
+        for line in part.lines.iter().take(usize::try_from(view.entries - entries).unwrap_or(usize::MAX)) {
+            // One line is one line, whatever came.
+            text.push_str(&line.replace('\n', ""));
+            text.push('\n');
+            entries += 1;
+        }
+    }
+    text.push('\n');
+    text.push_str(&view.head);
+    let Some(file) = out else {
+        crate::output::line(text.trim_end_matches('\n'));
+        return Ok(());
+    };
+    files::write(&file, text.as_bytes(), false)?;
+    let exported = Exported { keeper: harmless(&view.keeper), entries, file };
+    output.print(&exported, |exported| {
+        let file = exported.file.display();
+        format!(
+            "{} entries of {} in {file}\nnext: remit audit verify {file} --key \"$(remit audit key)\"",
+            exported.entries, exported.keeper
+        )
+    });
+    Ok(())
 }
 
 /// What the entries say together.
@@ -153,6 +244,7 @@ impl Seen {
             last: head.entries,
             whole: before == Head::origin(),
             signed: note.map(|note| Signed { entries: note.head.entries, at: note.at }),
+            elsewhere: None,
             from,
             to,
             events: self.events,
@@ -170,6 +262,9 @@ fn text(verified: &Verified) -> String {
             lines.push(format!("signed    up to entry {} by {keeper} at {}", signed.entries, signed.at));
         }
         _ => lines.push("signed    not looked at: name the keeper's key with --key".to_owned()),
+    }
+    if let Some(elsewhere) = &verified.elsewhere {
+        lines.push(format!("reaches   the end of {} entries that was seen elsewhere", elsewhere.entries));
     }
     for (kind, count) in &verified.events {
         lines.push(format!("{count:>8}  {kind}"));

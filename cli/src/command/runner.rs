@@ -1,16 +1,17 @@
 //! `remit runner`: the runners as the orchestrator knows them. Their owner's side is the program `remit-runner`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use remit_protocol::{
     Description, ProjectName, RunnerName, Tag,
-    operator::{EditRunner, NewRunner, Page, Projects, RunnerView, TicketIssued, path},
+    operator::{EditRunner, NewRunner, Page, Projects, RunnerView, TicketIssued, TrailView, path},
 };
 
 use crate::{
     connection::Connection,
-    failure::{Failure, Result},
+    failure::{Code, Failure, Result},
+    files,
     output::{Output, table},
 };
 
@@ -63,6 +64,14 @@ pub(crate) enum Runner {
     Ticket {
         /// Its name.
         name: RunnerName,
+    },
+    /// Show the signed end of its own record, as far as it was seen here: `remit audit verify --head` wants it.
+    Trail {
+        /// Its name.
+        name: RunnerName,
+        /// Where the signed note goes.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Delete it; its host cannot come back without a new runner.
     Delete {
@@ -140,6 +149,42 @@ fn show(output: Output, runner: &RunnerView) {
     output.print(runner, |runner| table(&COLUMNS, &[row(runner)]));
 }
 
+/// The newest signed end of a runner's own record, and what does not fit to it.
+async fn trail(
+    connection: &Connection,
+    name: &RunnerName,
+    out: Option<PathBuf>,
+    output: Output,
+) -> Result<()> {
+    let page: Page<TrailView> = connection.get(&path::fill(path::RUNNER_TRAIL, &[name])).await?;
+    let Some(newest) = page.items.iter().find(|trail| trail.current).or(page.items.first()) else {
+        return Err(Failure::new(
+            Code::Nothing,
+            format!("no signed end of the record of {name} was seen yet"),
+            "a runner sends it when it has begun, and once a minute while there is news",
+        ));
+    };
+    if let Some(out) = &out {
+        files::write(out, newest.note.as_bytes(), false)?;
+    }
+    output.print(&page, |page| {
+        let line = |trail: &TrailView| {
+            let against = if trail.against.is_some() { "  A SHORTER OR OTHER END CAME LATER" } else { "" };
+            let old = if trail.current { "" } else { "  by an earlier key" };
+            format!("{} entries, seen at {}{old}{against}", trail.entries, trail.at.to_seconds_text())
+        };
+        page.items.iter().map(line).collect::<Vec<_>>().join("\n")
+    });
+    if page.items.iter().any(|trail| trail.against.is_some()) {
+        return Err(Failure::new(
+            Code::Refused,
+            format!("the record of {name} was cut off or rewritten"),
+            "both signed ends are in --output json: compare them with the record on its host",
+        ));
+    }
+    Ok(())
+}
+
 impl Runner {
     pub(crate) async fn run(self, connection: &Connection, output: Output) -> Result<()> {
         let at = |template: &str, name: &RunnerName| path::fill(template, &[name]);
@@ -179,6 +224,7 @@ impl Runner {
                 let issued: TicketIssued = connection.post(&at(path::RUNNER_TICKET, &name), &()).await?;
                 output.print(&issued, ticket_text);
             }
+            Self::Trail { name, out } => trail(connection, &name, out, output).await?,
             Self::Delete { name } => {
                 let _: serde_json::Value = connection.delete(&at(path::RUNNER, &name)).await?;
                 output

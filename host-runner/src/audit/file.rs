@@ -137,10 +137,10 @@ impl File {
         Ok(())
     }
 
-    /// Signs the end, if it is another one than the last time.
-    pub(super) fn seal(&mut self, at: Timestamp) -> Result<(), StateError> {
+    /// Signs the end, if it is another one than the last time, and gives the note.
+    pub(super) fn seal(&mut self, at: Timestamp) -> Result<Option<String>, StateError> {
         if self.head == self.sealed || !self.waiting.is_empty() || !self.synced {
-            return Ok(());
+            return Ok(None);
         }
         let at = Timestamp::from_millis(at.as_secs() * 1000);
         let says = TrailNote { keeper: self.keeper.clone(), head: self.head, at };
@@ -149,7 +149,13 @@ impl File {
             .map_err(|refusal| StateError::Damaged { path: path.clone(), why: refusal.to_string() })?;
         state::write_private(&path, &signed)?;
         self.sealed = self.head;
-        Ok(())
+        Ok(Some(String::from_utf8_lossy(&signed).into_owned()))
+    }
+
+    /// The note on the end that was signed last, of an earlier process as well.
+    pub(super) fn sealed(&self) -> Result<Option<String>, StateError> {
+        let bytes = state::read_private(&self.folder.join(HEAD), MAX_HEAD)?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 }
 

@@ -24,7 +24,7 @@ use std::{
 
 use remit_protocol::{Digest, Timestamp, capability::Remit};
 use remit_signing::SigningKey;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use self::event::{Accepted, AcceptedStep, Event};
 use self::file::File;
@@ -63,6 +63,7 @@ pub struct Audit {
     broken: Arc<AtomicBool>,
     edition: AtomicU64,
     remits: Mutex<HashSet<Digest>>,
+    sealed: watch::Receiver<Option<String>>,
 }
 
 impl Audit {
@@ -77,13 +78,14 @@ impl Audit {
         clock: Clock,
     ) -> Result<(Self, u64), StateError> {
         let (file, torn) = File::open(&state.join("audit"), keeper, key)?;
+        let (seals, sealed) = watch::channel(file.sealed()?);
         let (orders, received) = mpsc::channel();
         let broken = Arc::new(AtomicBool::new(false));
         let writer = {
             let broken = Arc::clone(&broken);
             std::thread::Builder::new()
                 .name("audit".to_owned())
-                .spawn(move || write(file, &received, clock, &broken))
+                .spawn(move || write(file, &received, clock, &broken, &seals))
                 .map_err(|source| StateError::Io { path: state.join("audit"), source })?
         };
         let audit = Self {
@@ -93,6 +95,7 @@ impl Audit {
             broken,
             edition: AtomicU64::new(u64::MAX),
             remits: Mutex::default(),
+            sealed,
         };
         Ok((audit, torn))
     }
@@ -139,6 +142,11 @@ impl Audit {
         }
     }
 
+    /// The note on the newest signed end, as it changes.
+    pub fn sealed(&self) -> watch::Receiver<Option<String>> {
+        self.sealed.clone()
+    }
+
     fn send(&self, order: Order) {
         if let Some(orders) = &self.orders {
             // A writer that is gone has left `broken` behind.
@@ -159,7 +167,13 @@ impl Drop for Audit {
 
 /// The thread's life: writes what has come, and syncs when somebody waits or a second is over.
 #[expect(clippy::disallowed_methods, reason = "the thread keeps its own pace, which nothing else depends on")]
-fn write(mut file: File, orders: &mpsc::Receiver<Order>, clock: Clock, broken: &AtomicBool) {
+fn write(
+    mut file: File,
+    orders: &mpsc::Receiver<Order>,
+    clock: Clock,
+    broken: &AtomicBool,
+    seals: &watch::Sender<Option<String>>,
+) {
     let (mut synced, mut sealed) = (Instant::now(), Instant::now());
     loop {
         let first = orders.recv_timeout(LAZY);
@@ -185,8 +199,10 @@ fn write(mut file: File, orders: &mpsc::Receiver<Order>, clock: Clock, broken: &
             let _ = done.send(written.as_ref().copied().map_err(|_| CannotRecord));
         }
         if (ended || sealed.elapsed() >= SEAL) && !broken.load(Ordering::Relaxed) {
-            if let Err(error) = file.seal(clock()) {
-                tracing::warn!(%error, "the end of the audit trail could not be signed");
+            match file.seal(clock()) {
+                Ok(None) => {}
+                Ok(note) => drop(seals.send_replace(note)),
+                Err(error) => tracing::warn!(%error, "the end of the audit trail could not be signed"),
             }
             sealed = Instant::now();
         }

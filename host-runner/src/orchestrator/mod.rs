@@ -23,7 +23,7 @@ use remit_protocol::{
     digest::Sized,
     endpoint::{
         self, ComponentBundle, Enrol, Enrolled, Hello, LogConsistency, LogProof, OpenSession, Poll,
-        PollAnswer, Problem, ReportAnswer, SessionOpened, Wait, Waited,
+        PollAnswer, Problem, ReportAnswer, SessionOpened, TrailHead, TrailKept, Wait, Waited,
     },
     json,
     limits::{MAX_BODY, MAX_MANIFEST, MAX_NOTE},
@@ -339,6 +339,14 @@ impl Client {
     /// [`CallError`].
     pub async fn report(&self, report: Bytes) -> Result<ReportAnswer, CallError> {
         self.post(endpoint::REPORT, report, MAX_BODY, PATIENCE).await
+    }
+
+    /// Sends the signed end of the owner's record.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn trail(&self, head: &TrailHead) -> Result<TrailKept, CallError> {
+        self.post(endpoint::TRAIL, to_json(head)?, MAX_BODY, PATIENCE).await
     }
 
     /// What belongs to a component beside its bytes.

@@ -8,6 +8,7 @@ mod core;
 mod link;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -79,6 +80,8 @@ pub struct Runner {
     polling: Option<Answering<PollAnswer>>,
     reporting: Option<Answering<ReportAnswer>>,
     keeping: Option<tokio::task::JoinHandle<Result<(), String>>>,
+    /// The session that requests carry.
+    session: watch::Sender<Option<Session>>,
     exit: Option<Exit>,
 }
 
@@ -124,6 +127,7 @@ impl Runner {
             polling: None,
             reporting: None,
             keeping: None,
+            session: watch::Sender::new(None),
             exit: None,
         })
     }
@@ -131,6 +135,9 @@ impl Runner {
     /// Runs until it is told to stop: each message of `stop` is one wish. Nothing is lost when the future is dropped
     /// instead; the next process finds it in the journal.
     pub async fn run(mut self, mut stop: mpsc::Receiver<()>) -> Exit {
+        let mut aside = JoinSet::new();
+        let (client, sealed) = (Arc::clone(&self.client), self.workshop.audit.sealed());
+        aside.spawn(trail::tell(client, sealed, self.session.subscribe()));
         loop {
             let now = Instant::now();
             self.act(now);
@@ -243,9 +250,11 @@ impl Runner {
     fn keep_session(&mut self, session: Session) {
         self.workshop.audit.note(audit::Event::Session { session });
         let (state, client) = (Arc::clone(&self.state), Arc::clone(&self.client));
+        let opened = self.session.clone();
         self.keeping = Some(tokio::task::spawn_blocking(move || {
             state.keep_session(session).map_err(|error| error.to_string())?;
             client.use_session(session);
+            opened.send_replace(Some(session));
             Ok(())
         }));
     }

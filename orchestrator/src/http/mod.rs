@@ -37,6 +37,7 @@ use crate::{
     registry::Registry,
     scheduler::Scheduler,
     store::{NewAudit, Store},
+    trail::Trail,
 };
 pub(crate) use auth::issue;
 use auth::{Need, Tokens, authorize};
@@ -70,6 +71,7 @@ pub struct Identity {
 pub struct Services {
     pub(crate) store: Arc<Store>,
     pub(crate) registry: Registry,
+    pub(crate) trail: Trail,
     pub(crate) nodes: Nodes,
     pub(crate) scheduler: Scheduler,
     pub(crate) identity: Identity,
@@ -92,6 +94,7 @@ impl Services {
     pub(crate) fn new(
         store: Arc<Store>,
         registry: Registry,
+        trail: Trail,
         scheduler: Scheduler,
         identity: Identity,
         clock: Clock,
@@ -101,6 +104,7 @@ impl Services {
             nodes: Nodes::new(Arc::clone(&store)),
             store,
             registry,
+            trail,
             scheduler,
             identity,
             tokens: Tokens::default(),
@@ -189,7 +193,7 @@ impl Table {
 /// What the service offers.
 #[rustfmt::skip]
 fn routes(app: App) -> Table {
-    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, component, execution, instance, job, log, node, project, schedule}};
+    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, audit, component, execution, instance, job, log, node, project, schedule}};
     use operator::runner as runners;
     let router = OpenApiRouter::with_openapi(describe());
     Table { app, router, #[cfg(test)] listed: Vec::new(), #[cfg(test)] signed: Vec::new() }
@@ -215,6 +219,10 @@ fn routes(app: App) -> Table {
         .route(N::Instance(I::Admin),      routes!(runners::disable))
         .route(N::Instance(I::Admin),      routes!(runners::delete))
         .route(N::Instance(I::Admin),      routes!(runners::ticket))
+        .route(N::Instance(I::Admin),      routes!(runners::trail))
+
+        .route(N::Instance(I::Admin),      routes!(audit::show))
+        .route(N::Instance(I::Admin),      routes!(audit::lines))
 
         .route(N::Instance(I::Publisher),  routes!(component::upload))
         .route(N::Instance(I::Publisher),  routes!(component::publish))
@@ -262,6 +270,7 @@ fn routes(app: App) -> Table {
         .runner(endpoint::POLL,                       post(runner::poll))
         .runner(endpoint::WAIT,                       post(runner::wait))
         .runner(endpoint::REPORT,                     post(runner::report))
+        .runner(endpoint::TRAIL,                      post(runner::trail))
         .runner(endpoint::BLOBS,                      post(runner::upload))
         .runner(&by_digest(endpoint::BLOBS),              get(runner::blob))
         .runner(&by_digest(endpoint::LOG_PROOF),          get(runner::log_proof))

@@ -708,3 +708,67 @@ async fn a_time_of_a_schedule_is_taken_once_and_only_forward() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_record_is_linked_and_what_is_too_long_is_shortened() {
+    on_each(|store| async move {
+        use remit_signing::trail;
+        let entry = |action: &str, detail: &str| NewAudit {
+            at: at(1),
+            who: "ann".to_owned(),
+            action: action.to_owned(),
+            target: "x".to_owned(),
+            detail: detail.to_owned(),
+        };
+        assert_eq!(store.audit_head().await.unwrap(), trail::Head::origin());
+        for (action, detail) in [("a", ""), ("b", &*"long".repeat(10_000)), ("c", "more")] {
+            store.audit(entry(action, detail)).await.unwrap();
+        }
+        let found = store.audit_lines(0, 10).await.unwrap();
+        let mut kinds = Vec::new();
+        let linked = trail::verify(found.lines.iter().map(String::as_bytes), |entry| {
+            kinds.push((
+                entry.kind().to_owned(),
+                entry.event["who"].clone(),
+                entry.event.get("detail").cloned(),
+            ));
+        });
+        assert_eq!(linked.unwrap().unwrap().head, store.audit_head().await.unwrap());
+        let said = |kind: &str, detail: Option<&str>| (kind.to_owned(), "ann".into(), detail.map(Into::into));
+        assert_eq!(kinds, [said("a", None), said("b", Some("shortened")), said("c", Some("more"))]);
+        let part = store.audit_lines(1, 1).await.unwrap();
+        assert_eq!((&part.lines[..], part.last), (&found.lines[1..2], Some(2)));
+        let end = store.audit_lines(3, 1).await.unwrap();
+        assert_eq!((end.lines.len(), end.last), (0, None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_a_runners_record_the_longest_end_stays() {
+    on_each(|store| async move {
+        use remit_signing::trail::Head;
+        let runner = RunnerId::from_u128(1);
+        let end = |entries, text: &str, key: u8| TrailHead {
+            key: [key; 32],
+            head: Head { entries, digest: Digest::of(text.as_bytes()) },
+            note: format!("{entries} {text}"),
+            at: at(entries),
+            against: None,
+        };
+        let keep = async |head: TrailHead| store.keep_trail(runner, head).await.unwrap();
+        assert_eq!(keep(end(5, "a", 1)).await, Kept::Newest);
+        assert_eq!(keep(end(5, "a", 1)).await, Kept::Same);
+        assert_eq!(keep(end(7, "b", 1)).await, Kept::Newest);
+        assert_eq!(keep(end(6, "c", 1)).await, Kept::Against { entries: 7, first: true });
+        assert_eq!(keep(end(7, "d", 1)).await, Kept::Against { entries: 7, first: false });
+        assert_eq!(keep(end(8, "e", 1)).await, Kept::Newest);
+        assert_eq!(keep(end(2, "f", 2)).await, Kept::Newest);
+        let found = store.trails(runner).await.unwrap();
+        let shown: Vec<_> =
+            found.iter().map(|head| (head.key[0], head.head.entries, head.against.clone())).collect();
+        assert_eq!(shown, [(1, 8, Some("6 c".to_owned())), (2, 2, None)]);
+        assert!(store.trails(RunnerId::from_u128(2)).await.unwrap().is_empty());
+    })
+    .await;
+}

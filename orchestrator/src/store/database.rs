@@ -30,7 +30,11 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0004_verdicts.sql"),
     include_str!("../../migrations/sqlite/0005_flow.sql"),
     include_str!("../../migrations/sqlite/0006_schedule.sql"),
+    TRAIL,
 ];
+
+/// The migration after which the record's entries are linked lines.
+const TRAIL: &str = include_str!("../../migrations/sqlite/0007_trail.sql");
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -235,6 +239,9 @@ fn migrate(writer: &mut Connection) -> Result<(), StoreError> {
     for (number, sql) in MIGRATIONS.iter().enumerate().skip(applied) {
         let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
         tx.execute_batch(sql)?;
+        if *sql == TRAIL {
+            super::audit::link(&tx)?;
+        }
         tx.pragma_update(None, "user_version", number + 1)?;
         tx.commit()?;
     }
@@ -302,5 +309,42 @@ fn read_loop(connection: &mut Connection, waiting: &Mutex<Receiver<Query>>) {
             Ok(query) => query(connection),
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use remit_signing::trail;
+
+    use super::*;
+
+    #[test]
+    fn entries_of_an_older_version_are_linked_when_it_is_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("remit.db");
+        let old = Connection::open(&path).unwrap();
+        let before = MIGRATIONS.iter().position(|sql| *sql == TRAIL).unwrap();
+        for sql in &MIGRATIONS[..before] {
+            old.execute_batch(sql).unwrap();
+        }
+        old.pragma_update(None, "user_version", before).unwrap();
+        for target in ["one", "two", "three"] {
+            let values =
+                "insert into audit (at, who, action, target, detail) values (1, 'ann', 'job.save', ?, '')";
+            old.execute(values, [target]).unwrap();
+        }
+        drop(old);
+        let mut connection = Connection::open(&path).unwrap();
+        migrate(&mut connection).unwrap();
+        let mut query = connection.prepare("select line from audit order by number").unwrap();
+        let lines: Vec<String> = query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let mut targets = Vec::new();
+        let linked = trail::verify(lines.iter().map(String::as_bytes), |entry| {
+            targets.push(entry.event["target"].as_str().unwrap().to_owned());
+        });
+        assert_eq!(targets, ["one", "two", "three"]);
+        let kept: [u8; 32] =
+            connection.query_row("select digest from audit_head", [], |row| row.get(0)).unwrap();
+        assert_eq!(&kept, linked.unwrap().unwrap().head.digest.as_bytes());
     }
 }

@@ -22,6 +22,7 @@ mod runners;
 mod schedules;
 mod tiles;
 mod tokens;
+mod trails;
 mod verdicts;
 
 #[cfg(test)]
@@ -29,7 +30,7 @@ mod conformance;
 
 use std::path::{Path, PathBuf};
 
-pub use audit::{AuditEntry, AuditFilter, NewAudit};
+pub use audit::{AuditEntry, AuditFilter, AuditLines, NewAudit};
 pub use blobs::{BlobError, Blobs};
 pub use components::{Component, Published};
 pub use database::StoreError;
@@ -43,6 +44,7 @@ pub use runners::{Enrolment, NewRunner, NewTicket, Opening, Runner, RunnerChange
 pub use schedules::{ScheduleKey, StoredSchedule};
 pub use tiles::{LeafProof, LogHead};
 pub use tokens::{NewToken, Token};
+pub use trails::{Kept, TrailHead};
 pub use verdicts::Verdict;
 
 use database::Database;

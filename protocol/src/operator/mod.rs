@@ -5,6 +5,7 @@
 //! so that an older client reads a newer orchestrator.
 
 mod access;
+mod audit;
 mod component;
 mod execution;
 mod job;
@@ -19,6 +20,7 @@ mod token;
 use serde::{Deserialize, Serialize};
 
 pub use access::*;
+pub use audit::*;
 pub use component::*;
 pub use execution::*;
 pub use job::*;

@@ -91,6 +91,14 @@ pub const SOURCE: &str = "/api/v1/projects/{project}/sources/{source}";
 /// `POST` → [`super::SourceView`]: asks its runner for the nodes anew.
 pub const SOURCE_REFRESH: &str = "/api/v1/projects/{project}/sources/{source}/refresh";
 
+/// `GET` → `Page<`[`super::TrailView`]`>`: the signed ends of its own record, the newest first.
+pub const RUNNER_TRAIL: &str = "/api/v1/runners/{runner}/trail";
+
+/// `GET` → [`super::AuditView`].
+pub const AUDIT: &str = "/api/v1/audit";
+/// `GET` ([`super::AuditPart`]) → [`super::AuditLines`].
+pub const AUDIT_LINES: &str = "/api/v1/audit/lines";
+
 /// `GET` → [`super::LogView`].
 pub const LOG: &str = "/api/v1/log";
 /// `GET` → [`crate::endpoint::LogProof`] of the note with this leaf hash.

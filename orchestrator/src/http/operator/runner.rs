@@ -3,7 +3,9 @@
 use axum::{Extension, extract::State, http::StatusCode};
 use remit_protocol::{
     RunnerId, RunnerName, Span, TicketId,
-    operator::{EditRunner, NewRunner, Page, Part, RunnerStatus, RunnerView, ShownOnce, TicketIssued, path},
+    operator::{
+        EditRunner, NewRunner, Page, Part, RunnerStatus, RunnerView, ShownOnce, TicketIssued, TrailView, path,
+    },
 };
 use remit_signing::ticket::Ticket;
 use zeroize::Zeroizing;
@@ -67,6 +69,24 @@ pub(crate) async fn show(
     Place(name): Place<RunnerName>,
 ) -> Result<Json<RunnerView>, Failure> {
     Ok(Json(view(&app, &find(&app, &name).await?)))
+}
+
+/// The signed ends of a runner's own record: the longest that was seen under each key that it has had.
+#[utoipa::path(get, path = path::RUNNER_TRAIL, tag = "runners", params(("runner" = RunnerName, Path)), responses((status = 200, body = Page<TrailView>)))]
+pub(crate) async fn trail(
+    State(app): State<App>,
+    Place(name): Place<RunnerName>,
+) -> Result<Json<Page<TrailView>>, Failure> {
+    let runner = find(&app, &name).await?;
+    let found = app.store.trails(runner.id).await?;
+    let view = |head: store::TrailHead| TrailView {
+        entries: head.head.entries,
+        at: head.at,
+        note: head.note,
+        current: runner.key == Some(head.key),
+        against: head.against,
+    };
+    Ok(Json(Page { items: found.into_iter().map(view).collect(), next: None }))
 }
 
 /// Changes a runner: what is absent stays.

@@ -12,4 +12,4 @@ mod work;
 pub(super) use blobs::{blob, component, log_consistency, log_proof, upload};
 pub(super) use enrol::{enrol, hello};
 pub(crate) use link::Links;
-pub(super) use work::{poll, report, session, wait};
+pub(super) use work::{poll, report, session, trail, wait};

@@ -8,13 +8,17 @@ use axum::{
 };
 use remit_protocol::{
     Session,
-    endpoint::{HOLD, OpenSession, Poll, Report, Wait, Waited},
+    endpoint::{HOLD, OpenSession, Poll, Report, TrailHead, TrailKept, Wait, Waited},
     limits::MAX_BODY,
 };
-use remit_signing::http::VerifiedRequest;
+use remit_signing::{http::VerifiedRequest, key::PublicKey};
 
 use super::signed::{Answer, Call, Counting, signed};
-use crate::http::{App, error::Failure};
+use crate::{
+    http::{App, error::Failure},
+    store::Kept,
+    trail::NotKept,
+};
 
 /// A runner process begins.
 pub(in crate::http) async fn session(State(app): State<App>, request: Request) -> Response {
@@ -76,6 +80,32 @@ async fn take(app: App, call: Call) -> Result<Answer, Failure> {
     let report: Report = call.message()?;
     check_session(&call.request, report.session)?;
     Answer::message(&app.scheduler.report(call.request.runner(), report).await?)
+}
+
+/// The signed end of the runner's own record: kept, so that a record that is cut off later is seen to be.
+pub(in crate::http) async fn trail(State(app): State<App>, request: Request) -> Response {
+    signed(app, request, MAX_BODY, Counting::InSession, keep_trail).await
+}
+
+async fn keep_trail(app: App, call: Call) -> Result<Answer, Failure> {
+    let TrailHead { note } = call.message()?;
+    let id = call.request.runner();
+    let unknown = || Failure::not_found("runner", id);
+    let runner = app.store.runner(id).await?.ok_or_else(unknown)?;
+    let key = PublicKey::from_bytes(&runner.key.ok_or_else(unknown)?).map_err(Failure::internal)?;
+    let kept = app.trail.keep(id, &key, note, app.now()).await.map_err(|error| match error {
+        NotKept::Store(error) => error.into(),
+        error => {
+            Failure::invalid(format!("The end of the record is not kept: {error}."), "Update the runner.")
+        }
+    })?;
+    if let (Kept::Against { first: true, .. }, entries) = kept {
+        let detail = format!("{} of {entries} entries", runner.name);
+        tracing::error!(runner = %runner.name, entries, "a runner's record was cut off or rewritten");
+        app.audit(&runner.name, "runner.trail-against", detail).await?;
+    }
+    let (kept, entries) = kept;
+    Answer::message(&TrailKept { entries, fits: !matches!(kept, Kept::Against { .. }) })
 }
 
 fn check_session(request: &VerifiedRequest, session: Session) -> Result<(), Failure> {

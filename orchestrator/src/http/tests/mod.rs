@@ -1,6 +1,7 @@
 //! The whole service without sockets: every route, real store and scheduler, a runner that signs.
 
 mod access;
+mod audit;
 mod input;
 mod log;
 mod runner;
@@ -37,6 +38,7 @@ use crate::{
     registry::{Log, Registry},
     scheduler::{Scheduler, Surroundings},
     store::Store,
+    trail::Trail,
 };
 
 /// The methods of a path, in capitals.
@@ -128,8 +130,9 @@ impl Service {
         };
         let log = Log::open(Arc::clone(&store), key("remit.example/log")).await.unwrap();
         let registry = Registry::new(Arc::clone(&store), trust, log);
+        let trail = Trail::new(Arc::clone(&store), "remit.example", key("remit.example/audit"));
         let stop = CancellationToken::new();
-        let app = Arc::new(Services::new(store, registry, scheduler.clone(), identity, clock, stop));
+        let app = Arc::new(Services::new(store, registry, trail, scheduler.clone(), identity, clock, stop));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { scheduler.run().await });
         let router = router(&app);

@@ -3,8 +3,8 @@
 use remit_protocol::{
     AttemptId, Epoch, Outcome, RunnerId, Session, Span, StepIndex,
     endpoint::{
-        self, Command, Enrolled, OpenSession, Poll, PollAnswer, Report, ReportAnswer, SessionOpened, Wait,
-        Waited,
+        self, Command, Enrolled, OpenSession, Poll, PollAnswer, Report, ReportAnswer, SessionOpened,
+        TrailHead, TrailKept, Wait, Waited,
     },
     report::{AttemptReport, Event, Level, LogEntry, StepEnded},
 };
@@ -13,6 +13,7 @@ use remit_signing::{
     http::{Content, RequestParts, RequestSigner, SignedRequest, read_answer},
     key::PublicKey,
     ticket::Ticket,
+    trail::{Head, TrailNote},
 };
 
 use super::*;
@@ -327,5 +328,39 @@ async fn every_route_for_runners_wants_a_signature() {
             tried += u32::from(status == StatusCode::UNAUTHORIZED);
         }
     }
-    assert_eq!(tried, 9);
+    assert_eq!(tried, 10);
+}
+
+#[tokio::test]
+async fn of_a_runners_record_the_longest_signed_end_is_kept() {
+    let service = Service::new().await;
+    let mut runner = enrol(&service, &ticket(&service).await, "own").await.unwrap();
+    runner.open().await;
+    let end = |keeper: &str, entries: u64, by: &str| {
+        let digest = Digest::of(format!("line {entries}").as_bytes());
+        let at = Timestamp::from_millis(service.hands.now().as_secs() * 1000);
+        let says = TrailNote { keeper: keeper.to_owned(), head: Head { entries, digest }, at };
+        let note = note::sign(&says.to_text(), &[&key(by)]).unwrap();
+        TrailHead { note: String::from_utf8(note).unwrap() }
+    };
+    let keeper = format!("runner/{}", runner.id);
+    for bad in
+        [end("runner/other", 5, "own"), end(&keeper, 5, "stranger"), TrailHead { note: "x".to_owned() }]
+    {
+        let sent = runner.sign("POST", endpoint::TRAIL, &bad);
+        assert_eq!(runner.refused(&sent).await, "invalid");
+    }
+    for (entries, expect) in
+        [(5, (5, true)), (5, (5, true)), (9, (9, true)), (7, (9, false)), (6, (9, false))]
+    {
+        let kept: TrailKept = runner.ask(endpoint::TRAIL, &end(&keeper, entries, "own")).await;
+        assert_eq!((kept.entries, kept.fits), expect);
+    }
+    let shown = service.admin("GET", "/api/v1/runners/web-1/trail", Value::Null).await;
+    let only = &shown["items"][0];
+    assert_eq!((&only["entries"], &only["current"]), (&9.into(), &true.into()), "{shown:#}");
+    assert!(only["against"].as_str().unwrap().contains("entries 7"), "{shown:#}");
+    let lines = service.app.store.audit_lines(0, 100).await.unwrap().lines;
+    let said = lines.iter().filter(|line| line.contains("runner.trail-against")).count();
+    assert_eq!(said, 1, "once, not at each repetition");
 }
