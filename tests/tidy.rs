@@ -48,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("guest-sdk/macros", &[]),
     ("orchestrator", &["remit-job", "remit-protocol", "remit-signing"]),
     ("host-runner", &["remit-job", "remit-protocol", "remit-signing"]),
+    ("fuzz", &["remit-job", "remit-protocol", "remit-signing"]),
     ("cli", &["remit-import", "remit-job", "remit-protocol", "remit-signing"]),
 ];
 

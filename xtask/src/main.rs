@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod shell;
 mod test;
 
@@ -37,6 +38,12 @@ enum Task {
     },
     /// Measure, each number beside a baseline of the same run.
     Bench(bench::Bench),
+    /// Make hostile inputs for everything that reads what others wrote: [--minutes N | --iterations N] [--seed N] [TARGET].
+    Fuzz {
+        /// As `remit-fuzz --help` says.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// The fleet simulator that `bench` starts.
     #[command(hide = true)]
     Fleet(bench::Fleet),
@@ -49,6 +56,7 @@ fn main() -> ExitCode {
         Task::Test => test::all(),
         Task::Demo { check } => demo::run(check),
         Task::Bench(bench) => bench.run(),
+        Task::Fuzz { arguments } => fuzz::fuzz(&arguments),
         Task::Fleet(fleet) => bench::simulate(&fleet),
     };
     match outcome {

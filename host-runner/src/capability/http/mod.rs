@@ -8,6 +8,7 @@
 
 mod body;
 pub mod decide;
+pub mod target;
 mod upstream;
 
 use std::{sync::Arc, time::Duration};
@@ -28,7 +29,7 @@ use wasmtime_wasi_http::{
 };
 
 pub use self::upstream::Upstream;
-use self::{body::Outgoing, decide::Malformed};
+use self::{body::Outgoing, decide::BadHeaders, target::BadTarget};
 use crate::{
     dial::{DialError, address::Prohibited, proxy::ProxyError, tls::TlsError},
     report::redact::Redactor,
@@ -164,13 +165,13 @@ impl Door {
     ) -> Result<Outbound, HttpError> {
         // Refused requests count too: a component that asks in a loop comes to an end.
         self.account.charge(Limit::Requests, 1).map_err(|_| HttpError::ConnectionLimitReached)?;
-        let target = decide::target(&head.method, &head.uri).map_err(malformed)?;
+        let target = target::target(&head.method, &head.uri).map_err(bad_target)?;
         let denied = |denial: Denial| {
             self.deny(denial);
             HttpError::HttpRequestDenied
         };
         let (rule, permit) = decide::decide(self.remit.http(), &target).map_err(denied)?;
-        decide::headers(&head.headers).map_err(malformed)?;
+        decide::headers(&head.headers).map_err(bad_headers)?;
         decide::own_credentials(permit, &head.headers).map_err(denied)?;
         let query = head.uri.query().map(str::to_owned);
         if query.as_deref().is_some_and(|query| self.holds_secret(query)) || self.holds_secret(&target.path) {
@@ -199,14 +200,20 @@ impl Door {
     }
 }
 
-fn malformed(error: Malformed) -> HttpError {
+fn bad_target(error: BadTarget) -> HttpError {
     tracing::debug!(%error, "a component's request was refused");
     match error {
-        Malformed::Method(_) => HttpError::HttpRequestMethodInvalid,
-        Malformed::Uri(_) => HttpError::HttpRequestUriInvalid,
-        Malformed::Long => HttpError::HttpRequestUriTooLong,
-        Malformed::Headers => HttpError::HttpRequestHeaderSectionSize(None),
-        Malformed::Forbidden(_) => HttpError::HttpRequestDenied,
+        BadTarget::Method(_) => HttpError::HttpRequestMethodInvalid,
+        BadTarget::Uri(_) => HttpError::HttpRequestUriInvalid,
+        BadTarget::Long => HttpError::HttpRequestUriTooLong,
+    }
+}
+
+fn bad_headers(error: BadHeaders) -> HttpError {
+    tracing::debug!(%error, "a component's request was refused");
+    match error {
+        BadHeaders::Many => HttpError::HttpRequestHeaderSectionSize(None),
+        BadHeaders::Forbidden(_) => HttpError::HttpRequestDenied,
     }
 }
 
