@@ -32,6 +32,7 @@ pub struct Campaign {
     /// Which of them the target accepted: most changes of those lead far into it.
     sound: Vec<usize>,
     known: HashSet<u64>,
+    last: Vec<u8>,
     /// Inputs tried.
     pub tried: u64,
     /// Inputs that the target accepted.
@@ -64,6 +65,7 @@ impl Campaign {
             kept,
             sound: Vec::new(),
             known: HashSet::new(),
+            last: Vec::new(),
             tried: 0,
             accepted: 0,
         }
@@ -82,6 +84,11 @@ impl Campaign {
             }
         }
         Ok(())
+    }
+
+    /// The input that was tried last.
+    pub fn last(&self) -> &[u8] {
+        &self.last
     }
 
     /// How many inputs are kept.
@@ -118,6 +125,8 @@ impl Campaign {
     /// Tries an input; true if it came to something that nothing before came to.
     fn try_input(&mut self, input: &[u8]) -> Result<bool, Finding> {
         self.tried += 1;
+        self.last.clear();
+        self.last.extend_from_slice(input);
         match check(&self.target, input) {
             Ok((accepted, words)) => {
                 self.accepted += u64::from(accepted);

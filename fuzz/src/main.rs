@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<ExitCode> {
             let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
             match check(target, &bytes) {
                 Ok((accepted, words)) => {
-                    say(&format!("sound: {}: {words}", if accepted { "accepted" } else { "refused" }))
+                    say(&format!("sound: {}: {words}", if accepted { "accepted" } else { "refused" }));
                 }
                 Err(why) => bail!("broken: {why}"),
             }
@@ -85,7 +85,16 @@ fn run(target: Target, arguments: &Arguments) -> anyhow::Result<bool> {
         for _ in 0..BATCH {
             let at = Instant::now();
             found = campaign.step();
-            slowest = slowest.max(at.elapsed());
+            let took = at.elapsed();
+            // A busy machine makes anything slow once, and hardly three times.
+            let again = || {
+                (0..3).map(|_| {
+                    let at = Instant::now();
+                    let _ = check(&target, campaign.last());
+                    at.elapsed()
+                })
+            };
+            slowest = slowest.max(if took > SLOW { again().min().unwrap_or(took) } else { took });
             if found.is_err() {
                 break;
             }

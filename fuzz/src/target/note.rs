@@ -195,7 +195,7 @@ fn canonical(note: &UnverifiedNote) -> Result<(), Broken> {
     let written = match note.kind() {
         NoteKind::Component => ComponentNote::parse(note).ok().map(|parsed| parsed.to_text()),
         NoteKind::Job => JobNote::parse(note).ok().map(|parsed| parsed.to_text()),
-        NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail => None,
+        _ => None,
     };
     match written {
         Some(written) => Broken::unless(written == note.text(), || format!("it is written as {written:?}")),

@@ -114,8 +114,8 @@ fn check(input: &[u8]) -> Result<Verdict, Broken> {
     for value in &secrets {
         for form in [value.clone(), HEXLOWER.encode(value).into_bytes(), HEXUPPER.encode(value).into_bytes()]
         {
-            // What stands for a secret must not be read as another one.
-            let found = find(&whole, &form).is_some() && find(b"[redacted:keys/0123456789]", &form).is_none();
+            // What stands for a secret may make another one with what stands beside it; that is none of the text's.
+            let found = between(&whole).into_iter().any(|piece| find(piece, &form).is_some());
             Broken::unless(!found, || format!("a form is left: {}", form.escape_ascii()))?;
         }
     }
@@ -137,6 +137,20 @@ fn check(input: &[u8]) -> Result<Verdict, Broken> {
         })?;
     }
     Ok(Verdict { accepted: hits > 0, words: "x".repeat(usize::try_from(hits.min(12)).unwrap_or(12)) })
+}
+
+/// What stands between the marks of a redacted text.
+fn between(text: &[u8]) -> Vec<&[u8]> {
+    const MARK: &[u8] = b"[redacted:keys/";
+    let (mut pieces, mut rest) = (Vec::new(), text);
+    while let Some(at) = find(rest, MARK) {
+        let (before, after) = rest.split_at(at);
+        pieces.push(before);
+        // One digit and the bracket.
+        rest = after.get(MARK.len() + 2..).unwrap_or_default();
+    }
+    pieces.push(rest);
+    pieces
 }
 
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {

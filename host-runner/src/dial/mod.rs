@@ -206,6 +206,22 @@ impl Dialer {
         Ok(Box::new(tls::connect(stream, host, config).await?))
     }
 
+    /// As [`encrypt`](Self::encrypt), and proves to the other side who calls: by the certificate and the private key in `pem`.
+    ///
+    /// # Errors
+    /// [`TlsError::Own`] if `pem` holds no such thing.
+    pub async fn encrypt_as(
+        &self,
+        stream: TcpStream,
+        host: &str,
+        ca_file: Option<&Path>,
+        pem: &[u8],
+    ) -> Result<BoxConnection, DialError> {
+        let config = self.trust.config(ca_file).await?;
+        let config = tls::identified(&config, pem).map_err(TlsError::Own)?;
+        Ok(Box::new(tls::connect(stream, host, config).await?))
+    }
+
     async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, DialError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![address]);

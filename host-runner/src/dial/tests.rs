@@ -48,7 +48,25 @@ pub(crate) async fn listener() -> (TcpListener, u16) {
 pub(crate) struct Authority {
     pub(crate) ca_file: PathBuf,
     pub(crate) server: Arc<rustls::ServerConfig>,
+    chain: rustls_pki_types::CertificateDer<'static>,
+    key: rustls_pki_types::PrivateKeyDer<'static>,
     _directory: tempfile::TempDir,
+}
+
+impl Authority {
+    /// The same server, which lets in only clients that `verifier` knows.
+    pub(crate) fn demanding(
+        &self,
+        verifier: Arc<dyn rustls::server::danger::ClientCertVerifier>,
+    ) -> Arc<rustls::ServerConfig> {
+        let config = rustls::ServerConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![self.chain.clone()], self.key.clone_key())
+            .unwrap();
+        Arc::new(config)
+    }
 }
 
 pub(crate) fn authority(names: &[&str]) -> Authority {
@@ -68,9 +86,9 @@ pub(crate) fn authority(names: &[&str]) -> Authority {
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key)
+        .with_single_cert(vec![leaf.der().clone()], key.clone_key())
         .unwrap();
-    Authority { ca_file, server: Arc::new(server), _directory: directory }
+    Authority { ca_file, server: Arc::new(server), chain: leaf.der().clone(), key, _directory: directory }
 }
 
 pub(crate) fn dialer(lookup: Arc<dyn Lookup>, trust: Trust) -> Dialer {

@@ -9,8 +9,9 @@ use rustls::{
     ClientConfig, RootCertStore,
     client::{Resumption, danger::ServerCertVerifier},
     crypto::CryptoProvider,
+    sign::{CertifiedKey, SingleCertAndKey},
 };
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -33,6 +34,9 @@ pub enum TlsError {
         "no certificate is trusted on this host ({0}): install the system's CA certificates, or name a `ca_file`"
     )]
     NoRoots(String),
+    /// What the caller would show is no certificate and key.
+    #[error("the client certificate cannot be shown: {0}")]
+    Own(&'static str),
     /// The other side's certificate is not acceptable.
     #[error(
         "the certificate of {host} is not acceptable: {why}; if its authority is to be trusted, name its certificate as `ca_file`"
@@ -149,6 +153,22 @@ fn configure(verifier: Arc<dyn ServerCertVerifier>) -> Result<Arc<ClientConfig>,
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Sessions that are resumed would tie the calls of different remits to one another.
     config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// `config` with a certificate of the caller's own, which stands in `pem` before or after its private key.
+///
+/// # Errors
+/// In words: what `pem` lacks.
+pub fn identified(config: &ClientConfig, pem: &[u8]) -> Result<Arc<ClientConfig>, &'static str> {
+    const LACKS: &str = "it has to hold a certificate, with what signed it, and its private key in PEM";
+    let chain = CertificateDer::pem_slice_iter(pem).take(MAX_CERTIFICATES).collect::<Result<Vec<_>, _>>();
+    let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(LACKS)?;
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| LACKS)?;
+    let certified = CertifiedKey::from_der(chain, key, &provider())
+        .map_err(|_| "its certificate and its private key do not belong together, or are of a kind that TLS here does not do")?;
+    let mut config = config.clone();
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
     Ok(Arc::new(config))
 }
 

@@ -34,6 +34,28 @@ pub enum HttpPlacement {
         /// Lower-case header name.
         name: String,
     },
+    /// A parameter of the query. Discouraged: addresses stand in logs on the way, and in the service's own.
+    Query {
+        /// The parameter.
+        name: String,
+    },
+    /// A client's certificate and its private key, in PEM, shown in the TLS handshake.
+    ClientCert,
+    /// `sha256=<hex>` of HMAC-SHA256 over the body, or over `<seconds since 1970>.<body>` where a header carries the time.
+    Hmac {
+        /// The header that carries the signature.
+        header: String,
+        /// The header that carries the time, in seconds since 1970.
+        timestamp: Option<String>,
+    },
+    /// AWS Signature Version 4. The value is `<access key id>:<secret access key>`, with `:<session token>` if there is one.
+    #[serde(rename = "aws-sigv4")]
+    AwsSigv4 {
+        /// Such as `eu-central-1`.
+        region: String,
+        /// Such as `s3`.
+        service: String,
+    },
 }
 
 impl HttpPlacement {
@@ -43,15 +65,31 @@ impl HttpPlacement {
             Self::Bearer => SecretUse::Bearer,
             Self::Basic { .. } => SecretUse::Basic,
             Self::Header { .. } => SecretUse::Header,
+            Self::Query { .. } => SecretUse::Query,
+            Self::ClientCert => SecretUse::ClientCert,
+            Self::Hmac { .. } => SecretUse::Hmac,
+            Self::AwsSigv4 { .. } => SecretUse::AwsSigv4,
         }
     }
 
-    /// The header that carries it; a component never sets this one itself.
-    pub fn header(&self) -> &str {
+    /// The headers that carry it; a component never sets these itself.
+    pub fn headers(&self) -> Vec<&str> {
         match self {
-            Self::Bearer | Self::Basic { .. } => "authorization",
-            Self::Header { name } => name,
+            Self::Bearer | Self::Basic { .. } => vec!["authorization"],
+            Self::Header { name } => vec![name],
+            Self::Query { .. } | Self::ClientCert => Vec::new(),
+            Self::Hmac { header, timestamp } => {
+                std::iter::once(header).chain(timestamp).map(String::as_str).collect()
+            }
+            Self::AwsSigv4 { .. } => {
+                vec!["authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"]
+            }
         }
+    }
+
+    /// True if the host reads the whole body before it sends anything: it signs it.
+    pub fn signs_body(&self) -> bool {
+        matches!(self, Self::Hmac { .. } | Self::AwsSigv4 { .. })
     }
 }
 
@@ -65,52 +103,96 @@ struct RawHttpSecret {
     header: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    query: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    region: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
+}
+
+fn check_header(name: String) -> Result<String, InvalidRule> {
+    let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let hop = ["host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "expect"];
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(token) || hop.contains(&name.as_str()) {
+        return Err(InvalidRule(format!("{name:?} is not a header that can carry a secret")));
+    }
+    Ok(name)
+}
+
+fn check_word(name: String, what: &str, more: &[u8]) -> Result<String, InvalidRule> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || more.contains(&b);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
+        return Err(InvalidRule(format!("{name:?} is not {what}")));
+    }
+    Ok(name)
 }
 
 impl TryFrom<RawHttpSecret> for HttpSecret {
     type Error = InvalidRule;
     fn try_from(raw: RawHttpSecret) -> Result<Self, InvalidRule> {
-        let placement = match (raw.usage, raw.header, raw.user) {
-            (SecretUse::Bearer, None, None) => HttpPlacement::Bearer,
-            (SecretUse::Basic, None, user) => HttpPlacement::Basic { user },
-            (SecretUse::Header, Some(name), None) => {
-                let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-                let hop =
-                    ["host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "expect"];
-                if name.is_empty()
-                    || name.len() > 64
-                    || !name.bytes().all(token)
-                    || hop.contains(&name.as_str())
-                {
-                    return Err(InvalidRule(format!("{name:?} is not a header that can carry a secret")));
-                }
-                HttpPlacement::Header { name }
+        let (written, usage) = (serde_json::to_value(&raw).unwrap_or_default(), raw.usage);
+        let mut place = raw;
+        let wants = |found: Option<String>, field: &str| {
+            found.ok_or_else(|| InvalidRule(format!("use = {:?} wants `{field}`", usage.as_str())))
+        };
+        let placement = match usage {
+            SecretUse::Bearer => HttpPlacement::Bearer,
+            SecretUse::Basic => HttpPlacement::Basic { user: place.user.take() },
+            SecretUse::Header => {
+                HttpPlacement::Header { name: check_header(wants(place.header.take(), "header")?)? }
             }
-            (SecretUse::Header, None, _) => {
-                return Err(InvalidRule(
-                    "use = \"header\" wants `header`, the header's name in lower case".to_owned(),
-                ));
-            }
-            (usage, _, _) => {
+            SecretUse::Query => HttpPlacement::Query {
+                name: check_word(wants(place.query.take(), "query")?, "a parameter of a query", b"-._")?,
+            },
+            SecretUse::ClientCert => HttpPlacement::ClientCert,
+            SecretUse::Hmac => HttpPlacement::Hmac {
+                header: check_header(wants(place.header.take(), "header")?)?,
+                timestamp: place.timestamp.take().map(check_header).transpose()?,
+            },
+            SecretUse::AwsSigv4 => HttpPlacement::AwsSigv4 {
+                region: check_word(wants(place.region.take(), "region")?, "a region of AWS", b"-")?,
+                service: check_word(wants(place.service.take(), "service")?, "a service of AWS", b"-")?,
+            },
+            SecretUse::SshKey | SecretUse::SshPassword | SecretUse::Env | SecretUse::Reveal => {
                 return Err(InvalidRule(format!(
-                    "an http rule uses a secret as bearer, basic or header (with `header`), not as {}",
+                    "an http rule uses a secret as bearer, basic, header, query, client-cert, hmac or aws-sigv4, not as {}",
                     usage.as_str()
                 )));
             }
         };
-        Ok(Self { name: raw.name, placement })
+        let RawHttpSecret { name, usage: _, header, user, query, timestamp, region, service } = place;
+        if [header, user, query, timestamp, region, service].iter().any(Option::is_some) {
+            return Err(InvalidRule(format!("use = {:?} does not take all of {written}", usage.as_str())));
+        }
+        Ok(Self { name, placement })
     }
 }
 
 impl From<HttpSecret> for RawHttpSecret {
     fn from(secret: HttpSecret) -> Self {
-        let usage = secret.placement.kind();
-        let (header, user) = match secret.placement {
-            HttpPlacement::Bearer => (None, None),
-            HttpPlacement::Basic { user } => (None, user),
-            HttpPlacement::Header { name } => (Some(name), None),
+        let raw = Self {
+            name: secret.name,
+            usage: secret.placement.kind(),
+            header: None,
+            user: None,
+            query: None,
+            timestamp: None,
+            region: None,
+            service: None,
         };
-        Self { name: secret.name, usage, header, user }
+        match secret.placement {
+            HttpPlacement::Bearer | HttpPlacement::ClientCert => raw,
+            HttpPlacement::Basic { user } => Self { user, ..raw },
+            HttpPlacement::Header { name } => Self { header: Some(name), ..raw },
+            HttpPlacement::Query { name } => Self { query: Some(name), ..raw },
+            HttpPlacement::Hmac { header, timestamp } => Self { header: Some(header), timestamp, ..raw },
+            HttpPlacement::AwsSigv4 { region, service } => {
+                Self { region: Some(region), service: Some(service), ..raw }
+            }
+        }
     }
 }
 
@@ -124,6 +206,15 @@ pub enum SecretUse {
     Basic,
     /// A header of an HTTP request.
     Header,
+    /// A parameter of an HTTP request's query. Discouraged.
+    Query,
+    /// A client's certificate and key for TLS.
+    ClientCert,
+    /// Key that signs an HTTP request's body.
+    Hmac,
+    /// Keys of AWS that sign an HTTP request.
+    #[serde(rename = "aws-sigv4")]
+    AwsSigv4,
     /// SSH private key.
     SshKey,
     /// SSH password.
@@ -141,10 +232,41 @@ impl SecretUse {
             Self::Bearer => "bearer",
             Self::Basic => "basic",
             Self::Header => "header",
+            Self::Query => "query",
+            Self::ClientCert => "client-cert",
+            Self::Hmac => "hmac",
+            Self::AwsSigv4 => "aws-sigv4",
             Self::SshKey => "ssh-key",
             Self::SshPassword => "ssh-password",
             Self::Env => "env",
             Self::Reveal => "reveal",
+        }
+    }
+
+    /// True if it goes to hosts, over HTTP.
+    pub fn is_http(self) -> bool {
+        match self {
+            Self::Bearer
+            | Self::Basic
+            | Self::Header
+            | Self::Query
+            | Self::ClientCert
+            | Self::Hmac
+            | Self::AwsSigv4 => true,
+            Self::SshKey | Self::SshPassword | Self::Env | Self::Reveal => false,
+        }
+    }
+
+    /// Why this use is discouraged, and what to do instead; none if it is not.
+    pub fn discouraged(self) -> Option<&'static str> {
+        match self {
+            Self::Query => Some(
+                "a secret in a query stands in the logs of everything on the way and of the service itself: if the service takes a header as well, use = \"header\"",
+            ),
+            Self::Reveal => Some(
+                "the component sees the value, and redaction does not know what it makes of it: if it only calls a service with it, bind it to an http rule",
+            ),
+            _ => None,
         }
     }
 }
@@ -165,7 +287,7 @@ pub struct SecretCeiling {
     pub path: SecretPath,
     /// As what.
     pub usage: SecretUse,
-    /// For bearer, basic and header: the exact hosts, each with its port.
+    /// For the uses of HTTP: the exact hosts, each with its port.
     pub hosts: Vec<HostPort>,
     /// For ssh-key and ssh-password: the users that are logged in as.
     pub users: Vec<String>,
@@ -248,10 +370,10 @@ impl TryFrom<RawSecretCeiling> for SecretCeiling {
     fn try_from(raw: RawSecretCeiling) -> Result<Self, InvalidRule> {
         let lists = [("hosts", &raw.hosts), ("users", &raw.users), ("programs", &raw.programs)];
         let wanted = match raw.usage {
-            SecretUse::Bearer | SecretUse::Basic | SecretUse::Header => Some("hosts"),
+            usage if usage.is_http() => Some("hosts"),
             SecretUse::SshKey | SecretUse::SshPassword => Some("users"),
             SecretUse::Env => Some("programs"),
-            SecretUse::Reveal => None,
+            _ => None,
         };
         for (name, list) in lists {
             if (wanted == Some(name)) == list.is_empty() {
@@ -283,4 +405,64 @@ pub struct BoundSecret {
     pub path: SecretPath,
     /// How an HTTP rule adds it; other capabilities have one way only.
     pub placement: Option<HttpPlacement>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_use_says_where_it_goes() {
+        fn check(json: &str, expect: Result<&[&str], &str>) {
+            match (serde_json::from_str::<HttpSecret>(json), expect) {
+                (Ok(secret), Ok(headers)) => {
+                    assert_eq!(secret.placement.headers(), headers, "{json}");
+                    let written = serde_json::to_string(&secret).unwrap();
+                    assert_eq!(written, json);
+                }
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{json}: {error}"),
+                (found, _) => panic!("{json}: {found:?}, expected {expect:?}"),
+            }
+        }
+        check(r#"{"name":"t","use":"bearer"}"#, Ok(&["authorization"]));
+        check(r#"{"name":"t","use":"basic","user":"me"}"#, Ok(&["authorization"]));
+        check(r#"{"name":"t","use":"header","header":"x-token"}"#, Ok(&["x-token"]));
+        check(r#"{"name":"t","use":"query","query":"api_key"}"#, Ok(&[]));
+        check(r#"{"name":"t","use":"client-cert"}"#, Ok(&[]));
+        check(r#"{"name":"t","use":"hmac","header":"x-signature"}"#, Ok(&["x-signature"]));
+        check(
+            r#"{"name":"t","use":"hmac","header":"x-signature","timestamp":"x-time"}"#,
+            Ok(&["x-signature", "x-time"]),
+        );
+        check(
+            r#"{"name":"t","use":"aws-sigv4","region":"eu-central-1","service":"s3"}"#,
+            Ok(&["authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"]),
+        );
+        check(r#"{"name":"t","use":"header"}"#, Err("wants `header`"));
+        check(r#"{"name":"t","use":"header","header":"host"}"#, Err("not a header that can carry a secret"));
+        check(r#"{"name":"t","use":"query","query":"a b"}"#, Err("is not a parameter of a query"));
+        check(r#"{"name":"t","use":"aws-sigv4","region":"eu"}"#, Err("wants `service`"));
+        check(r#"{"name":"t","use":"bearer","header":"x"}"#, Err("does not take all of"));
+        check(r#"{"name":"t","use":"hmac","header":"x","user":"me"}"#, Err("does not take all of"));
+        check(r#"{"name":"t","use":"env"}"#, Err("not as env"));
+        check(r#"{"name":"t","use":"bearer","realm":"x"}"#, Err("unknown field"));
+    }
+
+    #[test]
+    fn a_ceiling_names_places_of_the_right_kind() {
+        fn check(usage: &str, places: &str, expect: bool) {
+            let json = format!(r#"{{"path":"keys/t","use":"{usage}"{places}}}"#);
+            assert_eq!(serde_json::from_str::<SecretCeiling>(&json).is_ok(), expect, "{json}");
+        }
+        for usage in ["bearer", "basic", "header", "query", "client-cert", "hmac", "aws-sigv4"] {
+            check(usage, r#","hosts":["a.example"]"#, true);
+            check(usage, "", false);
+            check(usage, r#","hosts":["*.a.example"]"#, false);
+            check(usage, r#","hosts":["a.example"],"users":["root"]"#, false);
+        }
+        check("ssh-password", r#","users":["root"]"#, true);
+        check("env", r#","programs":["ls"]"#, true);
+        check("reveal", "", true);
+        check("reveal", r#","hosts":["a.example"]"#, false);
+    }
 }

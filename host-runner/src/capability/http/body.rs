@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Full};
 use remit_protocol::report::Limit;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error as HttpError, WasiBody};
@@ -20,6 +21,9 @@ use crate::{report::redact::Stream, sandbox::Account};
 
 /// Largest set of trailer fields.
 const MAX_TRAILERS: usize = 8 << 10;
+
+/// Largest body that is held whole because its rule signs it. In sum the limit of bytes sent bounds them.
+pub(super) const MAX_SIGNED: usize = 8 << 20;
 
 /// Why a request's body was cut off: hyper's error would not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub struct Outgoing {
     body: WasiBody,
     account: Arc<Account>,
     cut: Arc<OnceLock<Cut>>,
+    /// What is still to come was charged before.
+    charged: bool,
 }
 
 /// Tells, after the exchange broke off, whether the request's body was the reason.
@@ -52,7 +58,23 @@ impl Fate {
 impl Outgoing {
     /// Counts what `body` carries on `account`.
     pub(super) fn new(body: WasiBody, account: Arc<Account>) -> Self {
-        Self { body, account, cut: Arc::default() }
+        Self { body, account, cut: Arc::default(), charged: false }
+    }
+
+    /// Reads the whole body; what it gives besides is a body of the same bytes. None if there are too many.
+    pub(super) async fn whole(mut self) -> Result<Option<(Bytes, Self)>, HttpError> {
+        let mut bytes = Vec::new();
+        while let Some(frame) = self.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                if bytes.len() + data.len() > MAX_SIGNED {
+                    return Ok(None);
+                }
+                bytes.extend_from_slice(&data);
+            }
+        }
+        let bytes = Bytes::from(bytes);
+        let body = Full::new(bytes.clone()).map_err(|never| match never {}).boxed_unsync();
+        Ok(Some((bytes, Self { body, charged: true, ..self })))
     }
 
     pub(super) fn fate(&self) -> Fate {
@@ -93,6 +115,9 @@ impl Body for Outgoing {
                 false => Poll::Ready(Some(Err(self.cut(Cut::Trailers)))),
             };
         };
+        if self.charged {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         match self.account.charge(Limit::Egress, data.len() as u64) {
             Ok(()) => Poll::Ready(Some(Ok(frame))),
             Err(_) => Poll::Ready(Some(Err(self.cut(Cut::OverLimit)))),

@@ -6,7 +6,10 @@ use http::{HeaderMap, HeaderName, header};
 use remit_protocol::capability::{
     Denial, Side,
     http::{HttpPermit, HttpScope, HttpTarget, Scheme},
+    secrets::HttpPlacement,
 };
+
+use super::sign;
 
 /// Most header fields of one request.
 const MAX_HEADERS: usize = 100;
@@ -104,29 +107,75 @@ fn ambiguous(target: &HttpTarget, credentials: &str) -> Denial {
     }
 }
 
+/// How many bytes the head of a request has, as the component made it.
+pub fn size(target: &HttpTarget, query: Option<&str>, headers: &HeaderMap) -> u64 {
+    // Separators and line ends as HTTP/1.1 writes them.
+    let line =
+        target.method.as_str().len() + target.path.len() + query.map_or(0, |query| query.len() + 1) + 12;
+    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    u64::try_from(line + fields).unwrap_or(u64::MAX)
+}
+
+/// Names of parameters that carry credentials somewhere.
+const CREDENTIALS: &[&str] = &[
+    "access_token",
+    "access-token",
+    "api_key",
+    "api-key",
+    "apikey",
+    "auth",
+    "auth_token",
+    "authorization",
+    "client_secret",
+    "password",
+    "secret",
+    "sig",
+    "signature",
+    "token",
+];
+
 /// Refuses credentials that the component itself sets where the rule carries one: to overwrite them would hide a fault, and
 /// two would hide an attack.
-pub fn own_credentials(permit: &HttpPermit, headers: &HeaderMap) -> Result<(), Denial> {
+pub fn own_credentials(permit: &HttpPermit, headers: &HeaderMap, query: Option<&str>) -> Result<(), Denial> {
     let Some(placement) = permit.secret.as_ref().and_then(|secret| secret.placement.as_ref()) else {
         return Ok(());
     };
+    let own = placement.headers();
     let credential = |name: &&HeaderName| {
         **name == header::AUTHORIZATION
             || **name == header::COOKIE
             || name.as_str() == "x-api-key"
             || name.as_str().starts_with("x-amz-")
-            || name.as_str() == placement.header()
+            || own.contains(&name.as_str())
     };
-    match headers.keys().find(credential) {
-        None => Ok(()),
-        Some(name) => Err(Denial {
-            permission: format!("the header {name} set by the component on {}", permit.scope),
+    let denied = |what: String, remedy: String| {
+        Err(Denial {
+            permission: format!("{what} set by the component on {}", permit.scope),
             side: Side::Request,
             remedy: format!(
-                "# remove {name} from the component's request: the runner adds the credential itself"
+                "# remove {remedy} from the component's request: the runner adds the credential itself"
             ),
-        }),
+        })
+    };
+    if let Some(name) = headers.keys().find(credential) {
+        return denied(format!("the header {name}"), name.to_string());
     }
+    let bound = match placement {
+        HttpPlacement::Query { name } => Some(name.to_ascii_lowercase()),
+        _ => None,
+    };
+    // The name as the service reads it: encoded letters are letters.
+    let names = query.unwrap_or_default().split('&').map(|pair| {
+        let name = sign::decoded(pair.split('=').next().unwrap_or_default());
+        String::from_utf8_lossy(&name).to_ascii_lowercase()
+    });
+    for name in names {
+        if CREDENTIALS.contains(&name.as_str()) || name.starts_with("x-amz-") || Some(&name) == bound.as_ref()
+        {
+            return denied(format!("the parameter {name:?}"), format!("the parameter {name:?}"));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -135,7 +184,7 @@ mod tests {
         SecretName, SecretPath,
         capability::{
             http::{HttpGrant, Via},
-            secrets::{BoundSecret, HttpPlacement},
+            secrets::BoundSecret,
         },
     };
 
@@ -249,7 +298,8 @@ mod tests {
         fn check(secret: Option<&str>, name: &'static str, expect: bool) {
             let map =
                 HeaderMap::from_iter([(HeaderName::from_static(name), http::HeaderValue::from_static("x"))]);
-            assert_eq!(own_credentials(&rule("a.example", "/", secret), &map).is_ok(), expect, "{name}");
+            let rule = rule("a.example", "/", secret);
+            assert_eq!(own_credentials(&rule, &map, None).is_ok(), expect, "{name}");
         }
         for name in ["authorization", "cookie", "x-api-key", "x-amz-date"] {
             check(Some("keys/a"), name, false);
@@ -260,6 +310,34 @@ mod tests {
         own.secret.as_mut().unwrap().placement = Some(HttpPlacement::Header { name: "x-token".to_owned() });
         let map =
             HeaderMap::from_iter([(HeaderName::from_static("x-token"), http::HeaderValue::from_static("x"))]);
-        assert!(own_credentials(&own, &map).is_err());
+        assert!(own_credentials(&own, &map, None).is_err());
+    }
+
+    #[test]
+    fn a_component_brings_no_credentials_in_the_query() {
+        fn check(placement: HttpPlacement, query: &str, expect: bool) {
+            let mut permit = rule("a.example", "/", Some("keys/a"));
+            permit.secret.as_mut().unwrap().placement = Some(placement);
+            assert_eq!(own_credentials(&permit, &HeaderMap::new(), Some(query)).is_ok(), expect, "{query}");
+        }
+        for query in ["q=1", "", "page_token=2", "tokens=3", "q=token"] {
+            check(HttpPlacement::Bearer, query, true);
+        }
+        for query in ["token=1", "q=1&API_KEY=2", "%74oken=1", "X-Amz-Signature=1", "access_token"] {
+            check(HttpPlacement::Bearer, query, false);
+        }
+        let own = || HttpPlacement::Query { name: "Key".to_owned() };
+        check(own(), "key=1", false);
+        check(own(), "k%65y=1", false);
+        check(own(), "keys=1", true);
+    }
+
+    #[test]
+    fn the_head_is_counted() {
+        let target = target(&HttpMethod::GET, &"https://a.example/v1".parse().unwrap()).unwrap();
+        let none = size(&target, None, &HeaderMap::new());
+        assert_eq!(size(&target, Some("q=1"), &HeaderMap::new()), none + 4);
+        let one = HeaderMap::from_iter([(header::ACCEPT, http::HeaderValue::from_static("text/html"))]);
+        assert_eq!(size(&target, None, &one), none + 19);
     }
 }

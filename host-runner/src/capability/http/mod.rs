@@ -8,6 +8,7 @@
 
 mod body;
 pub mod decide;
+mod sign;
 pub mod target;
 mod upstream;
 
@@ -114,6 +115,19 @@ pub enum EgressError {
     /// The rule's secret cannot stand in a header field.
     #[error("the secret {0} holds characters that no header field can hold")]
     Unprintable(remit_protocol::SecretPath),
+    /// The rule's secret is none that can be used so.
+    #[error("the secret {path} cannot be used as {usage}: {why}")]
+    Unusable {
+        /// The secret.
+        path: remit_protocol::SecretPath,
+        /// As what it is to be used.
+        usage: &'static str,
+        /// What it has to be.
+        why: &'static str,
+    },
+    /// The rule signs the body, and there is more of it than is held for that.
+    #[error("a body that is signed has at most {} bytes", body::MAX_SIGNED)]
+    LongToSign,
     /// No connection in time.
     #[error("no connection in time")]
     ConnectTimeout,
@@ -172,8 +186,13 @@ impl Door {
         };
         let (rule, permit) = decide::decide(self.remit.http(), &target).map_err(denied)?;
         decide::headers(&head.headers).map_err(bad_headers)?;
-        decide::own_credentials(permit, &head.headers).map_err(denied)?;
         let query = head.uri.query().map(str::to_owned);
+        decide::own_credentials(permit, &head.headers, query.as_deref()).map_err(denied)?;
+        // What the head carries leaves this host as much as what the body carries.
+        let sent = decide::size(&target, query.as_deref(), &head.headers);
+        self.account
+            .charge(Limit::Egress, sent)
+            .map_err(|_| HttpError::HttpRequestHeaderSectionSize(None))?;
         if query.as_deref().is_some_and(|query| self.holds_secret(query)) || self.holds_secret(&target.path) {
             return Err(denied(Denial {
                 permission: format!("a secret in the address of a request by {}", permit.scope),
@@ -254,7 +273,7 @@ fn failure_denial(target: &HttpTarget, permit: &HttpPermit, error: &EgressError)
                 permit.scope.host
             ),
         ),
-        EgressError::Secret(_) | EgressError::Unprintable(_) => {
+        EgressError::Secret(_) | EgressError::Unprintable(_) | EgressError::Unusable { .. } => {
             (format!("http {target} with its secret: {error}"), Side::Ceiling, format!("# {error}"))
         }
         _ => return None,
@@ -284,9 +303,13 @@ fn guest_error(error: EgressError) -> HttpError {
         EgressError::Dial(DialError::Proxy(_)) => HttpError::DestinationUnavailable,
         EgressError::Dial(DialError::Tls(TlsError::Certificate { .. })) => HttpError::TlsCertificateError,
         EgressError::Dial(DialError::Tls(TlsError::Handshake { .. })) => HttpError::TlsProtocolError,
-        EgressError::Dial(DialError::Tls(TlsError::File { .. } | TlsError::NoRoots(_)))
+        EgressError::Dial(DialError::Tls(
+            TlsError::File { .. } | TlsError::NoRoots(_) | TlsError::Own(_),
+        ))
         | EgressError::Secret(_)
-        | EgressError::Unprintable(_) => HttpError::ConfigurationError,
+        | EgressError::Unprintable(_)
+        | EgressError::Unusable { .. } => HttpError::ConfigurationError,
+        EgressError::LongToSign => HttpError::HttpRequestBodySize(None),
         EgressError::ConnectTimeout => HttpError::ConnectionTimeout,
         EgressError::HeadTimeout => HttpError::HttpResponseTimeout,
         EgressError::Body(error) | EgressError::Answer(error) => error,

@@ -52,8 +52,22 @@ impl Server {
         tls: Option<&Authority>,
         answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
+        Self::serve(tls.map(|tls| tls.server.clone()), answer).await
+    }
+
+    async fn start_with(
+        tls: Arc<rustls::ServerConfig>,
+        answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve(Some(tls), answer).await
+    }
+
+    async fn serve(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
         let (listener, port) = listener().await;
-        let acceptor = tls.map(|tls| tokio_rustls::TlsAcceptor::from(tls.server.clone()));
+        let acceptor = tls.map(tokio_rustls::TlsAcceptor::from);
         let (hits, seen) = (Arc::new(AtomicUsize::new(0)), Arc::default());
         let (counter, requests, answer): (_, Arc<Mutex<Vec<String>>>, Answer) =
             (hits.clone(), Arc::clone(&seen), Arc::new(answer));
@@ -132,6 +146,7 @@ struct Setup<'a> {
     limits: Limits,
     proxy: Option<u16>,
     barred: Barred,
+    value: &'a str,
 }
 
 impl Default for Setup<'_> {
@@ -144,6 +159,7 @@ impl Default for Setup<'_> {
             limits: Limits::default(),
             proxy: None,
             barred: Barred::default(),
+            value: TOKEN,
         }
     }
 }
@@ -191,7 +207,7 @@ impl Run {
         let proxy =
             setup.proxy.map(|port| Proxy::parse(&format!("http://me:pw@127.0.0.1:{port}")).ok().unwrap());
         let dialer = Dialer::new(lookup.clone(), proxy, Trust::untrusting(), setup.barred);
-        let value = SecretValue::new(TOKEN.into()).ok().unwrap();
+        let value = SecretValue::new(setup.value.into()).ok().unwrap();
         let secrets: Arc<dyn Resolve> = Arc::new(Environment::new(BTreeMap::from([(path, value)])));
         let redactor = Redactor::new();
         let account = Arc::new(Account::new(*remit.limits()));
@@ -441,10 +457,132 @@ async fn an_echo_of_the_credential_does_not_reach_the_component() {
     assert_eq!(run.door.redactor.hits(), 4);
     // By now the value is known: it does not leave in an address either.
     let before = server.requests().len();
-    let error = run.get(&uri(&format!("/x?token={TOKEN}"))).await.unwrap_err();
+    let error = run.get(&uri(&format!("/x?q={TOKEN}"))).await.unwrap_err();
     assert_eq!((error.as_str(), server.requests().len()), ("HttpRequestDenied", before));
     let denial = run.denial();
     assert!(!denial.contains(TOKEN), "{denial}");
+}
+
+#[tokio::test]
+async fn a_secret_goes_into_the_query_where_the_owner_says_so() {
+    let tls = authority(&["a.example"]);
+    let server = Server::start(Some(&tls), |_| ok("hello")).await;
+    let (grant, ceiling, secrets) =
+        credentialed(&tls, server.port, json!({"name": "token", "use": "query", "query": "api_key"}));
+    let value = "a secret&with=signs";
+    let mut run = Run::new(Setup { grant, ceiling, secrets, value, ..Setup::default() });
+    let uri = |rest: &str| format!("https://a.example:{}/v1{rest}", server.port);
+    for (rest, expect) in
+        [("", "/v1?api_key=a%20secret%26with%3Dsigns"), ("?q=1", "/v1?q=1&api_key=a%20secret%26with%3Dsigns")]
+    {
+        run.get(&uri(rest)).await.unwrap();
+        let seen = server.requests().pop().unwrap();
+        assert!(seen.starts_with(&format!("GET {expect} HTTP/1.1\r\n")), "{seen}");
+    }
+    let before = server.requests().len();
+    for rest in ["?api_key=mine", "?API%5fkey=mine"] {
+        assert_eq!(run.get(&uri(rest)).await.unwrap_err(), "HttpRequestDenied", "{rest}");
+    }
+    assert_eq!(server.requests().len(), before);
+}
+
+#[tokio::test]
+async fn a_signed_request_carries_a_signature_of_what_is_sent_and_no_secret() {
+    let tls = authority(&["a.example"]);
+    // Whatever was signed comes back: a signature is no more the component's than the secret.
+    let server = Server::start(Some(&tls), |request| {
+        let found =
+            request.lines().find_map(|line| line.rsplit_once('=').filter(|_| line.contains("ignature")));
+        ok(&format!("<{}>", found.map(|(_, signature)| signature).unwrap_or_default()))
+    })
+    .await;
+    let port = server.port;
+    let uri = format!("https://a.example:{port}/v1?b=2&a=1");
+    let sent = async |secret: Value, value: &str| {
+        let (grant, ceiling, secrets) = credentialed(&tls, port, secret);
+        let mut run = Run::new(Setup { grant, ceiling, secrets, value, ..Setup::default() });
+        let response = run.send(Request::post(&uri), "the body").await;
+        let answer = match response {
+            Ok(response) => text(response).await.unwrap(),
+            Err(error) => return (error, String::new(), run.denial()),
+        };
+        (server.requests().pop().unwrap(), answer, String::new())
+    };
+    let (seen, answer, _) =
+        sent(json!({"name": "token", "use": "hmac", "header": "x-signature"}), TOKEN).await;
+    let expect = sign::hmac(TOKEN.as_bytes(), b"the body", None);
+    assert!(seen.contains(&format!("\r\nx-signature: {}\r\n", *expect)), "{seen}");
+    assert!(seen.contains("content-length: 8\r\n") && seen.ends_with("\r\n\r\nthe body"), "{seen}");
+    assert_eq!(answer, "<[redacted:keys/t]>");
+    let timed = json!({"name": "token", "use": "hmac", "header": "x-signature", "timestamp": "x-time"});
+    let (seen, ..) = sent(timed, TOKEN).await;
+    let time = seen.lines().find_map(|line| line.strip_prefix("x-time: ")).unwrap();
+    let at = remit_protocol::Timestamp::from_millis(time.parse::<u64>().unwrap() * 1000);
+    assert!(seen.contains(&*sign::hmac(TOKEN.as_bytes(), b"the body", Some(at))), "{seen}");
+    let aws = || json!({"name": "token", "use": "aws-sigv4", "region": "eu-central-1", "service": "s3"});
+    let (seen, answer, _) =
+        sent(aws(), "AKIDEXAMPLE:wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY:a-session-token").await;
+    assert!(seen.starts_with("POST /v1?a=1&b=2 HTTP/1.1\r\n"), "{seen}");
+    assert!(seen.contains("/eu-central-1/s3/aws4_request, SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token, "));
+    assert!(
+        seen.contains("\r\nx-amz-security-token: a-session-token\r\n") && !seen.contains("wJalrXUtnFEMI")
+    );
+    assert_eq!(answer, "<[redacted:keys/t]>");
+    let (error, _, denial) = sent(aws(), "no-keys-of-aws").await;
+    assert_eq!(error, "ConfigurationError");
+    assert!(denial.contains("cannot be used as aws-sigv4") && !denial.contains("no-keys"), "{denial}");
+}
+
+#[tokio::test]
+async fn a_part_of_a_secret_is_a_secret() {
+    let tls = authority(&["a.example"]);
+    let server = Server::start(Some(&tls), |_| ok("<the-password-alone>")).await;
+    let (grant, ceiling, secrets) = credentialed(&tls, server.port, json!({"name": "token", "use": "basic"}));
+    let value = "me:the-password-alone";
+    let mut run = Run::new(Setup { grant, ceiling, secrets, value, ..Setup::default() });
+    let answer = run.get(&format!("https://a.example:{}/", server.port)).await.unwrap();
+    assert_eq!(text(answer).await.unwrap(), "<[redacted:keys/t]>");
+}
+
+#[tokio::test]
+async fn a_rule_shows_its_client_certificate_and_others_show_none() {
+    let (tls, clients) = (authority(&["a.example"]), rcgen::KeyPair::generate().unwrap());
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = params.self_signed(&clients).unwrap();
+    let issuer = rcgen::Issuer::new(params, clients);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own =
+        rcgen::CertificateParams::new(vec!["runner".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let value = format!("{}{}", own.pem(), key.serialize_pem());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(root.der().clone()).unwrap();
+    let provider = crate::dial::tls::provider();
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+            .build()
+            .unwrap();
+    // The same name and authority, and it lets in whom it knows.
+    let strict = tls.demanding(verifier);
+    let server = Server::start_with(strict, |_| ok("hello")).await;
+    let uri = format!("https://a.example:{}/", server.port);
+    let ask = async |secret: Value, value: &str| {
+        let (grant, ceiling, secrets) = credentialed(&tls, server.port, secret);
+        let mut run = Run::new(Setup { grant, ceiling, secrets, value, ..Setup::default() });
+        let answer = match run.get(&uri).await {
+            Ok(response) => text(response).await,
+            Err(error) => Err(error),
+        };
+        (answer, run.denial())
+    };
+    let shown = || json!({"name": "token", "use": "client-cert"});
+    assert_eq!(ask(shown(), &value).await.0.as_deref(), Ok("hello"));
+    let before = server.requests().len();
+    assert!(ask(json!({"name": "token", "use": "bearer"}), TOKEN).await.0.is_err());
+    let (answer, denial) = ask(shown(), &own.pem()).await;
+    assert_eq!(answer.unwrap_err(), "ConfigurationError");
+    assert!(denial.contains("its private key in PEM"), "{denial}");
+    assert_eq!(server.requests().len(), before);
 }
 
 #[tokio::test]
@@ -466,7 +604,8 @@ async fn limits_are_kept_both_ways() {
     let (grant, ceiling) = local(server.port);
     let limits = Limits {
         requests: 4,
-        egress: Size::from_bytes(100),
+        // Four heads and one body of 100 bytes.
+        egress: Size::from_bytes(2 * 17 + 2 * 16 + 100),
         ingress: Size::from_bytes(1500),
         ..Limits::default()
     };
@@ -478,7 +617,7 @@ async fn limits_are_kept_both_ways() {
     };
     let sent = run.send_with(Request::post(&uri), chunked(100), None).await.unwrap();
     assert_eq!(text(sent).await.unwrap().len(), 1000);
-    let error = run.send_with(Request::post(&uri), chunked(1), None).await.unwrap_err();
+    let error = run.send_with(Request::post(&uri), chunked(33), None).await.unwrap_err();
     assert_eq!(error, "HttpRequestBodySize(None)");
     assert_eq!(run.account.first_over(), Some(Limit::Egress));
     let response = run.get(&uri).await.unwrap();
@@ -487,6 +626,31 @@ async fn limits_are_kept_both_ways() {
     let before = server.requests().len();
     assert_eq!(run.get(&uri).await.unwrap_err(), "ConnectionLimitReached");
     assert_eq!(server.requests().len(), before);
+}
+
+#[tokio::test]
+async fn what_a_head_carries_is_counted() {
+    let server =
+        Server::start(None, |_| b"HTTP/1.1 200 OK\r\nx: 0123456789\r\ncontent-length: 0\r\n\r\n".to_vec())
+            .await;
+    let (grant, ceiling) = local(server.port);
+    let check = async |egress: u64, ingress: u64, expect: Result<u16, &str>, hits: usize| {
+        let (egress, ingress) = (Size::from_bytes(egress), Size::from_bytes(ingress));
+        let limits = Limits { egress, ingress, ..Limits::default() };
+        let (grant, ceiling) = (grant.clone(), ceiling.clone());
+        let mut run = Run::new(Setup { grant, ceiling, limits, ..Setup::default() });
+        let before = server.hits();
+        let request = Request::get(format!("http://a.example:{}/data?in=the-query", server.port));
+        let found = run.send(request.header("x-data", "in-a-header"), "").await;
+        let status = found.as_ref().map(|response| response.status().as_u16()).map_err(String::as_str);
+        assert_eq!((status, server.hits() - before), (expect, hits), "{egress} {ingress}");
+        (run.account.used(Limit::Egress), run.account.used(Limit::Ingress))
+    };
+    let (sent, received) = check(1000, 1000, Ok(200), 1).await;
+    assert_eq!((sent, received), (3 + 5 + 13 + 12 + 6 + 11 + 4, 1 + 10 + 4 + 14 + 1 + 4));
+    check(sent, received, Ok(200), 1).await;
+    check(sent - 1, received, Err("HttpRequestHeaderSectionSize(None)"), 0).await;
+    check(sent, received - 1, Err("HttpResponseHeaderSectionSize(None)"), 1).await;
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ pub struct Redactor(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     search: RwLock<Arc<Search>>,
-    hits: AtomicU64,
+    hits: Arc<AtomicU64>,
 }
 
 impl Redactor {
@@ -58,6 +58,15 @@ impl Redactor {
         if known.len() > before {
             *search = Arc::new(Search::new(known));
         }
+    }
+
+    /// A redactor for one exchange: it knows these values too, and takes them along when it is dropped. For what is made of
+    /// a secret once, such as a signature.
+    pub fn with<'a>(&self, more: impl IntoIterator<Item = (&'a SecretPath, &'a SecretValue)>) -> Self {
+        let search = RwLock::new(self.search());
+        let own = Self(Arc::new(Shared { search, hits: Arc::clone(&self.0.hits) }));
+        own.add(more);
+        own
     }
 
     /// How often a form of a secret was replaced so far. An echo of a secret is an event worth telling.
