@@ -103,7 +103,8 @@ fn one_technology_lives_in_one_room() {
         ("axum", &["orchestrator/src/http/"]),
         ("wasmtime", &["host-runner/src/sandbox/", "host-runner/src/capability/"]),
         ("russh", &["host-runner/src/capability/"]),
-        ("reqwest", &["cli/src/", "tests/", "xtask/src/"]),
+        ("reqwest", &["cli/src/", "orchestrator/src/courier/", "tests/", "xtask/src/"]),
+        ("lettre", &["orchestrator/src/courier/"]),
         ("cel", &["job/src/expression"]),
     ];
     for file in files(&root(), ".rs") {

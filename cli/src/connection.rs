@@ -184,6 +184,19 @@ impl Connection {
         self.read(request).await
     }
 
+    /// Sends bytes under these headers and without the token: a call that its signature opens.
+    pub(crate) async fn call_signed<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        headers: &[(&str, String)],
+        bytes: Vec<u8>,
+    ) -> Result<T> {
+        let request =
+            self.client.post(format!("{}{path}", self.url)).header("content-type", "application/json");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+        self.read(request.timeout(Duration::from_secs(120)).body(bytes)).await
+    }
+
     /// Opens a stream of server-sent events.
     pub(crate) async fn stream(&self, path: &str) -> Result<reqwest::Response> {
         let request = self.request(Method::GET, path).header("accept", "text/event-stream");

@@ -19,8 +19,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     command::{
-        audit, component, execution, import, job, key, log, login, nodes, note, policy, project, runner,
-        schedule, step, token, up,
+        audit, channel, component, execution, hook, import, job, key, log, login, nodes, note, policy,
+        project, runner, schedule, step, token, up,
     },
     connection::{Connection, Target},
     failure::Result,
@@ -87,6 +87,12 @@ enum Command {
     /// When jobs are run without being asked.
     #[command(subcommand)]
     Schedule(schedule::Schedule),
+    /// Webhooks: other programs run a job by a signed call.
+    #[command(subcommand)]
+    Hook(hook::Hook),
+    /// Where jobs make their executions known: webhooks and mail addresses.
+    #[command(subcommand)]
+    Channel(channel::Channel),
     /// Executions of jobs.
     #[command(subcommand)]
     Execution(execution::Execution),
@@ -137,6 +143,8 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Log(log) => log.run(&target, output).await,
         Command::Audit(audit) => audit.run(&target, output).await,
         Command::Import(import) => import.run(output),
+        Command::Hook(hook) => hook.run(&target, output).await,
+        Command::Channel(channel) => channel.run(&Connection::open(&target)?, output).await,
         Command::Schedule(schedule) => schedule.run(&target, output).await,
         Command::Step(step) => step.run(&target, output).await,
         Command::Completion { shell } => {

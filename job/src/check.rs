@@ -8,6 +8,7 @@ use remit_protocol::{
     endpoint::Fault,
     limits::{MAX_STEPS, MAX_THREADS},
     manifest::Kind,
+    notice::Occasion,
 };
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     },
     expression::{Reference, Root},
     nearest::nearest,
+    notify::{MAX_NOTIFY, Target},
     options::{self, MAX_OPTIONS, OptionDefinition, OptionType},
     schedule::{MAX_SCHEDULES, MOST_MISSED, Missed},
     sections,
@@ -37,6 +39,7 @@ pub(crate) fn document(document: &Document) -> Vec<Fault> {
     check.options();
     check.nodes();
     check.schedules();
+    check.notify();
     check.steps();
     check.faults
 }
@@ -137,6 +140,28 @@ impl Check<'_> {
             let given = schedule.options.iter().map(|(name, value)| (name.to_string(), value.clone()));
             for fault in options::check_ahead(&document.options, &given.collect()) {
                 self.faults.push(Fault { place: format!("{place}.{}", fault.place), ..fault });
+            }
+        }
+    }
+
+    fn notify(&mut self) {
+        let document = self.document;
+        let count = document.notify.len();
+        if count > MAX_NOTIFY {
+            let message = format!("{count} entries, at most {MAX_NOTIFY} are allowed");
+            self.fault("notify", message, "name several occasions in one entry");
+        }
+        for (at, entry) in document.notify.iter().enumerate() {
+            let place = format!("notify[{at}]");
+            if entry.when.is_empty() {
+                self.fault(format!("{place}.when"), "no occasion is named", "write `when: [failure]`");
+            }
+            if entry.over.is_some() && !entry.when.contains(&Occasion::Slow) {
+                self.fault(format!("{place}.over"), "`over` goes with `when: [slow]` only", "remove it");
+            }
+            if entry.to == Target::Job(document.job.clone()) {
+                let remedy = "name another job";
+                self.fault(format!("{place}.job"), "a job does not make itself known through itself", remedy);
             }
         }
     }

@@ -13,6 +13,7 @@ pub mod date;
 pub mod document;
 pub mod expression;
 pub mod filter;
+pub mod notify;
 pub mod options;
 pub mod pattern;
 pub mod retry;

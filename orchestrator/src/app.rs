@@ -19,10 +19,12 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::{Config, Keep},
+    courier::Courier,
     http::{self, Clock, Server, Services},
     registry::{self, Log, Registry},
     retention,
     scheduler::{Scheduler, Surroundings},
+    seal::Seal,
     store::{Paths, Store},
     tls,
     trail::Trail,
@@ -159,7 +161,12 @@ impl App {
             own_key(&state.join("audit.key"), KeyName::new(format!("{}/audit", proof.audience))?)?;
         let trail = Trail::new(Arc::clone(&store), proof.audience.as_str(), audit_key);
         let scheduler = Scheduler::start(Arc::clone(&store), System::new(Arc::clone(&clock))).await?;
-        let services = Arc::new(Services::new(store, registry, trail, scheduler, proof, clock, stop));
+        let seal = Arc::new(Seal::load(&state)?);
+        let rooms = (Arc::clone(&store), scheduler.clone());
+        let courier = Courier::new(&config.notify, &url, Arc::clone(&seal), rooms, Arc::clone(&clock))?;
+        let services =
+            Services::new(store, registry, trail, (scheduler, courier), (proof, seal), clock, stop);
+        let services = Arc::new(services);
         let mut ready = Ready { url, listen, ca: identity.authority_file(), token_file: None, token: None };
         first_token(&services, &state, first, &mut ready).await?;
         let (connections, keep) = (config.connections, config.keep);
@@ -187,6 +194,8 @@ impl App {
                 () = ending.cancelled() => {}
             }
         });
+        let (courier, ending) = (services.courier.clone(), services.stop.clone());
+        tasks.spawn(async move { courier.run(&ending).await });
         tasks.spawn(keep_in_order(Arc::clone(&services), identity));
         tasks.spawn(sweep(Arc::clone(&services), keep));
         tasks.close();

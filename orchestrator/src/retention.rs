@@ -7,11 +7,14 @@ use remit_protocol::{ExecutionId, JobName, ProjectName, Timestamp};
 
 use crate::{
     config::Keep,
+    courier,
     store::{ExecutionFilter, LogError, MAX_PAGE, Store, StoreError},
 };
 
 /// How long a trigger may be repeated under its idempotency key and still means the same execution.
 const KEYS: u64 = 7 * DAY;
+/// How long deliveries of webhooks are known: much longer than their times are believed, should clocks go wrong.
+const DELIVERIES: u64 = 7 * DAY;
 /// Milliseconds.
 const DAY: u64 = 86_400_000;
 
@@ -35,6 +38,9 @@ pub async fn sweep(store: &Store, keep: Keep, now: Timestamp) -> Result<u64, Ret
     let before =
         |age: u64| ExecutionId::from_parts(Timestamp::from_millis(now.as_millis().saturating_sub(age)), 0);
     store.forget_keys(before(KEYS)).await?;
+    store.forget_notices(courier::forgotten_before(now)).await?;
+    let old = now.as_millis().saturating_sub(DELIVERIES);
+    store.forget_deliveries(Timestamp::from_millis(old)).await?;
     let mut newest: HashMap<(ProjectName, JobName), Option<ExecutionId>> = HashMap::new();
     let mut removed = 0;
     let mut before = before(u64::from(keep.days) * DAY);

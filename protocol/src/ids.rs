@@ -163,10 +163,14 @@ text_id!(
     HookName, "webhook name", "lower-case letters, digits and inner '-', '_', '.', at most 63", is_slug
 );
 text_id!(
-    /// What the sender of a webhook calls one delivery of it.
-    DeliveryId, "delivery id", "1 to 128 letters, digits, '.', '_', '-'",
+    /// What the sender of a webhook calls one delivery of it. It has no dot, since a dot follows it where it is signed.
+    DeliveryId, "delivery id", "1 to 128 letters, digits, '_', '-'",
     |t| !t.is_empty() && t.len() <= 128
-        && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+);
+text_id!(
+    /// The name of a channel, over which executions are made known, in its project.
+    ChannelName, "channel name", "lower-case letters, digits and inner '-', '_', '.', at most 63", is_slug
 );
 text_id!(
     /// The name of an API token, for people.

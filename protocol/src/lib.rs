@@ -17,6 +17,7 @@ pub mod json;
 pub mod limits;
 pub mod manifest;
 pub mod node;
+pub mod notice;
 pub mod operator;
 pub mod origin;
 pub mod refusal;

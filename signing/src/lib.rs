@@ -24,6 +24,7 @@ pub mod trail;
 pub mod verdict;
 pub mod verify;
 pub mod wasm;
+pub mod webhook;
 
 pub use key::{KeyKind, KeyName, SigningKey, Vkey};
 pub use policy::TrustPolicy;

@@ -1,11 +1,13 @@
 //! What stories and the demo stand on: the real programs, and real services for them to talk to.
 
+mod mail;
 mod middlebox;
 mod service;
 mod squid;
 mod sshd;
 mod stack;
 
+pub use mail::MailServer;
 pub use middlebox::{Faults, Middlebox};
 pub use service::{Authority, Seen, Service};
 pub use squid::{Plan, Squid};

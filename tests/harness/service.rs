@@ -22,6 +22,8 @@ pub struct Seen {
     pub line: String,
     /// The `authorization` header.
     pub authorization: Option<String>,
+    /// Every header.
+    pub headers: BTreeMap<String, String>,
     /// The body.
     pub body: String,
 }
@@ -69,6 +71,14 @@ impl Authority {
         Ok(std::fs::write(path, &self.pem)?)
     }
 
+    /// Writes a certificate for a server of this name, and its key.
+    pub fn write_server(&self, name: &str, certificate: &Path, key: &Path) -> anyhow::Result<()> {
+        let pair = rcgen::KeyPair::generate()?;
+        let signed = rcgen::CertificateParams::new(vec![name.to_owned()])?.signed_by(&pair, &self.issuer)?;
+        std::fs::write(certificate, signed.pem())?;
+        Ok(std::fs::write(key, pair.serialize_pem())?)
+    }
+
     fn server(&self, name: &str) -> anyhow::Result<rustls::ServerConfig> {
         let key = rcgen::KeyPair::generate()?;
         let certificate =
@@ -86,10 +96,15 @@ impl Authority {
 impl Service {
     /// Starts the service under `name`, which the authority vouches for. It answers every request with what it saw:
     /// method, path, and whether there was a credential (never the credential, unless the path begins with `/echo`).
-    #[expect(clippy::disallowed_methods, reason = "a test's own listener")]
     pub fn start(authority: &Authority, name: &str) -> anyhow::Result<Self> {
+        Self::start_at(authority, name, 0)
+    }
+
+    /// As [`start`](Self::start), at a port where one was before.
+    #[expect(clippy::disallowed_methods, reason = "a test's own listener")]
+    pub fn start_at(authority: &Authority, name: &str, port: u16) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
+        let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", port)))?;
         let address = listener.local_addr()?;
         let record = Arc::new(Record::default());
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(authority.server(name)?));
@@ -151,8 +166,13 @@ async fn answer(
     let told = record.answers.lock().ok().and_then(|told| told.get(request.uri().path()).cloned());
     let header =
         request.headers().get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let headers = request.headers().iter();
+    let headers = headers
+        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+        .collect();
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let seen = Seen { line, authorization: header, body: String::from_utf8_lossy(&body).into_owned() };
+    let seen =
+        Seen { line, authorization: header, headers, body: String::from_utf8_lossy(&body).into_owned() };
     let answer = told.unwrap_or_else(|| {
         serde_json::json!({
             "request": seen.line,

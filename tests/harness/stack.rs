@@ -414,9 +414,14 @@ impl Stack {
 
 fn serve(programs: &Path, folder: &Path, listen: &str) -> Result<(Child, Ready)> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("orchestrator.log"))?;
+    let config = folder.join("orchestrator.toml");
+    let (how, place) = match config.is_file() {
+        true => ("--config", config),
+        false => ("--data", folder.join("orchestrator")),
+    };
     let mut child = command(programs.join("remit-orchestrator"))
-        .args(["serve", "--data"])
-        .arg(folder.join("orchestrator"))
+        .args(["serve", how])
+        .arg(place)
         .args(["--listen", listen, "--trust"])
         .arg(folder.join("registry-trust.toml"))
         .stdin(Stdio::null())

@@ -19,6 +19,7 @@ mod review;
 mod schedule;
 mod secret;
 mod signed;
+mod trigger;
 mod trust;
 
 use std::path::Path;

@@ -1,9 +1,11 @@
 //! One file a noun.
 
 pub(crate) mod audit;
+pub(crate) mod channel;
 pub(crate) mod component;
 pub(crate) mod execution;
 mod gate;
+pub(crate) mod hook;
 pub(crate) mod import;
 pub(crate) mod job;
 pub(crate) mod key;

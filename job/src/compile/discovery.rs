@@ -83,6 +83,7 @@ pub fn discovery(
         strategy: Default::default(),
         timeout: None,
         schedules: Vec::new(),
+        notify: Vec::new(),
         steps: vec![Step {
             name,
             per: Per::Once,

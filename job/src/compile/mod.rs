@@ -56,6 +56,7 @@ pub fn compile(
         strategy: source.strategy,
         timeout: source.timeout.clone(),
         schedules: source.schedules.clone(),
+        notify: source.notify.clone(),
         steps,
     };
     // A step that could not be compiled is missing: what others say about it would be called wrong.

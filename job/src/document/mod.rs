@@ -22,6 +22,7 @@ use crate::{
     check,
     expression::Expression,
     filter::{FilterTemplate, Rank},
+    notify::Notify,
     options::OptionDefinition,
     schedule::Schedule,
 };
@@ -63,6 +64,9 @@ pub struct Document {
     /// At which times it is run without being asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schedules: Vec<Schedule>,
+    /// What of its executions is made known, and to whom.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<Notify>,
     /// What is done, in this order.
     pub steps: Vec<Step>,
 }

@@ -4,6 +4,7 @@
 //! found later (by compile) still says where. Unknown and duplicate keys are faults; nothing is guessed.
 
 mod grant;
+mod notify;
 mod options;
 mod reader;
 mod schedules;
@@ -23,6 +24,7 @@ pub use grant::{GrantSource, HttpRule};
 use crate::{
     document::{Gate, Halt, JobAction, Nodes, Per, Retry, RunnerSelection, Timeout, When},
     expression::Expression,
+    notify::Notify,
     options::{OptionDefinition, OptionType},
     schedule::Schedule,
     template::Template,
@@ -51,6 +53,8 @@ pub struct JobSource {
     pub timeout: Option<Timeout>,
     /// At which times it is run without being asked.
     pub schedules: Vec<Schedule>,
+    /// What of its executions is made known, and to whom.
+    pub notify: Vec<Notify>,
     /// What is done.
     pub steps: Vec<StepSource>,
     locations: Locations,
@@ -254,6 +258,7 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
         "strategy",
         "timeout",
         "schedules",
+        "notify",
         "steps",
     ];
     let fields = reader.map(tree, "", KEYS)?;
@@ -276,6 +281,7 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
     });
     let timeout = fields.get("timeout").and_then(|node| reader.text_as::<Timeout>(node, "timeout"));
     let schedules = fields.get("schedules").map(|node| schedules::read(reader, node)).unwrap_or_default();
+    let notify = fields.get("notify").map(|node| notify::read(reader, node)).unwrap_or_default();
     let mut steps = reader
         .required(&fields, "steps", "write `steps:` and below it `- name: …` and `  uses: …`")
         .map(|node| steps::read(reader, node))
@@ -291,6 +297,7 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
         strategy: strategy.unwrap_or_default(),
         timeout,
         schedules,
+        notify,
         steps,
         locations: locations.clone(),
     })

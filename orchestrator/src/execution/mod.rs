@@ -9,6 +9,7 @@
 
 pub mod attempt;
 pub mod live;
+pub mod notice;
 pub mod plan;
 #[cfg(test)]
 mod properties;
@@ -21,6 +22,7 @@ pub mod transition;
 
 pub use attempt::{HandOut, Heard};
 pub use live::{Draft, Live, Order, OrderKind, Remembered, Section};
+pub use notice::Notice;
 pub use record::{
     Approval, AttemptRecord, Change, Happening, Head, NodeSelection, Parent, Place, Purpose, ResultLine,
     SectionRecord, Work,

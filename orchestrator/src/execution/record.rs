@@ -14,6 +14,7 @@ use remit_protocol::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::notice::Notice;
 use super::state::{AttemptState, ExecutionState, Hold, SectionState};
 
 /// What an execution is of, fixed when it is made.
@@ -274,6 +275,8 @@ pub enum Change {
         /// The nodes (a blob, and how many), or why there are none.
         found: Result<(digest::Sized, u32), String>,
     },
+    /// Something is to be made known outside.
+    Notice(Notice),
     /// Something came from an attempt that no longer counts.
     Evidence {
         /// Which.

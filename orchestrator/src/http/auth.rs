@@ -34,6 +34,8 @@ const MOST_PROJECTS: usize = 100_000;
 pub(crate) enum Need {
     /// Nothing.
     Nothing,
+    /// A signature over the call with the secret of what the path names: the handler verifies it.
+    Signature,
     /// A good token; the handler shows only what its bearer may see.
     Token,
     /// A role in the project that the path names.
@@ -292,12 +294,12 @@ async fn check(
     places: &RawPathParams,
     headers: &HeaderMap,
 ) -> Result<Option<Caller>, Failure> {
-    if need == Need::Nothing {
+    if matches!(need, Need::Nothing | Need::Signature) {
         return Ok(None);
     }
     let caller = caller(app, headers).await?;
     match need {
-        Need::Nothing | Need::Token => {}
+        Need::Nothing | Need::Signature | Need::Token => {}
         Need::Project(wanted) => caller.in_project(&place(places, "project")?, wanted)?,
         Need::Instance(wanted) => caller.in_instance(wanted)?,
         Need::Execution(wanted) => {

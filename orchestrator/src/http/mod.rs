@@ -33,9 +33,11 @@ use utoipa_axum::{
 };
 
 use crate::{
+    courier::Courier,
     nodes::Nodes,
     registry::Registry,
     scheduler::Scheduler,
+    seal::Seal,
     store::{NewAudit, Store},
     trail::Trail,
 };
@@ -75,6 +77,8 @@ pub struct Services {
     pub(crate) nodes: Nodes,
     pub(crate) scheduler: Scheduler,
     pub(crate) identity: Identity,
+    pub(crate) seal: Arc<Seal>,
+    pub(crate) courier: Courier,
     pub(crate) tokens: Tokens,
     pub(crate) links: runner::Links,
     pub(crate) metrics: Arc<Metrics>,
@@ -95,8 +99,8 @@ impl Services {
         store: Arc<Store>,
         registry: Registry,
         trail: Trail,
-        scheduler: Scheduler,
-        identity: Identity,
+        (scheduler, courier): (Scheduler, Courier),
+        (identity, seal): (Identity, Arc<Seal>),
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
@@ -107,6 +111,8 @@ impl Services {
             trail,
             scheduler,
             identity,
+            seal,
+            courier,
             tokens: Tokens::default(),
             links: runner::Links::default(),
             metrics: Arc::default(),
@@ -184,7 +190,8 @@ impl Table {
 
     fn guarded(&self, need: Need, methods: MethodRouter<App>) -> MethodRouter<App> {
         match need {
-            Need::Nothing => methods,
+            // A signature is over the body, which only the handler reads.
+            Need::Nothing | Need::Signature => methods,
             _ => methods.layer(middleware::from_fn_with_state((Arc::clone(&self.app), need), authorize)),
         }
     }
@@ -193,7 +200,7 @@ impl Table {
 /// What the service offers.
 #[rustfmt::skip]
 fn routes(app: App) -> Table {
-    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, audit, component, execution, instance, job, log, node, project, schedule}};
+    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, audit, channel, component, execution, hook, instance, job, log, node, project, schedule}};
     use operator::runner as runners;
     let router = OpenApiRouter::with_openapi(describe());
     Table { app, router, #[cfg(test)] listed: Vec::new(), #[cfg(test)] signed: Vec::new() }
@@ -246,6 +253,18 @@ fn routes(app: App) -> Table {
         .route(N::Project(P::Viewer),      routes!(schedule::list))
         .route(N::Project(P::Operator),    routes!(schedule::enable))
         .route(N::Project(P::Operator),    routes!(schedule::disable))
+
+        .route(N::Project(P::Viewer),      routes!(hook::list))
+        .route(N::Project(P::Editor),      routes!(hook::create))
+        .route(N::Project(P::Editor),      routes!(hook::delete))
+        .route(N::Project(P::Editor),      routes!(hook::rotate))
+        .route(N::Signature,               routes!(hook::call))
+
+        .route(N::Project(P::Viewer),      routes!(channel::list))
+        .route(N::Instance(I::Admin),      routes!(channel::create))
+        .route(N::Instance(I::Admin),      routes!(channel::delete))
+        .route(N::Project(P::Editor),      routes!(channel::test))
+        .route(N::Project(P::Viewer),      routes!(channel::notices))
 
         .route(N::Token,                   routes!(execution::list))
         .route(N::Execution(P::Viewer),    routes!(execution::show))

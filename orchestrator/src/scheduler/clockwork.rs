@@ -23,6 +23,9 @@ impl Scheduler {
             if let Err(error) = self.fire_due().await {
                 tracing::error!(%error, "schedules that are due could not be looked at; it is tried again");
             }
+            if let Err(error) = self.tell_slow().await {
+                tracing::error!(%error, "what takes long could not be recorded; it is tried again");
+            }
         }
     }
 

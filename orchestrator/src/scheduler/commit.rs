@@ -13,7 +13,7 @@ use super::{Scheduler, State, names, runner::Message};
 use crate::{
     execution::{
         AttemptRecord, AttemptState, Change, Draft, ExecutionState, Live, Order, OrderKind, Remembered,
-        SectionState, Work,
+        SectionState, Work, notice,
     },
     store::{Commit, Store, StoreError},
 };
@@ -81,6 +81,7 @@ impl State {
                 | Change::StepEnded { .. }
                 | Change::StepConcluded { .. }
                 | Change::SourceNodes { .. }
+                | Change::Notice(_)
                 | Change::Evidence { .. } => {}
             }
         }
@@ -107,9 +108,11 @@ impl State {
     pub(super) fn commits(&mut self, drafts: Drafts, now: Timestamp) -> (Vec<Commit>, Vec<Aftermath>) {
         let mut commits = Vec::new();
         let mut aftermath = Vec::new();
-        for (id, draft) in drafts.0 {
+        for (id, mut draft) in drafts.0 {
             let Some(live) = self.live.get_mut(&id) else { continue };
             let version = live.version;
+            let notices = notice::notices(live, &draft.changes);
+            draft.changes.extend(notices.into_iter().map(Change::Notice));
             if !(draft.changes.is_empty() && draft.happenings.is_empty()) {
                 live.version += 1;
             }

@@ -19,6 +19,7 @@ mod reconcile;
 mod report;
 mod runner;
 mod session;
+mod slow;
 mod trigger;
 mod waiting;
 
@@ -107,6 +108,10 @@ struct State {
     /// Attempts whose assignment is too large to travel, with its bytes.
     oversized: BTreeMap<AttemptId, usize>,
     documents: HashMap<Digest, Arc<Document>>,
+    /// How long such executions took, for those that are watched.
+    averages: HashMap<ExecutionId, Option<Duration>>,
+    /// Of which executions it was told that they take long, by entry of the job.
+    told_slow: HashMap<ExecutionId, BTreeSet<u32>>,
     nodes: Option<(Vec<Digest>, Arc<NodeSet>)>,
 }
 

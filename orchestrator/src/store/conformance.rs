@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use remit_job::schedule::Schedule;
+use remit_job::{notify::Target, schedule::Schedule};
 use remit_protocol::{
     AttemptId, ComponentSelector, Description, Digest, Epoch, ExecutionId, NodeIndex, Origin, Outcome,
     Revision, RunnerId, SectionNumber, Session, StepIndex, TicketId, Timestamp, TokenId,
     capability::Effect,
     digest,
     manifest::Kind,
+    notice::Occasion,
     operator::{self, Access, InstanceRole, Projects},
     report::StepEnded,
 };
@@ -16,8 +17,8 @@ use serde_json::json;
 
 use super::*;
 use crate::execution::{
-    AttemptRecord, AttemptState, Change, ExecutionState, Happening, Head, Place, Purpose, SectionRecord,
-    SectionState, Work,
+    AttemptRecord, AttemptState, Change, ExecutionState, Happening, Head, Notice, Place, Purpose,
+    SectionRecord, SectionState, Work,
 };
 
 /// Runs `test` on a fresh store of each back end.
@@ -745,6 +746,58 @@ async fn the_record_is_linked_and_what_is_too_long_is_shortened() {
 }
 
 #[tokio::test]
+async fn a_delivery_of_a_webhook_is_taken_once() {
+    on_each(|store| async move {
+        project(&store, "ops").await;
+        let ops: remit_protocol::ProjectName = "ops".parse().unwrap();
+        let (name, delivery): (remit_protocol::HookName, remit_protocol::DeliveryId) =
+            ("push".parse().unwrap(), "d-1".parse().unwrap());
+        let hook = Hook {
+            project: ops.clone(),
+            name: name.clone(),
+            job: "a".parse().unwrap(),
+            mapping: [("n".parse().unwrap(), operator::HookMapping::Payload("/n".to_owned()))].into(),
+            secret: vec![1],
+            previous: None,
+            created: at(1),
+            created_by: "ann".to_owned(),
+            rotated: at(1),
+        };
+        store.create_hook(hook.clone()).await.unwrap();
+        assert!(matches!(store.create_hook(hook.clone()).await, Err(StoreError::Conflict { .. })));
+        assert_eq!(store.hooks(&ops).await.unwrap().remove(0), hook);
+        store.rotate_hook(&ops, &name, vec![2], at(2), Some(at(9))).await.unwrap();
+        let rotated =
+            Hook { secret: vec![2], previous: Some((vec![1], at(9))), rotated: at(2), ..hook.clone() };
+        assert_eq!(store.hook(&ops, &name).await.unwrap(), Some(rotated));
+        store.rotate_hook(&ops, &name, vec![3], at(3), None).await.unwrap();
+        let rotated = Hook { secret: vec![3], rotated: at(3), ..hook };
+        assert_eq!(store.hook(&ops, &name).await.unwrap(), Some(rotated));
+
+        let called = |number: u128, hook: &str| {
+            let (name, delivery) = (hook.parse().unwrap(), "d-1".parse().unwrap());
+            let origin = Origin::Webhook { name, delivery, sent: at(1) };
+            NewExecution { head: Head { origin, ..head("a") }, ..new(execution(number), "a") }
+        };
+        assert_eq!(create(&store, called(1, "push")).await, Ok(Created::New));
+        let again = create(&store, called(2, "push")).await;
+        assert!(matches!(again, Err(StoreError::Conflict { what: "delivery", .. })), "{again:?}");
+        assert_eq!(store.execution(execution(2)).await.unwrap(), None);
+        assert_eq!(store.delivered(&ops, &name, &delivery).await.unwrap(), Some(execution(1)));
+        // Another webhook counts for itself, and one that is made again remembers.
+        assert_eq!(create(&store, called(3, "other")).await, Ok(Created::New));
+        assert!(store.delete_hook(&ops, &name).await.unwrap());
+        assert!(!store.delete_hook(&ops, &name).await.unwrap());
+        assert!(create(&store, called(4, "push")).await.is_err());
+        assert_eq!(store.forget_deliveries(at(1)).await.unwrap(), 0);
+        assert_eq!(store.forget_deliveries(at(2)).await.unwrap(), 2);
+        let gone = store.rotate_hook(&ops, &name, vec![3], at(3), None).await;
+        assert!(matches!(gone, Err(StoreError::NotFound { .. })), "{gone:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn of_a_runners_record_the_longest_end_stays() {
     on_each(|store| async move {
         use remit_signing::trail::Head;
@@ -769,6 +822,46 @@ async fn of_a_runners_record_the_longest_end_stays() {
             found.iter().map(|head| (head.key[0], head.head.entries, head.against.clone())).collect();
         assert_eq!(shown, [(1, 8, Some("6 c".to_owned())), (2, 2, None)]);
         assert!(store.trails(RunnerId::from_u128(2)).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_notice_waits_until_it_is_sent_or_given_up() {
+    on_each(|store| async move {
+        project(&store, "ops").await;
+        let ops: remit_protocol::ProjectName = "ops".parse().unwrap();
+        let notice = |occasion, part: &str, entry| Notice {
+            occasion,
+            part: part.to_owned(),
+            entry,
+            target: Target::Channel("ops".parse().unwrap()),
+        };
+        let start = notice(Occasion::Start, "", 0);
+        let mut first = new(execution(1), "a");
+        first.changes.push(Change::Notice(start.clone()));
+        assert_eq!(create(&store, first).await, Ok(Created::New));
+        // The same again is the same; another part or entry is another.
+        store.add_notice(execution(1), start, at(5)).await.unwrap();
+        store.add_notice(execution(1), notice(Occasion::Retry, "0/2", 0), at(5)).await.unwrap();
+        store.add_notice(execution(1), notice(Occasion::Retry, "0/3", 0), at(6)).await.unwrap();
+        store.add_notice(execution(1), notice(Occasion::Retry, "0/3", 1), at(6)).await.unwrap();
+        assert_eq!(store.notices(&ops, None, None, 10).await.unwrap().len(), 4);
+        let due = store.notices_due(at(5), 10).await.unwrap();
+        assert_eq!(due.iter().map(|one| (one.at, one.tries)).collect::<Vec<_>>(), [(at(1), 0), (at(5), 0)]);
+
+        store.notice_tried(due[0].number, Tried::Again(at(50), "x".to_owned()), at(5)).await.unwrap();
+        store.notice_tried(due[1].number, Tried::Sent, at(5)).await.unwrap();
+        assert_eq!(store.notices_due(at(5), 10).await.unwrap(), []);
+        let due = store.notices_due(at(50), 10).await.unwrap();
+        assert_eq!((due.len(), due[2].tries, due[2].error.as_deref()), (3, 1, Some("x")));
+        store.notice_tried(due[2].number, Tried::Failed("y".to_owned()), at(51)).await.unwrap();
+        let failed = store.notices(&ops, Some(operator::NoticeState::Failed), None, 10).await.unwrap();
+        assert_eq!((failed.len(), failed[0].tries, failed[0].error.as_deref()), (1, 2, Some("y")));
+        // What waits is kept, however old.
+        assert_eq!(store.forget_notices(at(51)).await.unwrap(), 1);
+        assert_eq!(store.forget_notices(at(9999)).await.unwrap(), 1);
+        assert_eq!(store.notices(&ops, None, None, 10).await.unwrap().len(), 2);
     })
     .await;
 }

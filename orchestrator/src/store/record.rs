@@ -6,7 +6,8 @@ use remit_protocol::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Created, Refreshed, ScheduleKey, Store, StoreError, database::Turn, nodes::refreshed, row, schedules,
+    Created, Refreshed, ScheduleKey, Store, StoreError, database::Turn, hooks, nodes::refreshed, notices,
+    row, schedules,
 };
 use crate::execution::{AttemptRecord, Change, ExecutionState, Happening, Head, Purpose, SectionRecord};
 
@@ -138,6 +139,9 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
         let key =
             ScheduleKey { project: new.head.project.clone(), job: new.head.job.clone(), name: name.clone() };
         schedules::take(tx, &key, *due, new.id)?;
+    }
+    if let Origin::Webhook { name, delivery, sent } = &new.head.origin {
+        hooks::take(tx, &new.head.project, (name, delivery, *sent), new.id)?;
     }
     let (state, began, ended, stop) =
         moved(&new.changes).unwrap_or((ExecutionState::Queued, None, None, None));
@@ -289,6 +293,7 @@ fn apply(tx: &Connection, id: ExecutionId, change: &Change, at: Timestamp) -> Re
             };
             refreshed(tx, (&project, name), Some(id), &what, at)
         }
+        Change::Notice(notice) => notices::add(tx, id, notice, at),
         Change::Evidence { attempt, number, event } => {
             tx.prepare_cached("insert or ignore into evidence values (?, ?, ?, ?)")?.execute(params![
                 row::key(attempt.to_u128()),

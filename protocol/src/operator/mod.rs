@@ -6,8 +6,10 @@
 
 mod access;
 mod audit;
+mod channel;
 mod component;
 mod execution;
+mod hook;
 mod job;
 mod log;
 mod node;
@@ -21,8 +23,10 @@ use serde::{Deserialize, Serialize};
 
 pub use access::*;
 pub use audit::*;
+pub use channel::*;
 pub use component::*;
 pub use execution::*;
+pub use hook::*;
 pub use job::*;
 pub use log::*;
 pub use node::*;

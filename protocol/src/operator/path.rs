@@ -62,6 +62,24 @@ pub const SCHEDULE_ENABLE: &str = "/api/v1/projects/{project}/jobs/{job}/schedul
 /// `POST`: fires no more → [`super::ScheduleView`].
 pub const SCHEDULE_DISABLE: &str = "/api/v1/projects/{project}/jobs/{job}/schedules/{schedule}/disable";
 
+/// `GET` → `Page<`[`super::HookView`]`>`; `POST` [`super::NewHook`] → [`super::HookCreated`].
+pub const HOOKS: &str = "/api/v1/projects/{project}/hooks";
+/// `DELETE`.
+pub const HOOK: &str = "/api/v1/projects/{project}/hooks/{hook}";
+/// `POST` [`super::RotateHook`] → [`super::HookCreated`].
+pub const HOOK_ROTATE: &str = "/api/v1/projects/{project}/hooks/{hook}/rotate";
+/// `POST` of any JSON object, signed → [`super::Triggered`]; no token.
+pub const HOOK_CALL: &str = "/hooks/{project}/{hook}";
+
+/// `GET` → `Page<`[`super::ChannelView`]`>`; `POST` [`super::NewChannel`] → [`super::ChannelCreated`].
+pub const CHANNELS: &str = "/api/v1/projects/{project}/channels";
+/// `DELETE`.
+pub const CHANNEL: &str = "/api/v1/projects/{project}/channels/{channel}";
+/// `POST` → [`super::ChannelTried`].
+pub const CHANNEL_TEST: &str = "/api/v1/projects/{project}/channels/{channel}/test";
+/// `GET` ([`super::NoticeQuery`]) → `Page<`[`super::NoticeView`]`>`.
+pub const NOTICES: &str = "/api/v1/projects/{project}/notices";
+
 /// `GET` ([`super::ExecutionQuery`]) → `Page<`[`super::ExecutionSummary`]`>`.
 pub const EXECUTIONS: &str = "/api/v1/executions";
 /// `GET` → [`super::ExecutionView`].

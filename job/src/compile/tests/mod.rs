@@ -845,6 +845,21 @@ fn jobs_that_are_no_jobs() {
     scheduled(&format!("[{twice}, {twice}]"), "stands twice");
     let many: String = (0..21).map(|at| twice.replace("name: a", &format!("name: a{at}")) + ", ").collect();
     scheduled(&format!("[{many}]"), "21 schedules");
+    let told = |entry: &str, part: &str| {
+        check(&format!("job: x\nnotify: {entry}\nsteps: [{{ name: a, uses: remit/transform@1 }}]"), part);
+    };
+    told("ops", "not a list");
+    told("[{ channel: ops }]", "`when` is missing");
+    told("[{ when: [], channel: ops }]", "no occasion is named");
+    told("[{ when: [error], channel: ops }]", "not one of the words");
+    told("[{ when: [failure] }]", "not to whom, or to two");
+    told("[{ when: [failure], channel: ops, job: y }]", "not to whom, or to two");
+    told("[{ when: [failure], channel: \"o p s\" }]", "is not a channel name");
+    told("[{ when: [failure], job: x }]", "through itself");
+    told("[{ when: [failure], channel: ops, over: 10m }]", "`when: [slow]` only");
+    told("[{ when: [slow], channel: ops, over: long }]", "is not a share of the average");
+    let many = "{ when: [failure], channel: ops }, ".repeat(21);
+    told(&format!("[{many}]"), "21 entries");
     check("job: x\n---\njob: y\n", "second document");
     check("job: *x\n", "not YAML");
     check("job: !x y\n", "tags");

@@ -2,8 +2,10 @@
 
 pub(super) mod access;
 pub(super) mod audit;
+pub(super) mod channel;
 pub(super) mod component;
 pub(super) mod execution;
+pub(super) mod hook;
 pub(super) mod instance;
 pub(super) mod job;
 pub(super) mod log;

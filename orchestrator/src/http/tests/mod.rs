@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod hook;
 mod input;
 mod log;
 mod runner;
@@ -132,7 +133,14 @@ impl Service {
         let registry = Registry::new(Arc::clone(&store), trust, log);
         let trail = Trail::new(Arc::clone(&store), "remit.example", key("remit.example/audit"));
         let stop = CancellationToken::new();
-        let app = Arc::new(Services::new(store, registry, trail, scheduler.clone(), identity, clock, stop));
+        let seal = Arc::new(crate::seal::Seal::new(&[7; 32]));
+        let rooms = (Arc::clone(&store), scheduler.clone());
+        let config = crate::config::Notify::default();
+        let courier =
+            crate::courier::Courier::new(&config, &identity.url, Arc::clone(&seal), rooms, clock.clone());
+        let scheduling = (scheduler.clone(), courier.unwrap());
+        let app = Services::new(store, registry, trail, scheduling, (identity, seal), clock, stop);
+        let app = Arc::new(app);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { scheduler.run().await });
         let router = router(&app);

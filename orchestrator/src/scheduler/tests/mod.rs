@@ -2,6 +2,7 @@
 
 mod clockwork;
 mod flow;
+mod notice;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

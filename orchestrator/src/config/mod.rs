@@ -1,5 +1,7 @@
 //! `orchestrator.toml`: what people write, and what it means. Paths are relative to the file; mistakes have line and column.
 
+mod notify;
+
 use std::{
     fmt,
     net::SocketAddr,
@@ -10,6 +12,8 @@ use std::{
 use remit_protocol::endpoint::Fault;
 use serde::Deserialize;
 use toml::Spanned;
+
+pub use notify::{Notify, Smtp, SmtpTls};
 
 /// Most connections unless the file says otherwise: 10,000 parked runners and people beside them.
 const CONNECTIONS: u32 = 20_000;
@@ -66,6 +70,8 @@ pub struct Config {
     pub keep: Keep,
     /// Whose components the registry accepts.
     pub trust: PathBuf,
+    /// How executions are made known outside.
+    pub notify: Notify,
 }
 
 /// The file cannot be used; every mistake that was found.
@@ -106,6 +112,8 @@ struct Raw {
     blobs: RawBlobs,
     logs: RawLogs,
     registry: RawRegistry,
+    notify: Option<notify::RawNotify>,
+    smtp: Option<notify::RawSmtp>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -204,6 +212,7 @@ impl Config {
             logs: data.join("logs"),
             keep: Keep::default(),
             trust: data.join("trust.toml"),
+            notify: Notify::default(),
         }
     }
 
@@ -221,6 +230,7 @@ impl Config {
         faults.kind("store.kind", &raw.store.kind, "sqlite");
         faults.kind("blobs.kind", &raw.blobs.kind, "directory");
         let keep = raw.logs.keep.map_or_else(Keep::default, |keep| faults.keep(&keep));
+        let notify = notify::read(&mut faults, base, raw.notify, raw.smtp);
         let database = at(raw.store.path);
         let state = match raw.server.state {
             Some(path) => at(path),
@@ -241,6 +251,7 @@ impl Config {
             logs: at(raw.logs.path),
             keep,
             trust: at(raw.registry.trust),
+            notify,
         })
     }
 }
