@@ -10,7 +10,7 @@ use remit_signing::{TrustPolicy, http::RequestSigner};
 use zeroize::Zeroizing;
 
 use crate::{
-    attempt::{Recent, Workshop},
+    attempt::{Itself, Recent, Workshop},
     audit::{self, Audit},
     clock,
     component::{Components, cache::Cache, compile::Compiler},
@@ -183,6 +183,7 @@ pub fn runner(
     let dialer = dialer(&orchestrator.url, orchestrator.proxy.as_ref(), orchestrator.ca_file.as_ref())?;
     let road =
         Road::new(orchestrator.url.clone(), Arc::clone(&dialer), identity.ca, orchestrator.ca_file.as_ref())?;
+    let itself = Itself { runner: identity.runner, key: state.identity()?.key };
     let signer = RequestSigner::new(identity.key, identity.runner, identity.audience);
     let client = Client::new(Caller::new(road), signer, identity.answer_key, clock::system, clock::random);
     let scratch = state.scratch()?;
@@ -211,6 +212,7 @@ pub fn runner(
         ),
         trust,
         audit: Arc::new(audit),
+        itself,
         sandbox,
         ceiling: config.ceiling.clone(),
         secrets: Arc::new(providers),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     AttemptId, Epoch, ExecutionId, JobName, NodeName, Origin, Outcome, ProjectName, Revision, SectionNumber,
-    Span, StepIndex, StepName, capability::Effect, digest,
+    Span, StepIndex, StepName, capability::Effect, digest, json, report::SignedResult,
 };
 
 /// Whether the runner asks before it begins.
@@ -53,7 +53,19 @@ pub struct Assignment {
     pub effect: Effect,
     /// Option values, checked by the orchestrator.
     #[serde(default)]
-    pub options: Map<String, Value>,
+    pub options: OptionValues,
+    /// The execution's whole node set, if it has nodes, whether or not this section does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_set: Option<digest::Sized>,
+    /// The signed note of who wants this run, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_note: Option<String>,
+    /// What runners signed about the sections before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub results: Vec<SignedResult>,
+    /// The signed notes of who agreed at gates before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<String>,
     /// What earlier steps came to.
     #[serde(default)]
     pub earlier: BTreeMap<StepName, StepView>,
@@ -68,6 +80,64 @@ pub struct Assignment {
     /// Its trigger.
     #[serde(default, skip_serializing_if = "Origin::is_operator")]
     pub origin: Origin,
+}
+
+/// Option values with the very text that they were read from: what a note about a run names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct OptionValues {
+    text: String,
+    values: Map<String, Value>,
+}
+
+impl OptionValues {
+    /// Most bytes of their text.
+    pub const MOST: usize = 256 << 10;
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Digest and length of the text.
+    pub fn sized(&self) -> digest::Sized {
+        digest::Sized::of(self.text.as_bytes())
+    }
+}
+
+impl Default for OptionValues {
+    fn default() -> Self {
+        Map::new().into()
+    }
+}
+
+impl From<Map<String, Value>> for OptionValues {
+    fn from(values: Map<String, Value>) -> Self {
+        // A map of values always has a text.
+        let text = serde_json::to_string(&values).unwrap_or_default();
+        Self { text, values }
+    }
+}
+
+impl TryFrom<String> for OptionValues {
+    type Error = json::InvalidJson;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let values = json::from_slice(text.as_bytes(), Self::MOST)?;
+        Ok(Self { text, values })
+    }
+}
+
+impl From<OptionValues> for String {
+    fn from(values: OptionValues) -> Self {
+        values.text
+    }
+}
+
+impl std::ops::Deref for OptionValues {
+    type Target = Map<String, Value>;
+    fn deref(&self) -> &Self::Target {
+        &self.values
+    }
 }
 
 /// The nodes of a section.

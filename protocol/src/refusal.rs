@@ -102,6 +102,21 @@ refusal_codes! {
     /// Signature of the job wanted.
     JobUnsigned = "E_JOB_UNSIGNED", "This runner wants signed jobs, and there is no acceptable signature on this one.",
         "Sign it with `remit job sign` by an author of the runner's trust.toml.";
+    /// Nobody wanted this run.
+    RunUnsigned = "E_RUN", "This runner wants to know who began a run, and nobody whom it believes has signed this one.",
+        "Begin it with `remit job run --sign KEY`, by an initiator of the runner's trust.toml.";
+    /// Two orders under one id.
+    RunFork = "E_RUN_FORK", "Two different orders were signed under the id of one run.",
+        "Ask who signed them: one of the two notes is not what its signer meant, or the orchestrator mixes runs up.";
+    /// Done before.
+    Replay = "E_REPLAY", "This part of the run was begun here before, and it must not be done twice.",
+        "If it is to be done again, begin a new run.";
+    /// Not after what has to come before.
+    Order = "E_ORDER", "What comes before this part of the job has not been shown to have ended so that it is due.",
+        "If a runner was lost on the way, begin a new run; otherwise something between orchestrator and runner leaves steps out.";
+    /// Nobody, or not enough, agreed.
+    Gate = "E_GATE", "This runner wants approvals that are signed, and there are not enough at a gate before this part.",
+        "Approve with `remit execution approve --sign KEY`, by approvers of the runner's trust.toml.";
     /// Job document not acceptable.
     Job = "E_JOB", "The job document is not what the assignment names, or not acceptable.",
         "Apply the job again.";

@@ -1,6 +1,6 @@
 //! What a person wants to know of a note: what it is, who signed, and whether the policy believes it.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use remit_protocol::{Digest, Timestamp};
 
@@ -10,6 +10,7 @@ use crate::{
     job::JobNote,
     log::ProvenLeaf,
     note::{NoteKind, UnverifiedNote},
+    run::{ApproveNote, RunNote},
     verdict::VerdictNote,
     verify::{self, Published, Signer},
 };
@@ -55,18 +56,35 @@ pub fn note<'a>(
             NoteKind::Verdict => VerdictNote::parse(&note).ok().map(|note| {
                 format!("{}@{} {} {}", note.name, note.version, note.criteria, note.opinion.as_str())
             }),
-            NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail => None,
+            NoteKind::Run => {
+                RunNote::parse(&note).ok().map(|note| format!("run {} of {}", note.order.run, note.order.job))
+            }
+            NoteKind::Approve => ApproveNote::parse(&note)
+                .ok()
+                .map(|note| format!("gate {} in run {} of {}", note.step, note.order.run, note.order.job)),
+            NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail | NoteKind::Result => None,
         };
         check.signers = verify::known_signers(&note, policy)?;
         match kind {
             NoteKind::Component => drop(verify::release(published, policy, now)?),
             NoteKind::Job => drop(verify::job_note(bytes, policy, now)?),
             NoteKind::Verdict => drop(verify::verdict(bytes, policy, now)?),
-            NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail => {
+            NoteKind::Run => drop(verify::run(bytes, policy, now)?),
+            NoteKind::Approve => {
+                let approval = ApproveNote::parse(&note)?;
+                let gate = (&approval.order, approval.step.as_str(), 1);
+                verify::approvals([bytes], gate, &BTreeSet::new(), policy, now)?;
+            }
+            NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail | NoteKind::Result => {
                 return Err(Refusal::syntax(
-                    "No policy judges this kind of note: an enrolment is for its two sides, a trail for `remit audit verify`.",
+                    "No policy judges this kind of note: an enrolment is for its two sides, a trail for `remit audit verify`, \
+                     a result for the runner that goes on from it.",
                 ));
             }
+        }
+        // What is said about one run goes to its runners, and is in no log.
+        if matches!(kind, NoteKind::Run | NoteKind::Approve) {
+            return Ok(());
         }
         if published.proof.is_some() || policy.log().required {
             check.logged = Some(verify::proven(&published, policy)?);

@@ -1,7 +1,7 @@
 //! From bytes to belief: notes, keys, the trust policy, and the one way to a [`VerifiedComponent`].
 //!
 //! A *note* is a text of typed lines with the signatures of people under it ([`note`]); its lines hold digests of exact
-//! payload bytes ([`component`], [`job`], [`verdict`], [`enrol`]). The owner of a runner says in a [`policy`] whose signatures count
+//! payload bytes ([`component`], [`job`], [`run`], [`verdict`], [`enrol`]). The owner of a runner says in a [`policy`] whose signatures count
 //! for what, and [`verify`] brings the two together. [`http`] signs and verifies requests between runner and
 //! orchestrator, [`ticket`] is how a runner first gets there, [`check`] is for people, [`log`] shows that
 //! a note is public, [`trail`] that nothing was taken out of a record.
@@ -19,6 +19,7 @@ pub mod log;
 pub mod note;
 pub mod policy;
 pub mod refusal;
+pub mod run;
 pub mod ticket;
 pub mod trail;
 pub mod verdict;
@@ -26,6 +27,7 @@ pub mod verify;
 pub mod wasm;
 pub mod webhook;
 
+pub use job::JobPath;
 pub use key::{KeyKind, KeyName, SigningKey, Vkey};
 pub use policy::TrustPolicy;
 pub use refusal::Refusal;

@@ -7,6 +7,7 @@
 
 mod misbehaviours;
 mod orchestrator;
+mod runs;
 mod work;
 
 use harness::{Authority, Service, Stack, wait_for};
@@ -14,6 +15,7 @@ use harness::{Authority, Service, Stack, wait_for};
 use self::{
     misbehaviours::{Expect, OPEN, Row, SIGNED, number},
     orchestrator::Orchestrator,
+    runs::RUNS,
 };
 
 /// What the owner permits: one host with one path, one program with one argument, one secret for one host.
@@ -103,6 +105,11 @@ fn against(phase: u32, more: &str, rows: &[Row]) {
 fn an_owned_orchestrator_widens_nothing() {
     assert!(OPEN.len() + SIGNED.len() > 80);
     against(1, "", OPEN);
+}
+
+#[test]
+fn where_runs_are_signed_it_neither_begins_nor_orders_them() {
+    against(3, "require_signed = [\"job\", \"run\", \"approve\"]\n\n", RUNS);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Honest work: a release by a publisher whom the runner's owner trusts, and a job that uses it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use remit_job::{
     compile::{ResolvedComponent, compile},
@@ -23,6 +23,9 @@ pub(crate) fn key(name: &str) -> SigningKey {
     let seed = match name {
         "acme.example/release" => 1,
         "acme.example/author" => 2,
+        "acme.example/initiator" => 4,
+        "acme.example/approver" => 5,
+        "runner" => 6,
         _ => 3,
     };
     SigningKey::from_seed(KeyName::new(name).unwrap(), &[seed; 32])
@@ -35,16 +38,21 @@ pub(crate) fn trust() -> String {
          [[key]]\nvkey = \"{}\"\nholder = \"author\"\nkinds = [\"job\"]\n\n\
          [[publisher]]\nnamespace = \"acme\"\nkeys = [\"acme.example/release\"]\nthreshold = 1\n\n\
          [[author]]\nprojects = [\"demo\"]\nkeys = [\"acme.example/author\"]\nthreshold = 1\n\n\
-         [minimum]\n\"acme/one\" = \"1.0.10\"\n",
+         {}[minimum]\n\"acme/one\" = \"1.0.10\"\n",
         key("acme.example/release").vkey(),
-        key("acme.example/author").vkey()
+        key("acme.example/author").vkey(),
+        super::runs::trust(),
     )
 }
 
+/// When the test began, less a minute: one time for all notes, so that the same words make the same note.
 #[expect(clippy::disallowed_methods, reason = "notes are valid from now on")]
-fn today() -> Timestamp {
-    let now = Timestamp::from_system(std::time::SystemTime::now());
-    Timestamp::from_millis((now.as_secs() - 60) * 1000)
+pub(crate) fn today() -> Timestamp {
+    static TODAY: LazyLock<Timestamp> = LazyLock::new(|| {
+        let now = Timestamp::from_system(std::time::SystemTime::now());
+        Timestamp::from_millis((now.as_secs() - 60) * 1000)
+    });
+    *TODAY
 }
 
 /// A built-in component under the publisher's name.

@@ -5,6 +5,7 @@
 mod audit;
 mod author;
 mod crash;
+mod flow;
 mod host;
 mod import;
 mod input;

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use remit_protocol::{
     ExecutionId, JobName, NodeIndex, Outcome, SectionNumber, StepIndex, StepName,
     operator::{
-        Answer, Cancel, CancelMode, Decide, Decision, ExecutionSummary, ExecutionView, LiveEvent, LogLine,
-        LogPage, NodeResult, Page, QueueEntry, StepResult, path,
+        Cancel, CancelMode, Decide, Decision, ExecutionSummary, ExecutionView, LiveEvent, LogLine, LogPage,
+        NodeResult, Page, QueueEntry, StepResult, path,
     },
     report::Level,
 };
@@ -61,6 +61,8 @@ pub(crate) enum Execution {
         /// The gate, where it waits at several.
         #[arg(long)]
         step: Option<StepName>,
+        #[command(flatten)]
+        signing: gate::Signing,
     },
     /// Refuse at the gate that it waits at.
     Deny {
@@ -140,7 +142,7 @@ pub(crate) struct Log {
     follow: bool,
 }
 
-fn word<T: Serialize>(value: &T) -> String {
+pub(crate) fn word<T: Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
@@ -338,19 +340,10 @@ impl Execution {
                     connection.post(&path::fill(path::EXECUTION_CANCEL, &[&id]), &Cancel { mode }).await?;
                 output.print(&summary, |summary| format!("execution {id}: {}", standing(summary)));
             }
-            Self::Approve { id, step } => {
-                gate::answer(
-                    connection,
-                    id,
-                    step,
-                    Answer { agrees: true, note: None, why: String::new() },
-                    output,
-                )
-                .await?;
+            Self::Approve { id, step, signing } => {
+                gate::approve(connection, id, step, signing, output).await?;
             }
-            Self::Deny { id, step, why } => {
-                gate::answer(connection, id, step, Answer { agrees: false, note: None, why }, output).await?;
-            }
+            Self::Deny { id, step, why } => gate::deny(connection, id, step, why, output).await?,
             Self::Decide { id, section, decision } => {
                 let decision = match decision {
                     Choice::Done => Decision::Done,

@@ -5,6 +5,7 @@
 //! begin; every node that began gets an end for every step; the last event is `finished`.
 
 mod fanout;
+mod order;
 mod prepare;
 mod record;
 mod schedule;
@@ -20,12 +21,13 @@ use std::{
 use bytes::Bytes;
 use remit_job::document::Document;
 use remit_protocol::{
-    Digest, Outcome, RefusalCode,
+    AttemptId, Digest, NodeName, Outcome, RefusalCode, RunnerId, SectionNumber, StepIndex, StepName,
     assignment::Assignment,
-    capability::Ceiling,
+    capability::{Ceiling, Effect},
     node::{Node, NodeSet},
-    report::Event,
+    report::{Event, SignedResult},
 };
+use remit_signing::{SigningKey, run::Order};
 use tokio::time::Instant;
 
 use self::step::{Sight, Surroundings};
@@ -57,12 +59,22 @@ pub struct Workshop {
     pub require_signed: BTreeSet<SignedKind>,
     /// What the owner reads afterwards.
     pub audit: Arc<Audit>,
+    /// Who this runner is to others.
+    pub itself: Itself,
     /// The host's clock.
     pub clock: Clock,
     /// Job documents of late.
     pub documents: Recent<Digest, (Bytes, Arc<Document>)>,
     /// Node sets of late.
     pub node_sets: Recent<Digest, Arc<[Arc<Node>]>>,
+}
+
+/// Who this runner is to others.
+pub struct Itself {
+    /// Its id.
+    pub runner: RunnerId,
+    /// What it signs results with.
+    pub key: SigningKey,
 }
 
 /// A few values that are likely to be asked for again.
@@ -111,14 +123,25 @@ pub async fn run(workshop: Arc<Workshop>, assignment: Box<Assignment>, voice: Ar
     let cancel = reins.cancel.clone();
     let alone = assignment.nodes.is_none().then_some(assignment.first_step);
     let record = record::Of::assignment(&assignment);
+    let signed = assignment.run_note.is_some() || assignment.job_note.is_some();
+    voice.keep_ends(signed);
     let prepared = tokio::select! {
         prepared = prepare::section(&workshop, assignment) => prepared,
         () = cancel.cancelled() => Err(cancelled()),
     };
-    let end = match prepared {
+    let mut parts = None;
+    let ended = match prepared {
         Ok(section) => {
-            let end = begin(&workshop, section, &voice, &mut reins, deadline).await;
+            parts = signed.then(|| Parts::of(&section));
+            begin(&workshop, section, &voice, &mut reins, deadline).await
+        }
+        Err(not) => Err(not),
+    };
+    let mut result = None;
+    let end = match ended {
+        Ok(end) => {
             workshop.audit.note(record.ended(end.outcome));
+            result = parts.and_then(|parts| parts.sign(&workshop, &voice));
             end
         }
         Err(not) => {
@@ -131,7 +154,40 @@ pub async fn run(workshop: Arc<Workshop>, assignment: Box<Assignment>, voice: Ar
     };
     // The dispatcher knows how many log entries there are.
     let End { outcome, message, nodes } = end;
-    voice.event(Event::Finished { outcome, message, log_entries: 0, nodes, result: None });
+    voice.event(Event::Finished { outcome, message, log_entries: 0, nodes, result });
+}
+
+/// What is needed to sign what a section came to, once the section is gone.
+struct Parts {
+    order: Order,
+    section: SectionNumber,
+    first: StepIndex,
+    attempt: AttemptId,
+    steps: Vec<StepName>,
+    nodes: Vec<(u32, NodeName)>,
+}
+
+impl Parts {
+    fn of(section: &Section) -> Self {
+        let assignment = &section.assignment;
+        let nodes = section.nodes.iter().map(|ready| (ready.index.0, ready.node.name.clone()));
+        Self {
+            order: order::of(assignment),
+            section: assignment.section,
+            first: assignment.first_step,
+            attempt: assignment.attempt,
+            steps: section.steps.iter().map(|ready| ready.step.name.clone()).collect(),
+            nodes: nodes.collect(),
+        }
+    }
+
+    fn sign(self, workshop: &Workshop, voice: &Voice) -> Option<SignedResult> {
+        let Self { order, section, first, attempt, steps, nodes } = self;
+        let signer = order::Signer { key: &workshop.itself.key, order, section, attempt };
+        let signed = signer.sign(&steps, &nodes, voice.ends(first), (workshop.clock)());
+        // Whoever wants to see it will not find it, and say so.
+        signed.inspect_err(|error| tracing::error!(%error, "a result could not be signed")).ok()
+    }
 }
 
 struct End {
@@ -150,7 +206,7 @@ async fn begin(
     voice: &Arc<Voice>,
     reins: &mut Reins,
     deadline: Option<Instant>,
-) -> End {
+) -> Result<End, NotReady> {
     voice.say(Said::Ready);
     let cancel = reins.cancel.clone();
     // The record is written while the orchestrator is asked.
@@ -163,11 +219,15 @@ async fn begin(
     };
     let (recorded, begun) = tokio::join!(recorded, begun);
     if let Err(error) = recorded {
-        return End { outcome: Outcome::HostFault, message: format!("{error}."), nodes: None };
+        return Err(NotReady::host(format!("{error}.")));
     }
     if !begun {
-        let NotReady { outcome, message } = cancelled();
-        return End { outcome, message, nodes: None };
+        return Err(cancelled());
+    }
+    if let Some(run) = &section.run {
+        let once = section.assignment.effect == Effect::Effect;
+        let (number, attempt) = (section.assignment.section, section.assignment.attempt);
+        workshop.trust.begin(run, number, attempt, once)?;
     }
     let around = Surroundings {
         sandbox: workshop.sandbox.clone(),
@@ -180,9 +240,9 @@ async fn begin(
     match section.assignment.nodes.clone() {
         Some(work) => {
             let outcome = fanout::run(section, &work, around, reins.clone()).await;
-            End { outcome, message: String::new(), nodes: None }
+            Ok(End { outcome, message: String::new(), nodes: None })
         }
-        None => workflow_step(workshop, &section, &around).await,
+        None => Ok(workflow_step(workshop, &section, &around).await),
     }
 }
 

@@ -16,9 +16,12 @@ use remit_protocol::{
     limits::{MAX_JOB, MAX_NODE_SET},
     node::{Node, NodeSet},
 };
-use remit_signing::{Refusal, verify};
+use remit_signing::{
+    Refusal,
+    verify::{self, VerifiedRun},
+};
 
-use super::Workshop;
+use super::{Workshop, order};
 use crate::{
     component::{Loaded, NotLoaded},
     config::SignedKind,
@@ -79,6 +82,8 @@ pub struct Section {
     pub scope: Scope,
     /// What the steps before the section came to.
     pub earlier: Vec<Outcome>,
+    /// The run that somebody signed, where the owner wants that.
+    pub run: Option<VerifiedRun>,
     /// Knows the secrets of the attempt.
     pub redactor: Redactor,
 }
@@ -93,12 +98,12 @@ pub struct NotReady {
 }
 
 impl NotReady {
-    fn refused(code: RefusalCode, detail: impl std::fmt::Display) -> Self {
+    pub(super) fn refused(code: RefusalCode, detail: impl std::fmt::Display) -> Self {
         let message = format!("{} {detail} {}", code.meaning(), code.remedy());
         Self { outcome: Outcome::Refused(code), message }
     }
 
-    fn host(message: String) -> Self {
+    pub(super) fn host(message: String) -> Self {
         Self { outcome: Outcome::HostFault, message }
     }
 }
@@ -140,11 +145,15 @@ impl From<CallError> for NotReady {
 }
 
 /// Prepares a section.
-pub(super) async fn section(workshop: &Workshop, assignment: Box<Assignment>) -> Result<Section, NotReady> {
+pub(super) async fn section(
+    workshop: &Workshop,
+    mut assignment: Box<Assignment>,
+) -> Result<Section, NotReady> {
     workshop.audit.check().map_err(|error| NotReady::host(format!("{error}.")))?;
     let belief = workshop.trust.belief()?;
     workshop.audit.policy(belief.edition, belief.policy.version());
     let document = document(workshop, &assignment).await?;
+    let run = order::check(workshop, &mut assignment, &document, &belief)?;
     let steps = steps_of(&document, &assignment)?;
     let nodes = nodes(workshop, &assignment).await?;
     let redactor = Redactor::new();
@@ -160,7 +169,7 @@ pub(super) async fn section(workshop: &Workshop, assignment: Box<Assignment>) ->
     let earlier =
         seen.filter_map(|(_, step)| assignment.earlier.get(&step.name)).map(|view| view.outcome).collect();
     let scope = Scope::of_assignment(&assignment);
-    Ok(Section { assignment, steps: ready, nodes, scope, earlier, redactor })
+    Ok(Section { assignment, steps: ready, nodes, scope, earlier, run, redactor })
 }
 
 /// The job document: the very bytes that the assignment names, and that authors signed where the owner wants that.

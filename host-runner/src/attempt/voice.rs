@@ -6,9 +6,10 @@ use std::sync::{
 };
 
 use remit_protocol::{
-    AttemptId, NodeIndex, StepIndex,
+    AttemptId, NodeIndex, Outcome, StepIndex,
     report::{Event, Level, LogEntry},
 };
+use serde_json::Value;
 use tokio::{
     sync::{mpsc::UnboundedSender, watch},
     time::Instant,
@@ -87,12 +88,48 @@ pub struct Voice {
     mouth: Mouth,
     /// The number of the last event; held while one is sent, so that numbers and order agree.
     events: Mutex<u64>,
+    /// How steps ended, where that is to be signed.
+    ends: Mutex<Option<Vec<StepEnd>>>,
+}
+
+struct StepEnd {
+    step: StepIndex,
+    node: Option<NodeIndex>,
+    outcome: Outcome,
+    output: Option<Value>,
+}
+
+/// How a step of a section ended, on one node if it is a node step.
+pub(super) struct End {
+    /// The step's place in the section.
+    pub(super) place: usize,
+    /// Which node.
+    pub(super) node: Option<NodeIndex>,
+    /// How.
+    pub(super) outcome: Outcome,
+    /// What it gave.
+    pub(super) output: Option<Value>,
 }
 
 impl Voice {
     /// The voice of `attempt`.
     pub fn new(attempt: AttemptId, mouth: Mouth) -> Self {
-        Self { attempt, mouth, events: Mutex::new(0) }
+        Self { attempt, mouth, events: Mutex::new(0), ends: Mutex::new(None) }
+    }
+
+    /// Keeps how steps end from here on.
+    pub(super) fn keep_ends(&self, keep: bool) {
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = keep.then(Vec::new);
+    }
+
+    /// How the steps from `first` on have ended.
+    pub(super) fn ends(&self, first: StepIndex) -> Vec<End> {
+        let kept = self.ends.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+        let end = |end: StepEnd| {
+            let place = usize::try_from(end.step.0.checked_sub(first.0)?).ok()?;
+            Some(End { place, node: end.node, outcome: end.outcome, output: end.output })
+        };
+        kept.into_iter().filter_map(end).collect()
     }
 
     /// The host's clock.
@@ -108,6 +145,13 @@ impl Voice {
 
     /// Says an event; gives the number that it has in the report.
     pub fn event(&self, event: Event) -> u64 {
+        if let Event::StepEnded(ended) = &event
+            && let Some(kept) = self.ends.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+        {
+            // What was run per node gives nothing to later steps but how it ended.
+            let output = ended.output.clone().filter(|_| ended.node.is_none());
+            kept.push(StepEnd { step: ended.step, node: ended.node, outcome: ended.outcome, output });
+        }
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         *events += 1;
         self.say(Said::Event(event));

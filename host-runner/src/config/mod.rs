@@ -74,6 +74,10 @@ pub struct Runner {
 pub enum SignedKind {
     /// Job documents, by an author of the trust policy.
     Job,
+    /// Runs, by an initiator of the trust policy; then what came before a section counts only as runners signed it.
+    Run,
+    /// Approvals at gates, by approvers of the trust policy.
+    Approve,
 }
 
 /// `https://host[:port]`, without a path.

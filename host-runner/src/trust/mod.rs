@@ -17,8 +17,8 @@ use std::{
     time::Duration,
 };
 
-use remit_protocol::{Digest, RefusalCode, Timestamp};
-use remit_signing::{Refusal, TrustPolicy, VerifiedJob};
+use remit_protocol::{AttemptId, Digest, RefusalCode, SectionNumber, Timestamp};
+use remit_signing::{Refusal, TrustPolicy, VerifiedJob, verify::VerifiedRun};
 
 use self::memory::Memory;
 use crate::{
@@ -134,6 +134,22 @@ impl Trust {
             memory.hear(verdicts, policy);
             Ok(memory.against(component).cloned().collect())
         })
+    }
+
+    /// Takes note that a section of a signed run begins in this attempt; `once`: it must not begin in another one.
+    ///
+    /// # Errors
+    /// `E_RUN_FORK`, `E_REPLAY`, or the memory cannot be written.
+    pub fn begin(
+        &self,
+        run: &VerifiedRun,
+        section: SectionNumber,
+        attempt: AttemptId,
+        once: bool,
+    ) -> Result<(), NotBelieved> {
+        let mut held = self.held();
+        let now = held.time((self.clock)())?;
+        held.memory.learn(|memory| memory.begin(run, section, attempt, once, now))
     }
 
     /// Takes note of a signed job. The same note may be accepted any number of times.

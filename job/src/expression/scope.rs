@@ -76,17 +76,22 @@ impl Scope {
 
     /// What a runner sees of an assignment: options and earlier steps; no node yet.
     pub fn of_assignment(assignment: &Assignment) -> Self {
+        let mut scope = Self::before_steps(assignment);
+        for (name, view) in &assignment.earlier {
+            scope.set_step(name, view);
+        }
+        scope
+    }
+
+    /// The same before the job's first step.
+    pub fn before_steps(assignment: &Assignment) -> Self {
         let execution = ExecutionView {
             id: assignment.execution,
             job: assignment.job.clone(),
             revision: assignment.revision,
             started_by: assignment.started_by.clone(),
         };
-        let mut scope = Self::new(&assignment.project, &execution, &assignment.options);
-        for (name, view) in &assignment.earlier {
-            scope.set_step(name, view);
-        }
-        scope
+        Self::new(&assignment.project, &execution, &assignment.options)
     }
 
     /// Adds what a step came to, or replaces it. In a node's scope this is the node's own outcome and output.

@@ -228,9 +228,7 @@ impl Live {
                 Ok(())
             }
             Event::Finished { outcome, message, nodes, result, log_entries: _ } => {
-                if let Some(attempt) = self.attempt_mut(at) {
-                    attempt.result = result;
-                }
+                self.keep_result(at, result);
                 if let Purpose::Source(name) = &self.head.purpose
                     && outcome == Outcome::Succeeded
                 {

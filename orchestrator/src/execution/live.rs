@@ -9,7 +9,7 @@ use remit_job::{
 };
 use remit_protocol::{
     AttemptId, Epoch, ExecutionId, NodeIndex, NodeName, Outcome, RunnerId, SectionNumber, StepIndex,
-    StepName, Timestamp, assignment::StepView,
+    StepName, Timestamp, assignment::StepView, report::SignedResult,
 };
 use serde_json::Value;
 
@@ -57,6 +57,8 @@ pub struct Section {
     pub(super) nodes: Option<NodeProgress>,
     /// Who has agreed, at a gate.
     pub approvals: Vec<Approval>,
+    /// What runners signed about its attempts.
+    results: Vec<SignedResult>,
     /// How its workflow step ended, and what it gave.
     pub(super) ended: Option<(Outcome, Option<Value>)>,
 }
@@ -222,6 +224,15 @@ impl Live {
         self.sections.iter().position(|section| section.attempt.as_ref().is_some_and(|a| a.id == attempt))
     }
 
+    /// Keeps what the runner of a section's newest attempt signed about its end.
+    pub(super) fn keep_result(&mut self, at: usize, result: Option<SignedResult>) {
+        let section = &mut self.sections[at];
+        section.results.extend(result.clone());
+        if let Some(attempt) = &mut section.attempt {
+            attempt.result = result;
+        }
+    }
+
     /// A section by number.
     pub fn section(&self, number: SectionNumber) -> Option<&Section> {
         self.sections.iter().find(|section| section.record.place.number == number)
@@ -378,6 +389,22 @@ impl Live {
         }
     }
 
+    /// What runners signed about the sections before `step`, as far as it sees them, the oldest first.
+    pub fn results_before(&self, step: StepIndex) -> Vec<SignedResult> {
+        self.before(step).flat_map(|section| &section.results).cloned().collect()
+    }
+
+    /// The notes of who agreed at the gates before `step`.
+    pub fn approvals_before(&self, step: StepIndex) -> Vec<String> {
+        let approvals = self.before(step).flat_map(|section| &section.approvals);
+        approvals.filter_map(|approval| approval.note.clone()).collect()
+    }
+
+    fn before(&self, step: StepIndex) -> impl Iterator<Item = &Section> {
+        let first = |section: &Section| StepIndex(section.record.place.steps().start);
+        self.sections.iter().filter(move |section| self.document.sees(step, first(section)))
+    }
+
     /// The nodes that the next attempt at a section would run.
     pub fn open_nodes(&self, at: usize) -> Option<Vec<(u32, u32)>> {
         self.sections[at].nodes.as_ref().map(|nodes| ranges(&nodes.in_state(NodeState::Pending)))
@@ -409,7 +436,7 @@ impl Section {
             losses: 0,
             not_before: None,
         };
-        Self { record, attempt: None, nodes, approvals: Vec::new(), ended: None }
+        Self { record, attempt: None, nodes, approvals: Vec::new(), results: Vec::new(), ended: None }
     }
 
     /// The newest attempt while it counts and has not ended.
@@ -483,6 +510,7 @@ impl Live {
         }
         for attempt in known.attempts {
             if let Some(section) = sections.iter_mut().find(|s| s.record.place.number == attempt.section) {
+                section.results.extend(attempt.result.clone());
                 section.attempt = Some(attempt);
             }
         }

@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use remit_protocol::{
     AttemptId, Epoch, ExecutionId, JobName, NodeIndex, Origin, Outcome, ProjectName, Revision, RunnerId,
     SectionNumber, Session, SourceName, Span, StepIndex, Tag, Timestamp,
-    assignment::Strategy,
+    assignment::{OptionValues, Strategy},
     capability::Effect,
     digest,
     operator::Decision,
     report::{Event, SignedResult, StepEnded},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::notice::Notice;
 use super::state::{AttemptState, ExecutionState, Hold, SectionState};
@@ -36,7 +35,10 @@ pub struct Head {
     pub purpose: Purpose,
     /// Option values, checked.
     #[serde(default)]
-    pub options: Map<String, Value>,
+    pub options: OptionValues,
+    /// The signed note of who wants this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_note: Option<String>,
     /// Who or what began it.
     pub started_by: String,
     /// Its trigger.

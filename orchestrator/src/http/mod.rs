@@ -247,6 +247,7 @@ fn routes(app: App) -> Table {
         .route(N::Project(P::Viewer),      routes!(job::list))
         .route(N::Project(P::Viewer),      routes!(job::show))
         .route(N::Project(P::Editor),      routes!(job::delete))
+        .route(N::Project(P::Operator),    routes!(job::plan))
         .route(N::Project(P::Operator),    routes!(job::trigger))
         .route(N::Project(P::Operator),    routes!(job::options))
 

@@ -39,6 +39,10 @@ pub(super) fn assignment(live: &Live, attempt: AttemptId, now: Timestamp) -> Opt
         start: live.start_mode(at),
         effect: *effect,
         options: live.head.options.clone(),
+        node_set: live.head.nodes.as_ref().map(|nodes| nodes.set),
+        run_note: live.head.run_note.clone(),
+        results: live.results_before(*first),
+        approvals: live.approvals_before(*first),
         earlier: live.earlier(|name| read.contains(name)),
         nodes,
         time_left: live.deadline().map(|deadline| {

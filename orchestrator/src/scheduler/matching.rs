@@ -34,7 +34,7 @@ impl Requirement {
         if self.tags.is_empty() { runner.local } else { self.tags.is_subset(&runner.tags) }
     }
 
-    fn fits(&self, runner: &Runner) -> bool {
+    pub(super) fn fits(&self, runner: &Runner) -> bool {
         self.has_tags(runner) && runner.projects.includes(&self.project)
     }
 }

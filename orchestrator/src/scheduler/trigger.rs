@@ -13,22 +13,25 @@ use remit_job::{
     options, trigger,
 };
 use remit_protocol::{
-    ExecutionId, IdempotencyKey, JobName, NodeName, OptionName, Origin, ProjectName, Revision, SourceName,
-    Tag, Timestamp,
+    ExecutionId, IdempotencyKey, JobName, NodeName, OptionName, Origin, ProjectName, Revision, RunnerId,
+    RunnerName, SourceName, Tag, Timestamp,
+    assignment::OptionValues,
     digest::{self, Digest},
     endpoint::Fault,
     node::NodeSet,
+    operator::{RunnerStatus, SignedRun},
+};
+use remit_signing::{
+    note::{NoteKind, UnverifiedNote},
+    run::{Order, RunNote},
 };
 use serde_json::{Map, Value};
 
-use super::{Scheduler, State, commit::Drafts, names};
+use super::{Scheduler, State, commit::Drafts, matching::Requirement, names};
 use crate::{
     execution::{Change, Draft, ExecutionState, Head, NodeSelection, Parent, Place, Purpose, plan},
     store::{BlobError, Created, NewExecution, Source, Store, StoreError, merge},
 };
-
-/// Largest sum of option values: an assignment has to fit the body of an answer.
-const MAX_OPTIONS: usize = 256 << 10;
 
 /// A job that is to be run.
 #[derive(Debug, Clone)]
@@ -57,6 +60,8 @@ pub struct Trigger {
     pub not_before: Option<Timestamp>,
     /// For what another execution begins it.
     pub parent: Option<Parent>,
+    /// The run as somebody signed it: its id, option values and nodes are then these.
+    pub signed: Option<SignedRun>,
 }
 
 impl Trigger {
@@ -80,8 +85,23 @@ impl Trigger {
             origin: Origin::Operator,
             not_before: None,
             parent: None,
+            signed: None,
         }
     }
+}
+
+/// An execution as it would be.
+pub struct Drafted {
+    /// Its id.
+    pub id: ExecutionId,
+    /// What it is of.
+    pub head: Head,
+    /// The job.
+    pub document: Arc<Document>,
+    /// Names of its nodes, by index.
+    pub nodes: Arc<[NodeName]>,
+    /// The runners that carry its tags and work for its project.
+    pub runners: Vec<(RunnerId, RunnerName, RunnerStatus)>,
 }
 
 /// The execution of a trigger.
@@ -127,12 +147,32 @@ fn fault(place: &str, message: impl Into<String>, remedy: &str) -> TriggerError 
 impl Scheduler {
     /// Makes an execution of a job. It is recorded when this returns; if a runner is free it has been handed out as well.
     pub async fn trigger(&self, trigger: Trigger) -> Result<Triggered, TriggerError> {
+        if let Some(signed) = &trigger.signed
+            && let Some(known) = self.store().execution(run_note(signed)?.order.run).await?
+        {
+            return match known.head.run_note.as_ref() == Some(&signed.note) {
+                true => Ok(Triggered { execution: known.id, new: false }),
+                false => Err(fault("signed", "there is an execution of this id", "sign it anew")),
+            };
+        }
+        let Drafted { id, head, document, nodes, .. } = self.draft(&trigger).await?;
+        let key = trigger.idempotency_key.clone().map(|key| (key, request_digest(&trigger)));
+        self.begin(id, head, document, nodes, key).await
+    }
+
+    /// What an execution of a job would be: nothing is recorded but its node set, which a signature may name.
+    pub async fn draft(&self, trigger: &Trigger) -> Result<Drafted, TriggerError> {
         let job = self.store().job(&trigger.project, &trigger.job, trigger.revision).await?;
         let job = job.ok_or_else(|| TriggerError::NoJob(trigger.project.clone(), trigger.job.clone()))?;
         let document = self.document(job.document).await?;
         let given: Map<String, Value> =
             trigger.options.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
-        let id = ExecutionId::from_parts(self.now(), self.inner.surroundings.random());
+        let signed =
+            trigger.signed.as_ref().map(|signed| read_signed(signed, trigger, job.document)).transpose()?;
+        let id = match &signed {
+            Some((order, _)) => order.run,
+            None => ExecutionId::from_parts(self.now(), self.inner.surroundings.random()),
+        };
         let view = ExecutionView {
             id,
             job: trigger.job.clone(),
@@ -142,10 +182,15 @@ impl Scheduler {
         let gathered = self.gather(&trigger.project, &document, &view).await?;
         let options = options::check(&document.options, &given, &gathered.outside());
         let options = options.map_err(TriggerError::Faults)?;
-        let size = serde_json::to_vec(&options).map_or(usize::MAX, |bytes| bytes.len());
-        if size > MAX_OPTIONS {
-            let message =
-                format!("the values take {size} bytes together, at most {MAX_OPTIONS} travel to a runner");
+        let options = match &signed {
+            Some((_, values)) if **values == options => values.clone(),
+            Some(_) => return Err(fault("options", "they are not what was signed", "sign it anew")),
+            None => OptionValues::from(options),
+        };
+        let size = options.text().len();
+        if size > OptionValues::MOST {
+            let most = OptionValues::MOST;
+            let message = format!("the values take {size} bytes together, at most {most} travel to a runner");
             return Err(fault("options", message, "pass large inputs as files or through a step"));
         }
         let tags = match &trigger.runner_tags {
@@ -169,6 +214,7 @@ impl Scheduler {
             note: job.note,
             purpose: Purpose::Job,
             options,
+            run_note: trigger.signed.as_ref().map(|signed| signed.note.clone()),
             started_by: trigger.started_by.clone(),
             origin: trigger.origin.clone(),
             tags,
@@ -186,9 +232,20 @@ impl Scheduler {
             }
             (None, nodes) => nodes.clone(),
         };
-        let nodes = self.resolve(id, &mut head, &document, filter).await?;
-        let key = trigger.idempotency_key.clone().map(|key| (key, request_digest(&trigger)));
-        self.begin(id, head, document, nodes, key).await
+        let given = signed.as_ref().map(|(order, _)| order.nodes);
+        let nodes = self.resolve(id, &mut head, &document, filter, given).await?;
+        let runners = self.could_run(&head);
+        Ok(Drafted { id, head, document, nodes, runners })
+    }
+
+    fn could_run(&self, head: &Head) -> Vec<(RunnerId, RunnerName, RunnerStatus)> {
+        let (state, elapsed) = (self.state(), self.elapsed());
+        let requirement = Requirement::of(head);
+        let fits = state.runners.values().filter(|known| requirement.fits(&known.runner));
+        let mut runners: Vec<_> =
+            fits.map(|known| (known.runner.id, known.runner.name.clone(), known.status(elapsed))).collect();
+        runners.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+        runners
     }
 
     /// Asks a node source anew: an execution like any other, of the source's own document.
@@ -211,7 +268,8 @@ impl Scheduler {
             document: which,
             note: None,
             purpose: Purpose::Source(name.clone()),
-            options: Map::new(),
+            options: OptionValues::default(),
+            run_note: None,
             started_by: by.to_owned(),
             origin,
             tags: document.runner.tags.clone(),
@@ -253,6 +311,7 @@ impl Scheduler {
         head: &mut Head,
         document: &Document,
         filter: Option<NodeFilter>,
+        given: Option<Option<digest::Sized>>,
     ) -> Result<Arc<[NodeName]>, TriggerError> {
         let view = ExecutionView {
             id,
@@ -269,11 +328,38 @@ impl Scheduler {
             }
             return Ok(Arc::from([]));
         };
+        let threads = chosen.threads;
+        let (stored, set) = match given {
+            Some(signed) => {
+                let missing =
+                    || fault("nodes", "the nodes that were signed are not known here", "sign it anew");
+                let stored = signed.ok_or_else(missing)?;
+                (stored, self.node_set(stored).await.map_err(|_| missing())?)
+            }
+            None => self.choose(&head.project, chosen, filter).await?,
+        };
+        head.nodes = Some(NodeSelection {
+            set: stored,
+            count: u32::try_from(set.nodes.len()).unwrap_or(u32::MAX),
+            threads,
+            keep_going: nodes.keep_going,
+            strategy: document.strategy,
+        });
+        Ok(names(&set))
+    }
+
+    /// The nodes that a job chooses now; the set becomes a blob.
+    async fn choose(
+        &self,
+        project: &ProjectName,
+        chosen: trigger::ResolvedNodes,
+        filter: Option<NodeFilter>,
+    ) -> Result<(digest::Sized, NodeSet), TriggerError> {
         let chosen = match filter {
             Some(filter) => chosen.with_filter(filter),
             None => chosen,
         };
-        let all = self.project_nodes(&head.project).await?;
+        let all = self.project_nodes(project).await?;
         let picked = chosen.select(&all.nodes);
         let of = |index: &u32| all.nodes.get(usize::try_from(*index).unwrap_or(usize::MAX)).cloned();
         let set = NodeSet { nodes: picked.iter().filter_map(of).collect() };
@@ -281,14 +367,7 @@ impl Scheduler {
         let bytes = serde_json::to_vec(&set)
             .map_err(|error| StoreError::Unavailable(format!("writing the nodes: {error}")))?;
         let stored = self.store().blobs().put(bytes).await.map_err(unstored)?;
-        head.nodes = Some(NodeSelection {
-            set: stored,
-            count: u32::try_from(set.nodes.len()).unwrap_or(u32::MAX),
-            threads: chosen.threads,
-            keep_going: nodes.keep_going,
-            strategy: document.strategy,
-        });
-        Ok(names(&set))
+        Ok((stored, set))
     }
 
     /// Records an execution and everything that can be decided about it at once.
@@ -304,6 +383,9 @@ impl Scheduler {
         let turn = self.store().turn().await?;
         let (creating, mut aftermath) = {
             let mut state = self.state();
+            if state.live.contains_key(&id) {
+                return Err(fault("signed", "there is an execution of this id", "sign it anew"));
+            }
             let now = self.now();
             let draft = self.plan(&mut state, (id, head.clone(), document, nodes, places))?;
             let mut drafts = Drafts::default();
@@ -402,6 +484,34 @@ fn unstored(error: BlobError) -> TriggerError {
         BlobError::Full => StoreError::Full.into(),
         other => StoreError::Unavailable(other.to_string()).into(),
     }
+}
+
+fn run_note(signed: &SignedRun) -> Result<RunNote, TriggerError> {
+    let parsed = UnverifiedNote::parse_as(NoteKind::Run, signed.note.as_bytes());
+    let note = parsed.and_then(|note| RunNote::parse(&note));
+    note.map_err(|refusal| fault("signed", refusal.to_string(), "sign it with `remit job run --sign`"))
+}
+
+/// What was signed, if it is about this job as it is now. Whether the signature is good is for runners to say.
+fn read_signed(
+    signed: &SignedRun,
+    trigger: &Trigger,
+    document: digest::Sized,
+) -> Result<(Order, OptionValues), TriggerError> {
+    let wrong = |what: &str| Err(fault("signed", what, "sign it anew"));
+    let order = run_note(signed)?.order;
+    if (&order.job.project, &order.job.job) != (&trigger.project, &trigger.job) {
+        return wrong("the note is about another job");
+    }
+    if order.definition != document {
+        return wrong("the job has changed since it was signed");
+    }
+    let options = OptionValues::try_from(signed.options.clone())
+        .map_err(|error| fault("options", error.to_string(), "sign it anew"))?;
+    if options.sized() != order.options {
+        return wrong("the option values are not what was signed");
+    }
+    Ok((order, options))
 }
 
 /// What makes two requests the same: everything but the key and who asks.

@@ -115,6 +115,16 @@ pub struct ExecutionView {
     pub sections: Vec<SectionView>,
     /// The steps, in order.
     pub steps: Vec<StepResult>,
+    /// The exact bytes of the job document.
+    pub definition: crate::digest::Sized,
+    /// The exact text of the option values: what an approval names.
+    pub options_text: String,
+    /// The exact bytes of the node set, if it has nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_set: Option<crate::digest::Sized>,
+    /// The signed note of who wants this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_note: Option<String>,
     /// The executions that it began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<ChildView>,

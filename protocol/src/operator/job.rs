@@ -6,8 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    ExecutionId, IdempotencyKey, JobName, OptionName, ProjectName, Revision, StepName, Tag, Timestamp,
-    digest, endpoint::Fault,
+    Digest, ExecutionId, IdempotencyKey, JobName, OptionName, ProjectName, Revision, RunnerId, RunnerName,
+    SecretName, SecretPath, StepName, Tag, Timestamp,
+    capability::Effect,
+    digest,
+    endpoint::Fault,
+    operator::{RunnerStatus, StepKind},
 };
 
 /// What to do with a job file.
@@ -162,6 +166,100 @@ pub struct Trigger {
     /// Not before this time, at most [`LATEST_START`] ahead; absent or past: now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
+    /// The run as the caller signed it. Options are then those of the signed text, nodes those of the note.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedRun>,
+}
+
+/// A run as somebody signed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SignedRun {
+    /// The note, `remit/run/v1`.
+    pub note: String,
+    /// The very text of the option values that it names.
+    pub options: String,
+}
+
+/// What a run of a job would be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Plan {
+    /// The id that the execution would have: sign this one, or it gets another.
+    pub execution: ExecutionId,
+    /// The project.
+    pub project: ProjectName,
+    /// The job.
+    pub job: JobName,
+    /// Its revision.
+    pub revision: Revision,
+    /// The exact bytes of the job document.
+    pub definition: digest::Sized,
+    /// The exact text of the option values, defaults filled in.
+    pub options: String,
+    /// The nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<PlannedNodes>,
+    /// The runners that carry the tags and work for the project.
+    pub runners: Vec<PlannedRunner>,
+    /// The steps, in order.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// The nodes of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PlannedNodes {
+    /// The exact bytes of the set.
+    pub set: digest::Sized,
+    /// The very text of the set, attributes and all.
+    pub text: String,
+    /// How many at once.
+    pub threads: u32,
+}
+
+/// A runner of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PlannedRunner {
+    /// Its id.
+    pub id: RunnerId,
+    /// Its name.
+    pub name: RunnerName,
+    /// How it is doing.
+    pub status: RunnerStatus,
+}
+
+/// A step of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PlannedStep {
+    /// Its name.
+    pub name: StepName,
+    /// What it does.
+    pub does: StepKind,
+    /// Once for each node.
+    pub per_node: bool,
+    /// What may be repeated without asking.
+    pub effect: Effect,
+    /// The components that it may run, by digest, with what each may do.
+    pub components: Vec<PlannedComponent>,
+}
+
+/// A component of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PlannedComponent {
+    /// `namespace/name@version`.
+    pub component: String,
+    /// Its own bytes.
+    pub digest: Digest,
+    /// What the job gives it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub grant: Value,
+    /// The paths of its secrets.
+    pub secrets: BTreeMap<SecretName, Vec<SecretPath>>,
 }
 
 /// How far ahead a run may be asked for.

@@ -49,7 +49,9 @@ pub const COMPONENT_VERDICTS: &str = "/api/v1/components/{namespace}/{name}/{ver
 pub const JOBS: &str = "/api/v1/projects/{project}/jobs";
 /// `GET` → [`super::JobView`]; `DELETE`.
 pub const JOB: &str = "/api/v1/projects/{project}/jobs/{job}";
-/// `POST` [`super::Trigger`] → [`super::Triggered`].
+/// What a run of a job would be.
+pub const JOB_PLAN: &str = "/api/v1/projects/{project}/jobs/{job}/plan";
+/// A job's executions.
 pub const JOB_EXECUTIONS: &str = "/api/v1/projects/{project}/jobs/{job}/executions";
 
 /// `POST` [`super::OptionsAsked`] → [`super::JobOptions`]: what may be given now.

@@ -76,6 +76,16 @@ impl<'a> Fields<'a> {
         self.text(key)?.parse().map_err(|e| Refusal::syntax(format_args!("The line '{key}': {e}.")))
     }
 
+    /// As [`Fields::parsed`], if the next line is `key`.
+    pub fn optional_parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        key: &str,
+    ) -> Result<Option<T>, Refusal> {
+        let text = self.optional(key)?;
+        let parsed = text.map(str::parse).transpose();
+        parsed.map_err(|e| Refusal::syntax(format_args!("The line '{key}': {e}.")))
+    }
+
     /// A decimal number of at most 18 digits in its one spelling.
     pub fn number(&mut self, key: &str) -> Result<u64, Refusal> {
         number(self.text(key)?)

@@ -39,12 +39,27 @@ pub enum NoteKind {
     Trail,
     /// A reviewer stands for or against a release.
     Verdict,
+    /// Somebody wants a run of a job.
+    Run,
+    /// Somebody agrees at a gate of a run.
+    Approve,
+    /// A runner stands for what a section of a run came to.
+    Result,
 }
 
 impl NoteKind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Component, Self::Job, Self::Enrol, Self::Enrolled, Self::Trail, Self::Verdict];
+    pub const ALL: [Self; 9] = [
+        Self::Component,
+        Self::Job,
+        Self::Enrol,
+        Self::Enrolled,
+        Self::Trail,
+        Self::Verdict,
+        Self::Run,
+        Self::Approve,
+        Self::Result,
+    ];
 
     /// The first line of such a note.
     pub fn type_line(self) -> &'static str {
@@ -55,6 +70,9 @@ impl NoteKind {
             Self::Enrolled => "remit/enrolled/v1",
             Self::Trail => "remit/trail/v1",
             Self::Verdict => "remit/verdict/v1",
+            Self::Run => "remit/run/v1",
+            Self::Approve => "remit/approve/v1",
+            Self::Result => "remit/result/v1",
         }
     }
 }

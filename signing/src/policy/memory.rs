@@ -1,21 +1,28 @@
 //! What a runner remembers of its trust, so that taking a file back does not take back what was learnt.
 //!
 //! *Invariant:* the policy's version, the union of revocations, the newest version of each signed job and what reviewers
-//! said against a component only grow. The caller keeps the memory durably before it acts on what was accepted.
+//! said against a component only grow; what of a signed run must not be begun twice is not. The caller keeps the memory durably before it acts on what was accepted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use remit_protocol::{Digest, RefusalCode};
+use remit_protocol::{AttemptId, Digest, ExecutionId, RefusalCode, SectionNumber, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::TrustPolicy;
 use crate::{
     Refusal,
-    verify::{self, VerifiedJob},
+    verify::{self, VerifiedJob, VerifiedRun},
 };
 
 /// Most signed jobs that are remembered.
 const MAX_JOBS: usize = 100_000;
+/// Most signed runs that are remembered at once.
+const MAX_RUNS: usize = 100_000;
+/// How long a run is remembered after its note has run out.
+const RUN_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// Most verdicts against components that are remembered: 4 MiB at most. A reviewer would have to give them all.
 const MAX_AGAINST: usize = 1000;
 
@@ -32,6 +39,18 @@ pub struct TrustMemory {
     /// Verdict notes against a component, by its digest: whole, so that the policy at hand judges them anew.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     against: BTreeMap<Digest, BTreeSet<String>>,
+    /// Signed runs of which something began here, until their notes have long run out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    runs: BTreeMap<ExecutionId, KnownRun>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KnownRun {
+    note: Digest,
+    expires: Timestamp,
+    /// What must not be begun twice, and the attempt in which it was.
+    begun: BTreeMap<SectionNumber, AttemptId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +94,43 @@ impl TrustMemory {
     /// The verdicts against a component that were heard here.
     pub fn against(&self, component: &Digest) -> impl Iterator<Item = &String> {
         self.against.get(component).into_iter().flatten()
+    }
+
+    /// Takes note that a part of a signed run begins. What may be repeated freely (`once` is false) may begin again;
+    /// anything else only in the attempt in which it began.
+    ///
+    /// # Errors
+    /// `E_RUN_FORK` if another note was accepted under the same id, `E_REPLAY` if this part was begun before.
+    pub fn begin(
+        &mut self,
+        run: &VerifiedRun,
+        section: SectionNumber,
+        attempt: AttemptId,
+        once: bool,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        // A note that has run out is refused for that reason; beyond that, clocks differ by less than a day.
+        self.runs.retain(|_, known| now.since(known.expires) < RUN_KEPT);
+        let (id, note) = (run.note().order.run, run.identity());
+        if self.runs.len() >= MAX_RUNS && !self.runs.contains_key(&id) {
+            let detail = format!("More than {MAX_RUNS} signed runs cannot be remembered.");
+            return Err(Refusal::new(RefusalCode::Replay, detail));
+        }
+        let expires = run.note().expires;
+        let known = self.runs.entry(id).or_insert(KnownRun { note, expires, begun: BTreeMap::new() });
+        if known.note != note {
+            let detail = format!("Run {id} is known here by the note {}, and this is {note}.", known.note);
+            return Err(Refusal::new(RefusalCode::RunFork, detail));
+        }
+        if !once {
+            return Ok(());
+        }
+        let before = *known.begun.entry(section).or_insert(attempt);
+        if before != attempt {
+            let detail = format!("Section {section} of run {id} was begun as attempt {before}.");
+            return Err(Refusal::new(RefusalCode::Replay, detail));
+        }
+        Ok(())
     }
 
     /// Takes note of a signed job. The same note may be accepted any number of times.

@@ -79,6 +79,15 @@ pub struct Quorum {
     pub threshold: u32,
 }
 
+/// Who may agree at gates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approver {
+    /// Their keys, and how many distinct holders have to agree at least.
+    pub quorum: Quorum,
+    /// Holders who began the run do not count.
+    pub another: bool,
+}
+
 /// Whether a proof of the transparency log has to come with a component.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogPolicy {
@@ -106,6 +115,9 @@ pub struct TrustPolicy {
     keys: BTreeMap<KeyName, TrustedKey>,
     publishers: BTreeMap<Namespace, Quorum>,
     authors: BTreeMap<ProjectName, Quorum>,
+    initiators: BTreeMap<ProjectName, Quorum>,
+    approvers: BTreeMap<ProjectName, Approver>,
+    peers: Vec<Vkey>,
     reviews: Vec<Review>,
     exemptions: Vec<Exemption>,
     log: LogPolicy,
@@ -129,6 +141,9 @@ impl TrustPolicy {
             keys: BTreeMap::new(),
             publishers: BTreeMap::new(),
             authors: BTreeMap::new(),
+            initiators: BTreeMap::new(),
+            approvers: BTreeMap::new(),
+            peers: Vec::new(),
             reviews: Vec::new(),
             exemptions: Vec::new(),
             log: LogPolicy::default(),
@@ -165,6 +180,21 @@ impl TrustPolicy {
     /// Who may sign jobs of a project.
     pub fn author(&self, project: &ProjectName) -> Option<&Quorum> {
         self.authors.get(project)
+    }
+
+    /// Who may begin runs of the jobs of a project.
+    pub fn initiator(&self, project: &ProjectName) -> Option<&Quorum> {
+        self.initiators.get(project)
+    }
+
+    /// Who may agree at the gates of a project's jobs.
+    pub fn approver(&self, project: &ProjectName) -> Option<&Approver> {
+        self.approvers.get(project)
+    }
+
+    /// The other runners whose results count.
+    pub fn peers(&self) -> impl Iterator<Item = &Vkey> {
+        self.peers.iter()
     }
 
     /// What reviewers have to stand for, of the components of a namespace.

@@ -6,7 +6,7 @@ use remit_protocol::{ComponentName, ComponentVersion, Digest, Namespace, Project
 use toml::de::DeTable;
 
 use super::{
-    Holder, LogPolicy, PolicyFault, Quorum, Revoked, TrustPolicy, TrustedKey, review,
+    Approver, Holder, LogPolicy, PolicyFault, Quorum, Revoked, TrustPolicy, TrustedKey, review,
     table::{At, Faults, Table, nearest},
 };
 use crate::key::{InvalidKey, KeyKind, KeyName, Vkey};
@@ -33,12 +33,27 @@ pub(super) fn policy(text: &str) -> Result<TrustPolicy, Vec<PolicyFault>> {
     let version = root.needed_number(&mut faults, "version", "1").map_or(0, |at| at.value);
     let keys = keys(&mut root, &mut faults);
     let publishers = publishers(&mut root, &mut faults, &keys);
-    let authors = authors(&mut root, &mut faults, &keys);
+    let none = nobody();
+    let authors = of_projects(&mut root, &mut faults, ("author", "[[author]]"), &none, |table, faults| {
+        quorum(table, faults, &keys, KeyKind::Job)
+    });
+    let initiators =
+        of_projects(&mut root, &mut faults, ("initiator", "[[initiator]]"), &none, |table, faults| {
+            quorum(table, faults, &keys, KeyKind::Run)
+        });
+    let none = Approver { quorum: none, another: true };
+    let approvers =
+        of_projects(&mut root, &mut faults, ("approver", "[[approver]]"), &none, |table, faults| {
+            approver(table, faults, &keys)
+        });
     let reviews = review::reviews(&mut root, &mut faults, &keys);
     let policy = TrustPolicy {
         version,
         publishers,
         authors,
+        initiators,
+        approvers,
+        peers: peers(&mut root, &mut faults, &keys),
         exemptions: review::exemptions(&mut root, &mut faults, &reviews),
         reviews,
         log: log(&mut root, &mut faults, &keys),
@@ -255,7 +270,7 @@ fn publishers(root: &mut Table<'_, '_>, faults: &mut Faults<'_>, keys: &Keys) ->
             ),
             Ok(namespace) => {
                 // A quorum that was refused is a fault already; the place is taken so that a double is found too.
-                let quorum = quorum.unwrap_or(Quorum { keys: BTreeSet::new(), threshold: u32::MAX });
+                let quorum = quorum.unwrap_or(nobody());
                 publishers.insert(namespace, quorum);
             }
             Err(error) => {
@@ -266,40 +281,78 @@ fn publishers(root: &mut Table<'_, '_>, faults: &mut Faults<'_>, keys: &Keys) ->
     publishers
 }
 
-fn authors(root: &mut Table<'_, '_>, faults: &mut Faults<'_>, keys: &Keys) -> BTreeMap<ProjectName, Quorum> {
-    let mut authors = BTreeMap::new();
-    for mut table in root.tables(faults, "author", "[[author]]") {
+/// Tables that say something about projects, each project in one of them. A table of which something was refused is a
+/// fault already; `broken` takes its place, so that a double is found too.
+fn of_projects<T: Clone>(
+    root: &mut Table<'_, '_>,
+    faults: &mut Faults<'_>,
+    (name, shown): (&'static str, &'static str),
+    broken: &T,
+    mut read: impl FnMut(&mut Table<'_, '_>, &mut Faults<'_>) -> Option<T>,
+) -> BTreeMap<ProjectName, T> {
+    let mut found = BTreeMap::new();
+    for mut table in root.tables(faults, name, shown) {
         let projects = table.texts(faults, "projects");
         if projects.is_none() {
             table.missing(faults, "projects", "[\"ops\"]");
         }
-        let quorum = quorum(&mut table, faults, keys, KeyKind::Job);
+        let value = read(&mut table, faults).unwrap_or_else(|| broken.clone());
         table.finish(faults);
         let Some(projects) = projects else { continue };
         if projects.value.is_empty() {
-            faults.add(
-                &projects.span,
-                "an author without a project can sign nothing",
-                "list a project, or remove it",
-            );
+            let what = format!("an {name} without a project can sign nothing");
+            faults.add(&projects.span, what, "list a project, or remove it");
         }
         for at in &projects.value {
             match ProjectName::new(at.value) {
-                Ok(project) if authors.contains_key(&project) => faults.add(
+                Ok(project) if found.contains_key(&project) => faults.add(
                     &at.span,
-                    format_args!("the project {project:?} has an author already", project = project.as_str()),
-                    "list all of its keys in one [[author]]",
+                    format_args!("the project {project:?} has an {name} already", project = project.as_str()),
+                    format_args!("list all of its keys in one {shown}"),
                 ),
                 Ok(project) => {
-                    let quorum =
-                        quorum.clone().unwrap_or(Quorum { keys: BTreeSet::new(), threshold: u32::MAX });
-                    authors.insert(project, quorum);
+                    found.insert(project, value.clone());
                 }
                 Err(error) => faults.add(&at.span, error, "write the project's name"),
             }
         }
     }
-    authors
+    found
+}
+
+/// A quorum that nobody reaches.
+fn nobody() -> Quorum {
+    Quorum { keys: BTreeSet::new(), threshold: u32::MAX }
+}
+
+fn approver(table: &mut Table<'_, '_>, faults: &mut Faults<'_>, keys: &Keys) -> Option<Approver> {
+    let another = match table.text(faults, "by") {
+        None | Some(At { value: "another", .. }) => true,
+        Some(At { value: "anyone", .. }) => false,
+        Some(At { value, span }) => {
+            let what = format!("{:?} is neither \"another\" nor \"anyone\"", clip(value));
+            faults.add(&span, what, "write by = \"another\": not the one who began the run");
+            true
+        }
+    };
+    Some(Approver { quorum: quorum(table, faults, keys, KeyKind::Approve)?, another })
+}
+
+/// Other runners whose results count.
+fn peers(root: &mut Table<'_, '_>, faults: &mut Faults<'_>, keys: &Keys) -> Vec<Vkey> {
+    let mut peers: Vec<Vkey> = Vec::new();
+    for mut table in root.tables(faults, "peer", "[[peer]]") {
+        let at = table.needed_text(faults, "vkey", "\"runner+id+key\"");
+        table.finish(faults);
+        let Some(at) = at else { continue };
+        let Some(key) = vkey(faults, &at) else { continue };
+        let signs = keys.known.values().any(|other| other.vkey.public() == key.public());
+        if signs || peers.iter().any(|other| other.public() == key.public()) {
+            faults.add(&at.span, "this key is used already", "a runner has a key of its own");
+        }
+        peers.push(key);
+    }
+    peers
 }
 
 fn log(root: &mut Table<'_, '_>, faults: &mut Faults<'_>, keys: &Keys) -> LogPolicy {

@@ -7,6 +7,7 @@
 mod component;
 mod job;
 mod review;
+mod run;
 mod signers;
 
 use remit_protocol::{Digest, RefusalCode, Timestamp, digest::Sized};
@@ -17,6 +18,7 @@ pub use component::{
 pub use job::{VerifiedJob, VerifiedJobNote, job, job_note};
 pub(crate) use review::against;
 pub use review::{Standing, VerifiedVerdict, verdict};
+pub use run::{VerifiedResult, VerifiedRun, approvals, result, run};
 pub use signers::{Signer, known_signers};
 
 use crate::{Refusal, TrustPolicy, note::UnverifiedNote};

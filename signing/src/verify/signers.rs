@@ -48,6 +48,19 @@ fn holders<'p>(keys: impl Iterator<Item = &'p TrustedKey>) -> BTreeSet<&'p Holde
     keys.map(|key| &key.holder).collect()
 }
 
+/// The signers of a note that count toward `quorum`, however few.
+pub(super) fn counted<'p>(
+    signed: &'p [&'p TrustedKey],
+    quorum: &'p Quorum,
+    policy: &'p TrustPolicy,
+    now: Timestamp,
+) -> impl Iterator<Item = Signer> + 'p {
+    let counts = move |key: &&&TrustedKey| {
+        quorum.keys.contains(key.vkey.name()) && !policy.revokes(key.vkey.public()) && key.valid_at(now)
+    };
+    signed.iter().filter(counts).map(|key| Signer::of(key))
+}
+
 /// The signers of a note that count toward `quorum`, if their distinct holders reach its threshold.
 ///
 /// The keys of a quorum are of its kind: the policy's reader saw to that. A revoked key, a key out of its time and a key of another publisher or author count for nothing; where one of them is

@@ -15,6 +15,8 @@ mod panic;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod run;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod verdict;

@@ -1,20 +1,18 @@
 //! `remit job`.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use remit_protocol::{
-    ExecutionId, IdempotencyKey, JobName, Tag, Timestamp,
-    operator::{Applied, Apply, ApplyMode, Change, JobSummary, JobView, Page, Trigger, Triggered, path},
+    ExecutionId, JobName,
+    operator::{Applied, Apply, ApplyMode, Change, JobSummary, JobView, Page, path},
 };
 use serde_json::Value;
 
 use super::execution::{Execution, Quiet, follow};
 
 mod options;
+mod run;
 mod sign;
 use crate::{
     connection::Connection,
@@ -39,7 +37,7 @@ pub(crate) enum Job {
     /// Show what a job asks when it is run, and what may be given now.
     Options(options::OptionsOf),
     /// Run a job.
-    Run(RunJob),
+    Run(run::RunJob),
     /// Follow an execution until it ends; the exit code tells how.
     Follow {
         /// The execution's id.
@@ -70,29 +68,6 @@ pub(crate) struct ApplyJob {
     /// Only say what would be saved.
     #[arg(long)]
     check: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct RunJob {
-    /// Its name.
-    name: JobName,
-    #[command(flatten)]
-    options: options::Given,
-    /// Other nodes than the job says.
-    #[arg(long)]
-    filter: Option<String>,
-    /// Other runners than the job says, where it allows that. May be repeated.
-    #[arg(long = "runner-tag", value_name = "TAG")]
-    runner_tags: Vec<Tag>,
-    /// The same key is the same execution, however often it is asked for.
-    #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<IdempotencyKey>,
-    /// Run it later: a time in UTC such as 2026-11-20T09:30:00Z.
-    #[arg(long, value_name = "TIME")]
-    at: Option<Timestamp>,
-    /// Follow the execution; the exit code tells how it ended.
-    #[arg(long, short = 'f')]
-    follow: bool,
 }
 
 impl Job {
@@ -201,31 +176,4 @@ fn applied_text(applied: &Applied) -> String {
         .map(|wider| format!("\n  wider: {}: {}", wider.step, wider.permission))
         .collect();
     format!("job {} revision {}: {change}  {}{wider}", applied.job, applied.revision, applied.digest.digest)
-}
-
-impl RunJob {
-    async fn run(self, connection: &Connection, output: Output) -> Result<()> {
-        let options = self.options.read()?;
-        let tags: BTreeSet<Tag> = self.runner_tags.into_iter().collect();
-        let trigger = Trigger {
-            options,
-            filter: self.filter,
-            runner_tags: (!tags.is_empty()).then_some(tags),
-            idempotency_key: self.idempotency_key,
-            at: self.at,
-        };
-        let address = path::fill(path::JOB_EXECUTIONS, &[&connection.project()?, &self.name]);
-        let triggered: Triggered = connection.post(&address, &trigger).await?;
-        if self.follow {
-            note(&format!("execution {}", triggered.execution));
-            return follow(connection, triggered.execution, output, Quiet::No).await;
-        }
-        output.print(&triggered, |triggered| {
-            format!(
-                "execution {}\nfollow it: remit execution follow {}",
-                triggered.execution, triggered.execution
-            )
-        });
-        Ok(())
-    }
 }

@@ -5,17 +5,19 @@ use std::collections::{HashMap, HashSet};
 use axum::{Extension, extract::State, http::StatusCode};
 use remit_job::{
     compile::{ResolvedComponent, compile},
-    document::{Action, Document, Step},
+    document::{Action, ComponentAction, Document, Per, Step},
     source::{JobSource, StepSource},
     widened::widened,
 };
 use remit_protocol::{
     ComponentSelector, JobName, ProjectName, StepName, Timestamp, digest,
     endpoint::Fault,
+    limits::MAX_NODE_SET,
     manifest::Manifest,
     operator::{
         Applied, Apply, ApplyMode, Change, JobOptions, JobSummary, JobView, LATEST_START, OptionsAsked, Page,
-        Part, SignedJob, Trigger, Triggered, Wider, path,
+        Part, Plan, PlannedComponent, PlannedNodes, PlannedRunner, PlannedStep, SignedJob, Trigger,
+        Triggered, Wider, path,
     },
 };
 use remit_signing::{
@@ -24,7 +26,7 @@ use remit_signing::{
 };
 use serde_json::Value;
 
-use super::part;
+use super::{execution::does, part};
 use crate::{
     http::{
         App,
@@ -357,25 +359,94 @@ pub(crate) async fn trigger(
     Place((project, job)): Place<(ProjectName, JobName)>,
     Json(trigger): Json<Trigger>,
 ) -> Result<(StatusCode, Json<Triggered>), Failure> {
-    let Trigger { options, filter, runner_tags, idempotency_key, at } = trigger;
-    if at.is_some_and(|at| at.since(app.now()) > LATEST_START.duration()) {
-        let message = format!("`at` is more than {LATEST_START} ahead.");
-        return Err(Failure::invalid(message, "Choose an earlier time, or write a schedule into the job."));
-    }
-    let triggered = app
-        .scheduler
-        .trigger(scheduler::Trigger {
-            filter,
-            runner_tags,
-            idempotency_key,
-            not_before: at,
-            ..scheduler::Trigger::of(project.clone(), job, options, caller.name().to_string())
-        })
-        .await?;
+    let trigger = wanted(&app, &caller, (project.clone(), job), trigger)?;
+    let triggered = app.scheduler.trigger(trigger).await?;
     app.tokens.execution_of(triggered.execution, &project);
     app.metrics.triggered.add(i64::from(triggered.new));
     let status = if triggered.new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Triggered { execution: triggered.execution, created: triggered.new })))
+}
+
+/// Says what a run of a job would be, without running it: to look at it, or to sign it.
+#[utoipa::path(post, path = path::JOB_PLAN, tag = "jobs", params(("project" = ProjectName, Path), ("job" = JobName, Path)), request_body = Trigger, responses((status = 200, body = Plan)))]
+pub(crate) async fn plan(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Place((project, job)): Place<(ProjectName, JobName)>,
+    Json(trigger): Json<Trigger>,
+) -> Result<Json<Plan>, Failure> {
+    let trigger = wanted(&app, &caller, (project.clone(), job), trigger)?;
+    let drafted = app.scheduler.draft(&trigger).await?;
+    let head = drafted.head;
+    let nodes = match head.nodes {
+        Some(nodes) => {
+            let bytes = app.store.blobs().get(nodes.set.digest, MAX_NODE_SET).await.map_err(Failure::blob)?;
+            let text = String::from_utf8(bytes.unwrap_or_default()).map_err(Failure::internal)?;
+            Some(PlannedNodes { set: nodes.set, text, threads: nodes.threads })
+        }
+        None => None,
+    };
+    let runners = drafted.runners.into_iter();
+    Ok(Json(Plan {
+        execution: drafted.id,
+        project,
+        job: head.job,
+        revision: head.revision,
+        definition: head.document,
+        options: head.options.text().to_owned(),
+        nodes,
+        runners: runners.map(|(id, name, status)| PlannedRunner { id, name, status }).collect(),
+        steps: drafted.document.steps.iter().map(planned).collect(),
+    }))
+}
+
+fn planned(step: &Step) -> PlannedStep {
+    let component = |action: &ComponentAction| PlannedComponent {
+        component: format!("{}@{}", action.name, action.version),
+        digest: action.digest,
+        grant: serde_json::to_value(&action.grant).unwrap_or_default(),
+        secrets: action.secrets.clone(),
+    };
+    PlannedStep {
+        name: step.name.clone(),
+        does: does(step),
+        per_node: step.per == Per::Node,
+        effect: step.effect(),
+        components: step.components().map(component).collect(),
+    }
+}
+
+/// What the scheduler is asked for.
+fn wanted(
+    app: &App,
+    caller: &Caller,
+    (project, job): (ProjectName, JobName),
+    trigger: Trigger,
+) -> Result<scheduler::Trigger, Failure> {
+    let Trigger { mut options, filter, runner_tags, idempotency_key, at, signed } = trigger;
+    if let Some(signed) = &signed {
+        let own = options.is_empty() && filter.is_none();
+        let text = serde_json::from_str(&signed.options);
+        options = match text {
+            Ok(text) if own => text,
+            _ => {
+                let message = "options and nodes of a signed run are those that were signed.";
+                return Err(Failure::invalid(message, "Send neither options nor a filter beside it."));
+            }
+        };
+    }
+    if at.is_some_and(|at| at.since(app.now()) > LATEST_START.duration()) {
+        let message = format!("`at` is more than {LATEST_START} ahead.");
+        return Err(Failure::invalid(message, "Choose an earlier time, or write a schedule into the job."));
+    }
+    Ok(scheduler::Trigger {
+        filter,
+        runner_tags,
+        idempotency_key,
+        not_before: at,
+        signed,
+        ..scheduler::Trigger::of(project, job, options, caller.name().to_string())
+    })
 }
 
 /// What the job asks when it is run, and what may be given now.

@@ -56,7 +56,10 @@ async fn a_time_is_run_once_however_often_the_orchestrator_restarts() {
     house.tick(1).await;
     assert_eq!(fired(&house).await, ["12:00", "13:00"]);
     let id = house.store.executions(ExecutionFilter { limit: 1, ..Default::default() }).await.unwrap()[0].id;
-    assert_eq!(serde_json::Value::Object(house.record(id).await.head.options), serde_json::json!({"n": 7}));
+    assert_eq!(
+        serde_json::Value::Object((*house.record(id).await.head.options).clone()),
+        serde_json::json!({"n": 7})
+    );
 }
 
 #[tokio::test]

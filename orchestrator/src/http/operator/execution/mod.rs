@@ -23,7 +23,7 @@ use crate::{
     store::{ExecutionFilter, LogFilter, LogLine, ResultFilter},
 };
 
-pub(in crate::http) use view::{Known, names, shown, summary};
+pub(in crate::http) use view::{Known, does, names, shown, summary};
 
 /// Longest note of an approver.
 const MAX_NOTE: usize = 64 << 10;

@@ -168,7 +168,7 @@ pub(super) fn unreported(step: Outcome) -> Outcome {
     if step == Outcome::Skipped { step } else { Outcome::NotStarted }
 }
 
-fn does(step: &Step) -> StepKind {
+pub(in crate::http) fn does(step: &Step) -> StepKind {
     match &step.action {
         Action::Component(component) => {
             StepKind::Component { name: component.name.clone(), version: component.version.clone() }
@@ -229,7 +229,11 @@ pub(super) async fn view(app: &App, known: &Known) -> Result<ExecutionView, Fail
         children,
         summary: known.summary(app),
         document: record.head.document.digest,
-        options: record.head.options.clone(),
+        definition: record.head.document,
+        options: (*record.head.options).clone(),
+        options_text: record.head.options.text().to_owned(),
+        node_set: record.head.nodes.as_ref().map(|nodes| nodes.set),
+        run_note: record.head.run_note.clone(),
         nodes,
         sections: record.sections.iter().map(|section| known.section(app, section, &names)).collect(),
         steps: steps.collect(),

@@ -1,0 +1,238 @@
+//! Signed runs, approvals and results, and what is remembered of runs.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use remit_protocol::{AttemptId, ExecutionId, SectionNumber, Timestamp, digest::Sized};
+use remit_signing::{
+    Refusal, TrustPolicy, note,
+    policy::TrustMemory,
+    run::{ApproveNote, Order, ResultNote, RunNote},
+    verify::{self, Signer, VerifiedRun},
+};
+
+use crate::support::{at, key, now, policy_and};
+
+/// alice and bob begin runs of `ops`, either of them; alice, bob and carol agree, two of them.
+fn policy_with(lines: &str) -> TrustPolicy {
+    let mut text = String::new();
+    for (name, holder, kinds) in [
+        ("run/alice", "alice", "\"run\", \"approve\""),
+        ("run/bob", "bob", "\"run\", \"approve\""),
+        ("approve/carol", "carol", "\"approve\""),
+    ] {
+        text.push_str(&format!(
+            "[[key]]\nvkey = \"{}\"\nholder = \"{holder}\"\nkinds = [{kinds}]\n",
+            key(name).vkey()
+        ));
+    }
+    text.push_str(
+        "[[initiator]]\nprojects = [\"ops\"]\nkeys = [\"run/alice\", \"run/bob\"]\nthreshold = 1\n\
+         [[approver]]\nprojects = [\"ops\"]\nkeys = [\"run/alice\", \"run/bob\", \"approve/carol\"]\nthreshold = 1\n",
+    );
+    text.push_str(&format!("[[peer]]\nvkey = \"{}\"\n", key("peer").vkey()));
+    policy_and(&format!("{text}{lines}"))
+}
+
+fn policy() -> TrustPolicy {
+    policy_with("")
+}
+
+fn order() -> Order {
+    Order {
+        run: ExecutionId::from_u128(7),
+        job: "ops/restart_web".parse().unwrap(),
+        definition: Sized::of(b"document"),
+        options: Sized::of(b"{}"),
+        nodes: Some(Sized::of(b"nodes")),
+    }
+}
+
+fn run() -> RunNote {
+    RunNote {
+        order: order(),
+        runner: None,
+        issued: at("2026-11-20T23:00:00Z"),
+        expires: at("2026-11-21T01:00:00Z"),
+    }
+}
+
+fn approval() -> ApproveNote {
+    let RunNote { order, issued, expires, .. } = run();
+    ApproveNote { order, step: "ask".parse().unwrap(), issued, expires }
+}
+
+fn signed(text: &str, name: &str) -> Vec<u8> {
+    note::sign(text, &[&key(name)]).unwrap()
+}
+
+fn verified(run: &RunNote) -> VerifiedRun {
+    verify::run(&signed(&run.to_text(), "run/alice"), &policy(), now()).unwrap()
+}
+
+fn code<T: std::fmt::Debug>(found: Result<T, Refusal>) -> &'static str {
+    found.unwrap_err().code.code()
+}
+
+#[test]
+fn a_run_is_believed_or_refused_for_its_reason() {
+    let pinned = RunNote { runner: Some("01JD3Z2V8B3F9J0XW8Q4C5T6R7".parse().unwrap()), ..run() };
+    for run in [run(), pinned, RunNote { order: Order { nodes: None, ..order() }, ..run() }] {
+        assert_eq!(*verified(&run).note(), run);
+    }
+    fn check(change: impl FnOnce(&mut RunNote), signer: &str, lines: &str, expect: &str) {
+        let mut run = run();
+        change(&mut run);
+        let found = verify::run(&signed(&run.to_text(), signer), &policy_with(lines), now());
+        assert_eq!(code(found), expect);
+    }
+    check(|_| {}, "stranger", "", "E_THRESHOLD");
+    check(|_| {}, "approve/carol", "", "E_SCOPE");
+    check(|_| {}, "ops/dave", "", "E_SCOPE");
+    check(|run| run.order.job.project = "web".parse().unwrap(), "run/alice", "", "E_SCOPE");
+    check(|run| run.expires = at("2026-11-21T00:00:00Z"), "run/alice", "", "E_WINDOW");
+    check(|run| run.issued = at("2026-11-21T00:00:01Z"), "run/alice", "", "E_WINDOW");
+    check(|run| run.expires = at("2026-11-22T00:00:00Z"), "run/alice", "", "E_SYNTAX");
+    let revoked = format!("[revoked]\nkeys = [\"{}\"]", key("run/alice").vkey());
+    check(|_| {}, "run/alice", &revoked, "E_REVOKED_KEY");
+    let revoked = format!("[revoked]\nnotes = [\"{}\"]", verified(&self::run()).identity());
+    check(|_| {}, "run/alice", &revoked, "E_REVOKED_NOTE");
+    // A note of another kind by the same key is none of a run's.
+    let found = verify::run(&signed(&approval().to_text(), "run/alice"), &policy(), now());
+    assert_eq!(code(found), "E_SYNTAX");
+}
+
+#[test]
+fn a_run_begins_once_and_its_id_stands_for_one_order() {
+    let mut memory = TrustMemory::default();
+    let (one, two) = (AttemptId::from_u128(1), AttemptId::from_u128(2));
+    let mut begin = |run: &RunNote, section, attempt, once, at: Timestamp| {
+        memory
+            .begin(&verified(run), SectionNumber(section), attempt, once, at)
+            .map_err(|refusal| refusal.code.code())
+    };
+    let again = Order { options: Sized::of(b"{\"a\":1}"), ..order() };
+    let (first, other) = (run(), RunNote { order: again, ..run() });
+    assert_eq!(begin(&first, 0, one, false, now()), Ok(()));
+    assert_eq!(begin(&first, 0, two, false, now()), Ok(()), "what may be repeated");
+    assert_eq!(begin(&first, 1, one, true, now()), Ok(()));
+    assert_eq!(begin(&first, 1, one, true, now()), Ok(()), "the same attempt");
+    assert_eq!(begin(&first, 1, two, true, now()), Err("E_REPLAY"));
+    assert_eq!(begin(&first, 2, two, true, now()), Ok(()));
+    assert_eq!(begin(&other, 0, one, false, now()), Err("E_RUN_FORK"));
+    // Forgotten only when nobody can believe the note any more, however far clocks are apart.
+    let late = |seconds| first.expires.plus(Duration::from_secs(seconds));
+    assert_eq!(begin(&first, 1, two, true, late(24 * 3600 - 1)), Err("E_REPLAY"));
+    assert_eq!(begin(&first, 1, two, true, late(24 * 3600)), Ok(()));
+}
+
+#[test]
+fn what_is_remembered_of_runs_survives_being_written() {
+    let mut memory = TrustMemory::default();
+    memory.begin(&verified(&run()), SectionNumber(1), AttemptId::from_u128(1), true, now()).unwrap();
+    let text = serde_json::to_string(&memory).unwrap();
+    let mut again: TrustMemory = serde_json::from_str(&text).unwrap();
+    assert_eq!(again, memory);
+    let found = again.begin(&verified(&run()), SectionNumber(1), AttemptId::from_u128(2), true, now());
+    assert_eq!(code(found), "E_REPLAY");
+}
+
+#[test]
+fn a_gate_opens_for_enough_holders_who_did_not_begin_the_run() {
+    fn check(signers: &[&str], needed: u32, began_by: &str, lines: &str, expect: Result<usize, &str>) {
+        let began: BTreeSet<Signer> = match began_by {
+            "" => BTreeSet::new(),
+            name => verify::run(&signed(&run().to_text(), name), &policy(), now()).unwrap().signers().clone(),
+        };
+        let notes: Vec<Vec<u8>> = signers.iter().map(|name| signed(&approval().to_text(), name)).collect();
+        let notes = notes.iter().map(Vec::as_slice);
+        let found = verify::approvals(notes, (&order(), "ask", needed), &began, &policy_with(lines), now());
+        let found = found.map(|signers| signers.len()).map_err(|refusal| refusal.code.code());
+        assert_eq!(found, expect, "{signers:?} {needed} {began_by}");
+    }
+    check(&["approve/carol"], 1, "", "", Ok(1));
+    check(&["approve/carol"], 1, "run/alice", "", Ok(1));
+    check(&["run/alice"], 1, "run/alice", "", Err("E_GATE"));
+    check(&["run/alice"], 1, "run/bob", "", Ok(1));
+    check(&["approve/carol", "approve/carol"], 2, "", "", Err("E_GATE"));
+    check(&["approve/carol", "run/bob"], 2, "run/alice", "", Ok(2));
+    check(&["stranger"], 1, "", "", Err("E_GATE"));
+    check(&["ops/dave"], 1, "", "", Err("E_GATE"));
+    check(&[], 1, "", "", Err("E_GATE"));
+    check(&[], 0, "", "", Err("E_GATE"));
+    let revoked = format!("[revoked]\nkeys = [\"{}\"]", key("approve/carol").vkey());
+    check(&["approve/carol"], 1, "", &revoked, Err("E_GATE"));
+}
+
+#[test]
+fn an_approval_is_for_one_gate_of_one_run() {
+    fn check(change: impl FnOnce(&mut ApproveNote), expect: &str) {
+        let mut approval = approval();
+        change(&mut approval);
+        let note = signed(&approval.to_text(), "approve/carol");
+        let gate = (&order(), "ask", 1);
+        assert_eq!(code(verify::approvals([&note[..]], gate, &BTreeSet::new(), &policy(), now())), expect);
+    }
+    check(|note| note.step = "other".parse().unwrap(), "E_GATE");
+    check(|note| note.order.run = ExecutionId::from_u128(8), "E_GATE");
+    check(|note| note.order.options = Sized::of(b"{\"all\":true}"), "E_GATE");
+    check(|note| note.order.nodes = Some(Sized::of(b"more nodes")), "E_GATE");
+    check(|note| note.order.nodes = None, "E_GATE");
+    check(|note| note.order.definition = Sized::of(b"other"), "E_GATE");
+    check(|note| note.expires = at("2026-11-21T00:00:00Z"), "E_WINDOW");
+    check(|note| note.expires = at("2026-11-22T00:00:00Z"), "E_SYNTAX");
+    let run = signed(&run().to_text(), "run/alice");
+    let found = verify::approvals([&run[..]], (&order(), "ask", 1), &BTreeSet::new(), &policy(), now());
+    assert_eq!(code(found), "E_SYNTAX");
+}
+
+#[test]
+fn who_began_may_agree_only_where_the_policy_says_anyone() {
+    let text = crate::support::policy_text();
+    let lines = format!(
+        "[[key]]\nvkey = \"{}\"\nholder = \"alice\"\nkinds = [\"run\", \"approve\"]\n\
+         [[initiator]]\nprojects = [\"ops\"]\nkeys = [\"run/alice\"]\nthreshold = 1\n\
+         [[approver]]\nprojects = [\"ops\"]\nkeys = [\"run/alice\"]\nthreshold = 1\nby = \"anyone\"\n",
+        key("run/alice").vkey()
+    );
+    let policy = TrustPolicy::from_toml(&format!("{text}{lines}")).unwrap();
+    let began = verify::run(&signed(&run().to_text(), "run/alice"), &policy, now()).unwrap();
+    let note = signed(&approval().to_text(), "run/alice");
+    assert!(verify::approvals([&note[..]], (&order(), "ask", 1), began.signers(), &policy, now()).is_ok());
+    let faults =
+        TrustPolicy::from_toml(&format!("{text}{}", lines.replace("anyone", "everyone"))).unwrap_err();
+    assert!(
+        faults.iter().any(|fault| fault.to_string().contains("neither \"another\" nor \"anyone\"")),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn a_result_is_a_believed_runners_about_this_run() {
+    let steps = br#"{"drain":{"outcome":"succeeded"}}"#;
+    let note = ResultNote {
+        order: order(),
+        section: SectionNumber(3),
+        attempt: AttemptId::from_u128(9),
+        steps: Sized::of(steps),
+        at: now(),
+    };
+    let own = key("own").vkey();
+    let check = |note: &ResultNote, steps: &[u8], signer: &str, lines: &str| {
+        let bytes = signed(&note.to_text(), signer);
+        verify::result(&bytes, steps, &order(), &own, &policy_with(lines))
+    };
+    for signer in ["own", "peer"] {
+        let found = check(&note, steps, signer, "").unwrap();
+        assert_eq!((found.note(), found.steps()), (&note, &steps[..]));
+    }
+    for signer in ["stranger", "run/alice", "acme/alice"] {
+        assert_eq!(code(check(&note, steps, signer, "")), "E_THRESHOLD", "{signer}");
+    }
+    assert_eq!(code(check(&note, b"{}", "own", "")), "E_LENGTH");
+    let flipped = String::from_utf8(steps.to_vec()).unwrap().replace("drain", "brain");
+    assert_eq!(code(check(&note, flipped.as_bytes(), "own", "")), "E_DIGEST");
+    let elsewhere = ResultNote { order: Order { run: ExecutionId::from_u128(8), ..order() }, ..note.clone() };
+    assert_eq!(code(check(&elsewhere, steps, "own", "")), "E_ORDER");
+    let revoked = format!("[revoked]\nkeys = [\"{}\"]", key("peer").vkey());
+    assert_eq!(code(check(&note, steps, "peer", &revoked)), "E_THRESHOLD");
+}
