@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 /// What is known of an option of the job.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
@@ -9,6 +11,20 @@ pub(crate) struct Known {
     pub(crate) name: String,
     /// It always has a value.
     pub(crate) always: bool,
+    /// It is a list; this stood between its values.
+    pub(crate) delimiter: Option<String>,
+}
+
+impl Known {
+    /// Its value as one text.
+    fn expression(&self) -> String {
+        let path = format!("options.{}", self.name);
+        let value = match &self.delimiter {
+            Some(between) => format!("{path}.join({})", Value::from(between.as_str())),
+            None => path.clone(),
+        };
+        if self.always { value } else { format!("has({path}) ? {value} : ''") }
+    }
 }
 
 /// The options of a job by the name that they had.
@@ -50,8 +66,7 @@ pub(crate) fn expression(reference: &str, options: &Options) -> Result<String, S
     };
     match reference.split_once('.') {
         Some(("option", name)) => match options.get(name) {
-            Some(Known { name, always: true }) => Ok(format!("options.{name}")),
-            Some(Known { name, always: false }) => Ok(optional(format!("options.{name}"))),
+            Some(known) => Ok(known.expression()),
             None => Err(format!("`${{{reference}}}` names no option that was imported")),
         },
         Some(("node", "name")) => Ok("node.name".to_owned()),
@@ -174,8 +189,10 @@ mod tests {
     use super::*;
 
     fn options() -> Options {
-        let known = |name: &str, always| Known { name: name.to_owned(), always };
-        [("who".to_owned(), known("who", true)), ("my-x".to_owned(), known("my_x", false))].into()
+        let known = |name: &str, always| Known { name: name.to_owned(), always, delimiter: None };
+        let list = Known { delimiter: Some(";".to_owned()), ..known("all", true) };
+        let all = [("who", known("who", true)), ("my-x", known("my_x", false)), ("all", list)];
+        all.map(|(name, known)| (name.to_owned(), known)).into()
     }
 
     #[test]
@@ -191,6 +208,7 @@ mod tests {
         check("echo \"it's ${option.who}\"", "echo \"it's $1\"", &["${options.who}"]);
         check("ls ${HOME}", "ls $${HOME}", &[]);
         check("${option.my-x}", "\"$1\"", &["${has(options.my_x) ? options.my_x : ''}"]);
+        check("${option.all}", "\"$1\"", &["${options.all.join(\";\")}"]);
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! A job file as a whole: one list of jobs, each imported on its own.
 
-use std::collections::BTreeSet;
-
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
-    job::{self, Imported},
-    yaml,
+    job::{self, Imported, Names},
+    xml, yaml,
 };
 
 /// Largest file, in bytes.
@@ -21,6 +19,8 @@ pub enum Format {
     Yaml,
     /// JSON of the same structure.
     Json,
+    /// XML: a `<joblist>`.
+    Xml,
 }
 
 /// Why a file is no job file.
@@ -45,30 +45,45 @@ impl InvalidFile {
 ///
 /// A job that cannot be imported has no source and says why; the others do not depend on it.
 pub fn jobs(text: &str, format: Format, key: &str) -> Result<Vec<Imported>, InvalidFile> {
+    Ok(import(&entries(text, format)?, key))
+}
+
+/// Imports jobs that may come from several files: they know one another.
+pub(crate) fn import(entries: &[Map<String, Value>], key: &str) -> Vec<Imported> {
+    let mut names = Names::of(entries.iter());
+    entries.iter().enumerate().flat_map(|(at, entry)| job::import(at, entry, key, &mut names)).collect()
+}
+
+/// The jobs of a file as they stand there.
+pub(crate) fn entries(text: &str, format: Format) -> Result<Vec<Map<String, Value>>, InvalidFile> {
     let start = |message: String| InvalidFile::at(1, 1, message);
     if text.len() > MAX_FILE {
         return Err(start(format!("{} bytes, at most {MAX_FILE} are read", text.len())));
     }
-    let root = match format {
-        Format::Yaml => yaml::parse(text)?,
-        Format::Json => Some(
-            serde_json::from_str(text)
-                .map_err(|error| InvalidFile::at(error.line(), error.column(), error.to_string()))?,
-        ),
-    };
-    let Some(Value::Array(entries)) = root else {
-        return Err(start("a job file is a list of jobs: each begins with `- name:`".to_owned()));
+    let entries: Vec<Map<String, Value>> = match format {
+        Format::Xml => job::xml::jobs(&xml::parse(text)?)?,
+        Format::Yaml => list(yaml::parse(text)?)?,
+        Format::Json => {
+            let read = serde_json::from_str(text)
+                .map_err(|error| InvalidFile::at(error.line(), error.column(), error.to_string()))?;
+            list(Some(read))?
+        }
     };
     if entries.len() > MAX_JOBS {
         return Err(start(format!("{} jobs, at most {MAX_JOBS} are read", entries.len())));
     }
-    let mut taken = BTreeSet::new();
-    let mut imported = Vec::with_capacity(entries.len());
-    for (at, entry) in entries.iter().enumerate() {
-        let Value::Object(entry) = entry else {
-            return Err(start(format!("entry {} of the list is not a map", at + 1)));
-        };
-        imported.push(job::import(at + 1, entry, key, &mut taken));
-    }
-    Ok(imported)
+    Ok(entries)
+}
+
+/// The jobs of a list of maps.
+fn list(root: Option<Value>) -> Result<Vec<Map<String, Value>>, InvalidFile> {
+    let start = |message: String| InvalidFile::at(1, 1, message);
+    let Some(Value::Array(entries)) = root else {
+        return Err(start("a job file is a list of jobs: each begins with `- name:`".to_owned()));
+    };
+    let map = |(at, entry): (usize, Value)| match entry {
+        Value::Object(entry) => Ok(entry),
+        _ => Err(start(format!("entry {} of the list is not a map", at + 1))),
+    };
+    entries.into_iter().enumerate().map(map).collect()
 }

@@ -6,13 +6,21 @@
 //!
 //! *Never here:* IO. *Invariant:* every job that is given out was read back by [`remit_job::source::JobSource::parse`].
 
+mod access;
+mod archive;
 mod command;
+mod date;
 mod file;
 mod job;
+mod nodes;
 mod option;
 mod step;
 mod write;
+mod xml;
 mod yaml;
 
+pub use access::{Access, Role, Subject, access};
+pub use archive::{Archive, InvalidArchive, Source, archive};
 pub use file::{Format, InvalidFile, MAX_FILE, jobs};
 pub use job::{Imported, Kind, Notice};
+pub use nodes::nodes;

@@ -1,17 +1,66 @@
 //! Options of a job.
 
+use std::collections::BTreeSet;
+
 use remit_job::pattern::Pattern;
 use serde_json::{Map, Value};
 
 use crate::{
-    command::{Known, Options},
+    command::{self, Known, Options},
+    date::{self, Letters},
     job::{Kind, Report, identifier},
-    write::Tree,
+    write::{Tree, map},
     yaml::{text, truthy},
 };
 
-/// The options, and what later references to them become. An option that holds a secret is not among them.
-pub(crate) fn import(entry: Option<&Value>, report: &mut Report) -> Result<(Tree, Options), String> {
+/// The options, what later references to them become, and what has to be fetched for them. An option that holds a secret
+/// is not among them.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// The options as they are written.
+    pub(crate) trees: Vec<(String, Tree)>,
+    /// What later references become.
+    pub(crate) known: Options,
+    /// Addresses that give values, by option.
+    pub(crate) fetched: Vec<Fetched>,
+}
+
+/// A job of its own that fetches the values of an option.
+pub(crate) struct Fetched {
+    /// The option.
+    pub(crate) option: String,
+    /// From where.
+    pub(crate) url: String,
+    /// The job's name.
+    pub(crate) job: String,
+}
+
+/// Reads the options. `job` gives names to the jobs that fetch values.
+pub(crate) fn import(entry: Option<&Value>, job: &str, report: &mut Report) -> Result<Found, String> {
+    let mut found = Found::default();
+    for (name, definition) in definitions(entry)? {
+        if name.is_empty() {
+            return Err("an option has no name".to_owned());
+        }
+        let place = format!("options.{name}");
+        let here = identifier(&name);
+        if found.known.values().any(|known| known.name == here) {
+            return Err(format!("two options would have the name `{here}`; rename one"));
+        }
+        let option = Definition { map: definition, place: &place, name: &here, job };
+        if let Some((tree, known)) = option.import(&mut found.fetched, report)? {
+            if here != name {
+                report.add(Kind::Differs, &place, format!("the option is named `{here}` here"));
+            }
+            found.trees.push((here, tree));
+            found.known.insert(name, known);
+        }
+    }
+    Ok(found)
+}
+
+/// Names with their maps, in the order in which they are asked.
+fn definitions(entry: Option<&Value>) -> Result<Vec<(String, &Map<String, Value>)>, String> {
     let mut definitions: Vec<(String, &Map<String, Value>)> = Vec::new();
     let invalid = |name: &str| format!("option {name:?} is not a map");
     match entry {
@@ -32,114 +81,239 @@ pub(crate) fn import(entry: Option<&Value>, report: &mut Report) -> Result<(Tree
         }
         Some(_) => return Err("`options` is neither a list nor a map".to_owned()),
     }
-    let (mut trees, mut options) = (Vec::new(), Options::new());
-    for (name, definition) in definitions {
-        if name.is_empty() {
-            return Err("an option has no name".to_owned());
-        }
-        let place = format!("options.{name}");
-        let here = identifier(&name);
-        if options.values().any(|known| known.name == here) {
-            return Err(format!("two options would have the name `{here}`; rename one"));
-        }
-        if let Some((tree, always)) = option(definition, &place, report)? {
-            if here != name {
-                report.add(Kind::Differs, &place, format!("the option is named `{here}` here"));
-            }
-            trees.push((here.clone(), tree));
-            options.insert(name, Known { name: here, always });
-        }
-    }
-    Ok((Tree::Map(trees), options))
+    Ok(definitions)
 }
 
-fn option(
-    definition: &Map<String, Value>,
-    place: &str,
-    report: &mut Report,
-) -> Result<Option<(Tree, bool)>, String> {
-    let field = |key: &str| definition.get(key).unwrap_or(&Value::Null);
-    let flag =
-        |key: &str| matches!(field(key), Value::Bool(true)) || text(field(key)).eq_ignore_ascii_case("true");
-    if flag("secure") || !field("storagePath").is_null() {
-        let message = "a secret is no option: bind it to the step that needs it, in its `secrets`";
-        report.add(Kind::Lost, place, message);
-        return Ok(None);
+/// One option of the file.
+struct Definition<'a> {
+    map: &'a Map<String, Value>,
+    place: &'a str,
+    /// Its name here.
+    name: &'a str,
+    /// Its job's name here.
+    job: &'a str,
+}
+
+impl Definition<'_> {
+    fn field(&self, key: &str) -> &Value {
+        self.map.get(key).unwrap_or(&Value::Null)
     }
-    for (key, message) in [
-        ("valuesUrl", "values from a URL: any text is accepted"),
-        ("optionValuesPluginType", "values from a plugin: any text is accepted"),
-    ] {
-        if !field(key).is_null() {
-            if truthy(field("enforced")) {
-                return Err(format!(
-                    "{place} accepts only values that come from elsewhere; list them in `values`"
-                ));
-            }
-            report.add(Kind::Lost, place, message);
+
+    fn text(&self, key: &str) -> String {
+        text(self.field(key))
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        matches!(self.field(key), Value::Bool(true)) || self.text(key).eq_ignore_ascii_case("true")
+    }
+
+    fn import(
+        &self,
+        fetched: &mut Vec<Fetched>,
+        report: &mut Report,
+    ) -> Result<Option<(Tree, Known)>, String> {
+        if self.flag("secure") || !self.field("storagePath").is_null() {
+            let message = "a secret is no option: bind it to the step that needs it, in its `secrets`";
+            report.add(Kind::Lost, self.place, message);
+            return Ok(None);
         }
+        let quoted = |key: &str| matches!(self.field(key), Value::String(text) if text == "false");
+        for key in ["required", "enforced"].into_iter().filter(|key| quoted(key)) {
+            let message = format!("`{key}: \"false\"` is true in Rundeck, and so it is here");
+            report.add(Kind::Differs, self.place, message);
+        }
+        let several = self.flag("multivalued");
+        let date = (self.flag("isDate") && !several).then(|| self.date_format(report)).flatten();
+        let kind = match (&date, several) {
+            (Some(_), _) => "date",
+            (None, true) => "list",
+            (None, false) => "string",
+        };
+        if self.field("type") == "file" {
+            report.add(Kind::Lost, self.place, "a file cannot be given: give its text, with `-o NAME=@FILE`");
+        }
+        let mut tree = vec![("type".to_owned(), Tree::from(kind))];
+        let description =
+            [self.text("description"), self.text("label")].into_iter().find(|text| !text.is_empty());
+        tree.extend(description.map(|text| ("description".to_owned(), text.into())));
+        let required = truthy(self.field("required"));
+        if required {
+            tree.push(("required".to_owned(), Tree::Scalar(true.into())));
+        }
+        let mut values = BTreeSet::new();
+        if let Some(format) = date {
+            tree.push(("format".to_owned(), format.into()));
+        } else {
+            values = self.values(&mut tree, fetched, report)?;
+            // An empty text is no value in Rundeck.
+            if required && values.is_empty() {
+                let least = if several { "min_items" } else { "min_length" };
+                tree.push((least.to_owned(), Tree::Scalar(1.into())));
+            }
+        }
+        let default = self.default(several, &values, report);
+        let always = default.is_some() || required;
+        tree.extend(default.map(|default| ("default".to_owned(), default)));
+        let delimiter = several.then(|| self.delimiter());
+        Ok(Some((Tree::Map(tree), Known { name: self.name.to_owned(), always, delimiter })))
     }
-    if flag("multivalued") {
-        report.add(
-            Kind::Differs,
-            place,
-            "several values are given as one text, with the delimiter between them",
-        );
+
+    fn delimiter(&self) -> String {
+        Some(self.text("delimiter")).filter(|text| !text.is_empty()).unwrap_or_else(|| ",".to_owned())
     }
-    if flag("isDate") {
-        report.add(Kind::Differs, place, "a date is a text; its format is not checked");
+
+    /// The format of a date; nothing if it has no counterpart, and the option stays a text.
+    fn date_format(&self, report: &mut Report) -> Option<String> {
+        let written = Some(self.text("dateFormat")).filter(|text| !text.is_empty());
+        let written = written.unwrap_or_else(|| "MM/DD/YYYY hh:mm a".to_owned());
+        let found = date::format(&written, Letters::Moment);
+        if found.is_none() {
+            let message = format!("the date format {written:?} has no counterpart; the option is a text");
+            report.add(Kind::Differs, self.place, message);
+        }
+        found.map(|format| format.as_str().to_owned())
     }
-    if field("type") == "file" {
-        report.add(Kind::Lost, place, "a file cannot be given: the option is a text");
+
+    /// Writes values and pattern; gives the values that are enforced.
+    fn values(
+        &self,
+        tree: &mut Vec<(String, Tree)>,
+        fetched: &mut Vec<Fetched>,
+        report: &mut Report,
+    ) -> Result<BTreeSet<String>, String> {
+        let enforced = truthy(self.field("enforced"));
+        let mut values: Vec<String> = match self.field("values") {
+            Value::Null => Vec::new(),
+            Value::Array(items) => items.iter().map(text).collect(),
+            one => vec![text(one)],
+        };
+        let mut seen = BTreeSet::new();
+        values.retain(|value| seen.insert(value.clone()));
+        if self.flag("sortValues") {
+            values.sort();
+        }
+        if !values.is_empty() {
+            tree.push(("values".to_owned(), values.iter().map(|value| Tree::from(value.as_str())).collect()));
+        } else if let Some(source) = self.elsewhere(enforced, fetched, report)? {
+            tree.push(("values".to_owned(), source));
+        }
+        let any = tree.iter().any(|(key, _)| key == "values");
+        if any && !enforced {
+            tree.push(("open".to_owned(), Tree::Scalar(true.into())));
+        }
+        let pattern = self.text("regex");
+        if !pattern.is_empty() && !enforced {
+            Pattern::new(&pattern).map_err(|invalid| format!("{}.regex: {invalid}", self.place))?;
+            tree.push(("pattern".to_owned(), pattern.into()));
+        }
+        Ok(if enforced { seen } else { BTreeSet::new() })
     }
-    let quoted = |key: &str| matches!(field(key), Value::String(text) if text == "false");
-    for key in ["required", "enforced"].into_iter().filter(|key| quoted(key)) {
-        report.add(Kind::Differs, place, format!("`{key}: \"false\"` is true in Rundeck, and so it is here"));
-    }
-    let mut tree = vec![("type".to_owned(), Tree::from("string"))];
-    let description = text(field("description"));
-    if !description.is_empty() {
-        tree.push(("description".to_owned(), description.into()));
-    }
-    let required = truthy(field("required"));
-    if required {
-        tree.push(("required".to_owned(), Tree::Scalar(true.into())));
-    }
-    let values: Vec<Value> = match field("values") {
-        Value::Null => Vec::new(),
-        Value::Array(items) => items.iter().map(|item| text(item).into()).collect(),
-        one => vec![text(one).into()],
-    };
-    let enforced = truthy(field("enforced")) && !flag("multivalued") && !values.is_empty();
-    if enforced {
-        tree.push(("values".to_owned(), values.into_iter().map(Tree::Scalar).collect()));
-    } else if !values.is_empty() {
-        if truthy(field("enforced")) {
+
+    /// Values that are fetched: by a job of their own, which a runner runs.
+    fn elsewhere(
+        &self,
+        enforced: bool,
+        fetched: &mut Vec<Fetched>,
+        report: &mut Report,
+    ) -> Result<Option<Tree>, String> {
+        let url = self.text("valuesUrl");
+        let plugin = !self.field("optionValuesPluginType").is_null();
+        if url.is_empty() && !plugin {
+            if enforced {
+                return Err(format!("{} enforces values and lists none", self.place));
+            }
+            return Ok(None);
+        }
+        let plain = url.starts_with("http://") || url.starts_with("https://");
+        if plain && !url.contains("${") && self.field("configRemoteUrl").is_null() {
+            let job: String = format!("{}_{}_values", self.job, self.name).chars().take(60).collect();
+            let message = format!(
+                "the job `{job}` fetches the values at a runner: run it before this one, and on a schedule; \
+                 until it has succeeded, no value is accepted{}",
+                if enforced { "" } else { " but what is given freely" }
+            );
+            report.add(Kind::Differs, self.place, message);
+            fetched.push(Fetched { option: self.name.to_owned(), url, job: job.clone() });
+            return Ok(Some(map([("job", job.into()), ("step", "get".into()), ("at", "/json".into())])));
+        }
+        if enforced {
             return Err(format!(
-                "{place} takes several of a fixed list of values, which cannot be said here"
+                "{} accepts only values that come from elsewhere; list them in `values`",
+                self.place
             ));
         }
-        report.add(Kind::Lost, place, "values that are only proposed are not kept; any text is accepted");
+        let from =
+            if plugin { "a plugin" } else { "an address that depends on other values, or wants a secret" };
+        report.add(Kind::Lost, self.place, format!("values from {from}: any text is accepted"));
+        Ok(None)
     }
-    let pattern = text(field("regex"));
-    let patterned = !pattern.is_empty() && !truthy(field("enforced")) && !flag("multivalued");
-    if patterned {
-        Pattern::new(&pattern).map_err(|invalid| format!("{place}.regex: {invalid}"))?;
-        tree.push(("pattern".to_owned(), pattern.into()));
-    } else if !pattern.is_empty() && flag("multivalued") {
-        return Err(format!("{place} checks each of several values by a pattern, which cannot be said here"));
+
+    fn default(&self, several: bool, values: &BTreeSet<String>, report: &mut Report) -> Option<Tree> {
+        let written = self.text("value");
+        if several && self.flag("multivalueAllSelected") && !values.is_empty() {
+            return Some(values.iter().map(|value| Tree::from(value.as_str())).collect());
+        }
+        if written.is_empty() {
+            return None;
+        }
+        let Some(default) = date::default(&written) else {
+            let message = format!(
+                "the default {written:?} is computed in a way that has no counterpart; there is none"
+            );
+            report.add(Kind::Lost, self.place, message);
+            return None;
+        };
+        if default != written {
+            report.add(Kind::Differs, self.place, "the date of the default is that in UTC");
+        }
+        let parts: Vec<String> = match several {
+            true => default.split(self.delimiter().as_str()).map(str::to_owned).collect(),
+            false => vec![default],
+        };
+        if let Some(stranger) = parts.iter().find(|part| !values.is_empty() && !values.contains(*part)) {
+            let message = format!("the default {stranger:?} is not one of the values; there is none");
+            report.add(Kind::Lost, self.place, message);
+            return None;
+        }
+        Some(match several {
+            true => parts.into_iter().map(Tree::from).collect(),
+            false => parts.into_iter().map(Tree::from).next()?,
+        })
     }
-    let default = text(field("value"));
-    if default.contains("${") {
-        report.add(
-            Kind::Lost,
-            place,
-            format!("the default {default:?} is computed in Rundeck; there is none here"),
-        );
+}
+
+/// The job that fetches the values of an option.
+pub(crate) fn fetching(fetched: &Fetched, of: &str) -> Result<Tree, String> {
+    let rest = fetched.url.split_once("://").map(|(_, rest)| rest).unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let (host, port) = match host.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse::<u16>().ok()),
+        None => (host, None),
+    };
+    if host.is_empty() || authority.contains('@') {
+        return Err(format!("values of {}: {:?} is no address without a password", fetched.option, host));
     }
-    let given = !default.is_empty() && !default.contains("${");
-    if given {
-        tree.push(("default".to_owned(), default.into()));
+    let mut rule = vec![
+        ("host".to_owned(), Tree::from(host)),
+        ("methods".to_owned(), Tree::List(vec!["GET".into()])),
+        ("paths".to_owned(), Tree::List(vec!["/".into()])),
+    ];
+    if fetched.url.starts_with("http://") {
+        rule.push(("scheme".to_owned(), "http".into()));
     }
-    Ok(Some((Tree::Map(tree), given || required)))
+    if let Some(port) = port {
+        rule.push(("port".to_owned(), Tree::Scalar(port.into())));
+    }
+    let step = map([
+        ("name", "get".into()),
+        ("uses", "remit/http-request@1".into()),
+        ("with", map([("method", "GET".into()), ("url", command::verbatim(&fetched.url)?.into())])),
+        ("grant", map([("http", Tree::List(vec![Tree::Map(rule)]))])),
+    ]);
+    Ok(map([
+        ("job", fetched.job.as_str().into()),
+        ("description", format!("Fetches the values of the option {} of {of}.", fetched.option).into()),
+        ("steps", Tree::List(vec![step])),
+    ]))
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     command::{self, Options},
-    job::{Kind, Report},
+    job::{Kind, Names, Report},
     write::{Tree, map},
     yaml::{text, truthy},
 };
@@ -17,6 +17,8 @@ pub(crate) struct Job<'a> {
     pub(crate) on_nodes: bool,
     /// The secret that opens nodes.
     pub(crate) key: &'a str,
+    /// What the jobs of the file are called here.
+    pub(crate) names: &'a Names,
 }
 
 /// One step, by its number from 1.

@@ -48,19 +48,27 @@ enum Key {
 
 struct Builder {
     open: Vec<Open>,
-    root: Option<Value>,
+    /// Every document so far.
+    roots: Vec<Value>,
+    most: usize,
     anchors: HashMap<usize, Sized>,
     values: usize,
 }
 
 /// Reads one document; `None` if there is none.
 pub(crate) fn parse(text: &str) -> Result<Option<Value>, InvalidFile> {
+    documents(text, 1).map(|mut roots| roots.pop())
+}
+
+/// Reads at most so many documents.
+pub(crate) fn documents(text: &str, most: usize) -> Result<Vec<Value>, InvalidFile> {
     let options = granit_parser::options! {
         emit_comments: false,
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    let mut builder = Builder { open: Vec::new(), root: None, anchors: HashMap::new(), values: 0 };
+    let mut builder =
+        Builder { open: Vec::new(), roots: Vec::new(), most, anchors: HashMap::new(), values: 0 };
     for next in Parser::new_from_str_with_options(text, options) {
         let (event, span) = next.map_err(|error| {
             let (line, column) = (error.marker().line(), error.marker().col() + 1);
@@ -68,7 +76,7 @@ pub(crate) fn parse(text: &str) -> Result<Option<Value>, InvalidFile> {
         })?;
         builder.event(event).map_err(|why| InvalidFile::at(span.start.line(), span.start.col() + 1, why))?;
     }
-    Ok(builder.root)
+    Ok(builder.roots)
 }
 
 impl Builder {
@@ -78,9 +86,10 @@ impl Builder {
             Some(tag) => core_tag(&tag.to_string())?,
         };
         match event {
-            Event::DocumentStart(..) if self.root.is_some() => {
-                Err("there is a second document; a job file is one list".to_owned())
-            }
+            Event::DocumentStart(..) if self.roots.len() >= self.most => Err(match self.most {
+                1 => "there is a second document; a job file is one list".to_owned(),
+                most => format!("there are more than {most} documents"),
+            }),
             Event::Scalar(text, style, anchor, _) => {
                 let plain = style == ScalarStyle::Plain && !text_tag;
                 let merge = plain && &*text == "<<";
@@ -151,7 +160,7 @@ impl Builder {
             self.anchors.insert(anchor, node.clone());
         }
         match self.open.last_mut() {
-            None => self.root = Some(node.value),
+            None => self.roots.push(node.value),
             Some(Open::List { items, count, depth, .. }) => {
                 *count += node.count;
                 *depth = (*depth).max(node.depth);

@@ -1,6 +1,9 @@
 //! One job of a file.
 
-use std::collections::BTreeSet;
+mod nodes;
+pub(crate) mod xml;
+
+use std::collections::{BTreeSet, HashMap};
 
 use remit_job::source::JobSource;
 use remit_protocol::{Tag, endpoint::Fault};
@@ -15,7 +18,7 @@ use crate::{
 };
 
 /// How much of the meaning is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// It is there, and means something slightly different.
@@ -92,104 +95,220 @@ fn unused(name: &str, taken: &mut BTreeSet<String>) -> String {
     found
 }
 
-pub(crate) fn import(
-    entry: usize,
-    job: &Map<String, Value>,
-    key: &str,
-    taken: &mut BTreeSet<String>,
-) -> Imported {
-    let was = text(job.get("name").unwrap_or(&Value::Null));
-    let group = text(job.get("group").unwrap_or(&Value::Null));
-    let name = unused(&was, taken);
+/// What the jobs of a file are called here.
+#[derive(Default)]
+pub(crate) struct Names {
+    taken: BTreeSet<String>,
+    here: Vec<String>,
+    /// By group and name, and by uuid. What stands twice names none.
+    by_path: HashMap<String, Option<usize>>,
+    by_uuid: HashMap<String, Option<usize>>,
+}
+
+impl Names {
+    /// Gives every job a name.
+    pub(crate) fn of<'a>(jobs: impl Iterator<Item = &'a Map<String, Value>>) -> Self {
+        let mut names = Self::default();
+        for (at, job) in jobs.enumerate() {
+            let here = unused(&member(job, "name"), &mut names.taken);
+            names.here.push(here);
+            let note = |index: &mut HashMap<String, Option<usize>>, key: String| {
+                index.entry(key).and_modify(|known| *known = None).or_insert(Some(at));
+            };
+            note(&mut names.by_path, path(&member(job, "group"), &member(job, "name")));
+            let uuid = member(job, "uuid");
+            if !uuid.is_empty() {
+                note(&mut names.by_uuid, uuid);
+            }
+        }
+        names
+    }
+
+    /// The job here that a reference means.
+    pub(crate) fn find(&self, group: &str, name: &str, uuid: &str) -> Option<&str> {
+        let at = match (name.is_empty(), uuid.is_empty()) {
+            (true, true) => None,
+            (true, false) => self.by_uuid.get(uuid),
+            (false, _) => self.by_path.get(&path(group, name)),
+        };
+        self.here.get((*at?)?).map(String::as_str)
+    }
+}
+
+/// `group/name`.
+fn path(group: &str, name: &str) -> String {
+    let group = group.trim_matches('/');
+    if group.is_empty() { name.to_owned() } else { format!("{group}/{name}") }
+}
+
+/// A member as text; empty if there is none.
+pub(crate) fn member(map: &Map<String, Value>, key: &str) -> String {
+    map.get(key).map(text).unwrap_or_default()
+}
+
+/// A job and those that fetch values for its options.
+pub(crate) fn import(at: usize, job: &Map<String, Value>, key: &str, names: &mut Names) -> Vec<Imported> {
+    let name = names.here.get(at).cloned().unwrap_or_default();
+    let was = path(&member(job, "group"), &member(job, "name"));
     let mut report = Report::default();
-    let fault = |message: String| Fault {
+    let built = if member(job, "name").is_empty() {
+        Err(vec![fault("the job has no name".to_owned())])
+    } else {
+        Builder { job, name: &name, key, names }.build(&mut report).map_err(|message| vec![fault(message)])
+    };
+    if name != member(job, "name") {
+        report.add(Kind::Differs, "name", format!("the job is named `{name}` here"));
+    }
+    let entry = at + 1;
+    let mut made = Vec::new();
+    let (tree, fetched) = match built {
+        Ok((tree, fetched)) => (Ok(tree), fetched),
+        Err(faults) => (Err(faults), Vec::new()),
+    };
+    for fetched in &fetched {
+        let tree = option::fetching(fetched, &name).map_err(|message| vec![fault(message)]);
+        let tree = match names.taken.insert(fetched.job.clone()) {
+            true => tree,
+            false => Err(vec![fault(format!("there is another job named `{}`", fetched.job))]),
+        };
+        let was = format!("{was}, values of {}", fetched.option);
+        made.push(Imported::of(entry, was, fetched.job.clone(), tree, Vec::new()));
+    }
+    made.insert(0, Imported::of(entry, was, name, tree, report.notices));
+    made
+}
+
+fn fault(message: String) -> Fault {
+    Fault {
         line: None,
         column: None,
         place: "job".to_owned(),
         message,
         remedy: "change it in Rundeck or in the file, and import it again".to_owned(),
-    };
-    let built = if was.is_empty() {
-        Err(vec![fault("the job has no name".to_owned())])
-    } else {
-        build(job, &name, key, &mut report).map_err(|message| vec![fault(message)]).and_then(|tree| {
-            let source = write::text(&tree);
-            JobSource::parse(&source).map(|_| source)
-        })
-    };
-    if name != was {
-        report.add(Kind::Differs, "name", format!("the job is named `{name}` here"));
     }
-    let (source, faults) = match built {
-        Ok(source) => (Some(source), Vec::new()),
-        Err(faults) => (None, faults),
-    };
-    let was = if group.is_empty() { was } else { format!("{group}/{was}") };
-    Imported { entry, was, name, source, faults, notices: report.notices }
 }
 
-fn build(job: &Map<String, Value>, name: &str, key: &str, report: &mut Report) -> Result<Tree, String> {
-    let field = |key: &str| job.get(key).filter(|value| !value.is_null());
-    let mut members = vec![("job".to_owned(), Tree::from(name))];
-    let mut add = |key: &str, tree: Tree| members.push((key.to_owned(), tree));
-    for key in ["group", "description"] {
-        let value = field(key).map(text).unwrap_or_default();
-        if !value.is_empty() {
-            add(key, value.into());
-        }
+impl Imported {
+    /// What was made, if our own reader takes it.
+    fn of(
+        entry: usize,
+        was: String,
+        name: String,
+        tree: Result<Tree, Vec<Fault>>,
+        notices: Vec<Notice>,
+    ) -> Self {
+        let source = tree.and_then(|tree| {
+            let source = write::text(&tree);
+            JobSource::parse(&source).map(|_| source)
+        });
+        let (source, faults) = match source {
+            Ok(source) => (Some(source), Vec::new()),
+            Err(faults) => (None, faults),
+        };
+        Self { entry, was, name, source, faults, notices }
     }
-    if let Some(runner) = runner(job, report)? {
-        add("runner", runner);
+}
+
+/// One job while it is built.
+struct Builder<'a> {
+    job: &'a Map<String, Value>,
+    name: &'a str,
+    key: &'a str,
+    names: &'a Names,
+}
+
+impl<'a> Builder<'a> {
+    fn field(&self, key: &str) -> Option<&'a Value> {
+        self.job.get(key).filter(|value| !value.is_null())
     }
-    let (trees, options) = option::import(field("options"), report)?;
-    if !options.is_empty() {
-        add("options", trees);
-    }
-    let nodes = field("nodefilters").map(|filters| nodes(filters, &options, report)).transpose()?.flatten();
-    let on_nodes = nodes.is_some();
-    if let Some(nodes) = nodes {
-        add("nodes", nodes);
-    }
-    let sequence = field("sequence").and_then(Value::as_object).ok_or("the job has no `sequence`")?;
-    let strategy = match text(sequence.get("strategy").unwrap_or(&Value::Null)).as_str() {
-        "" | "node-first" => "node-first",
-        "sequential" | "step-first" => "step-first",
-        "parallel" => "parallel",
-        other => {
-            return Err(format!(
-                "the strategy {other:?} has no counterpart; use node-first, sequential or parallel"
-            ));
-        }
-    };
-    add("strategy", strategy.into());
-    if sequence.get("keepgoing").is_some_and(truthy) {
-        report.add(Kind::Differs, "sequence.keepgoing", "steps after a failure run by `when: always`");
-    }
-    if let Some(timeout) = field("timeout").map(text).filter(|timeout| !timeout.is_empty()) {
-        match seconds(&timeout) {
-            Some(seconds) if seconds > 0 => add("timeout", format!("{seconds}s").into()),
-            _ => {
-                return Err(format!(
-                    "the timeout {timeout:?} comes to nothing in Rundeck; write 90s, 5m or 2h"
-                ));
+
+    fn build(&self, report: &mut Report) -> Result<(Tree, Vec<option::Fetched>), String> {
+        let mut members = vec![("job".to_owned(), Tree::from(self.name))];
+        let mut add = |key: &str, tree: Tree| members.push((key.to_owned(), tree));
+        for key in ["group", "description"] {
+            let value = member(self.job, key);
+            let value = if key == "group" { value.trim_matches('/').to_owned() } else { value };
+            if !value.is_empty() {
+                add(key, value.into());
             }
         }
+        if let Some(runner) = runner(self.job, report)? {
+            add("runner", runner);
+        }
+        let option::Found { trees, known, fetched } =
+            option::import(self.field("options"), self.name, report)?;
+        if !trees.is_empty() {
+            add("options", Tree::Map(trees));
+        }
+        let nodes = self.field("nodefilters").map(|filters| nodes::import(filters, &known, report));
+        let nodes = nodes.transpose()?.flatten();
+        let on_nodes = nodes.is_some();
+        if let Some(nodes) = nodes {
+            add("nodes", nodes);
+        }
+        let sequence =
+            self.field("sequence").and_then(Value::as_object).ok_or("the job has no `sequence`")?;
+        add("strategy", strategy(sequence)?.into());
+        if let Some(timeout) = timeout(&member(self.job, "timeout"), &known, report)? {
+            add("timeout", timeout.into());
+        }
+        lost(self.job, report);
+        let context = step::Job { options: &known, on_nodes, key: self.key, names: self.names };
+        add("steps", steps(sequence, &context, report)?);
+        Ok((Tree::Map(members), fetched))
     }
-    lost(job, report);
+}
+
+fn strategy(sequence: &Map<String, Value>) -> Result<&'static str, String> {
+    match member(sequence, "strategy").as_str() {
+        "" | "node-first" => Ok("node-first"),
+        "sequential" | "step-first" => Ok("step-first"),
+        "parallel" => Ok("parallel"),
+        other => {
+            Err(format!("the strategy {other:?} has no counterpart; use node-first, sequential or parallel"))
+        }
+    }
+}
+
+/// A duration, or the option that holds one.
+fn timeout(written: &str, options: &Options, report: &mut Report) -> Result<Option<String>, String> {
+    if written.is_empty() {
+        return Ok(None);
+    }
+    if let Some(reference) = written.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
+        report.add(
+            Kind::Differs,
+            "timeout",
+            "the option has to hold a duration with a unit, such as 90s or 5m",
+        );
+        return command::expression(reference, options).map(Some);
+    }
+    match seconds(written) {
+        Some(seconds) if seconds > 0 => Ok(Some(format!("{seconds}s"))),
+        _ => Err(format!("the timeout {written:?} comes to nothing in Rundeck; write 90s, 5m or 2h")),
+    }
+}
+
+fn steps(
+    sequence: &Map<String, Value>,
+    context: &step::Job<'_>,
+    report: &mut Report,
+) -> Result<Tree, String> {
     let commands = sequence.get("commands").and_then(Value::as_array).filter(|list| !list.is_empty());
-    let context = step::Job { options: &options, on_nodes, key };
     let always = sequence.get("keepgoing").is_some_and(truthy);
+    if always {
+        report.add(Kind::Differs, "sequence.keepgoing", "steps after a failure run by `when: always`");
+    }
     let mut steps = Vec::new();
     for (at, command) in commands.ok_or("the job has no steps")?.iter().enumerate() {
         let command = command.as_object().ok_or_else(|| format!("step {} is not a map", at + 1))?;
-        let mut made = step::import(at + 1, command, &context, report);
+        let mut made = step::import(at + 1, command, context, report);
         if let (true, Tree::Map(members)) = (always && at > 0, &mut made) {
             members.push(("when".to_owned(), "always".into()));
         }
         steps.push(made);
     }
-    add("steps", Tree::List(steps));
-    Ok(Tree::Map(members))
+    Ok(Tree::List(steps))
 }
 
 /// What has no counterpart at the level of the job.
@@ -236,74 +355,6 @@ fn runner(job: &Map<String, Value>, report: &mut Report) -> Result<Option<Tree>,
         "the runner has to have all of these tags; names of runners do not count",
     );
     Ok(Some(map([("tags", tags.into_iter().map(Tree::from).collect())])))
-}
-
-/// The nodes, or nothing for a job that runs where the server was.
-fn nodes(filters: &Value, options: &Options, report: &mut Report) -> Result<Option<Tree>, String> {
-    const PLACE: &str = "nodefilters";
-    let Some(filters) = filters.as_object() else { return Err("`nodefilters` is not a map".to_owned()) };
-    if !filters.contains_key("filter") {
-        if filters.contains_key("include") || filters.contains_key("exclude") {
-            return Err("`include` and `exclude` are the old form of a filter; write `filter`".to_owned());
-        }
-        return Ok(None);
-    }
-    let source = text(&filters["filter"]);
-    if filters.get("filterExclude").is_some_and(truthy) {
-        return Err("`filterExclude` has no counterpart; write `!key: value` in `filter`".to_owned());
-    }
-    let filter = command::template(&source, options)?;
-    let words = command::words(&source);
-    if words.iter().filter(|word| word.starts_with('!') && word.contains(':')).count() > 1 {
-        report.add(
-            Kind::Differs,
-            PLACE,
-            "a node is out when one `!key` matches; in Rundeck only when all do",
-        );
-    }
-    if source.trim().is_empty() {
-        report.add(Kind::Differs, PLACE, "the empty filter selects no node");
-    }
-    if source.contains("${") {
-        report.add(
-            Kind::Differs,
-            PLACE,
-            "the value of an option stays one value of the filter; it cannot add keys",
-        );
-    }
-    let empty = Map::new();
-    let dispatch = filters.get("dispatch").and_then(Value::as_object).unwrap_or(&empty);
-    let field = |key: &str| dispatch.get(key).filter(|value| !value.is_null());
-    if field("excludePrecedence").is_some_and(|value| !truthy(value)) {
-        return Err(
-            "`excludePrecedence: false` has no counterpart: a node that is excluded is out".to_owned()
-        );
-    }
-    if field("successOnEmptyNodeFilter").is_some_and(truthy) {
-        report.add(Kind::Lost, PLACE, "`successOnEmptyNodeFilter`: not imported");
-    }
-    let threads = field("threadcount").map_or_else(|| "1".to_owned(), text);
-    let threads =
-        match (threads.parse::<u32>(), threads.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'))) {
-            (Ok(number), _) => Tree::Scalar(number.max(1).into()),
-            (_, Some(reference)) => {
-                let name = reference.strip_prefix("option.").and_then(|name| options.get(name));
-                let known = name.ok_or_else(|| format!("threadcount {threads:?} names no option"))?;
-                format!("int(options.{})", known.name).into()
-            }
-            _ => return Err(format!("threadcount {threads:?} is not a number")),
-        };
-    let mut members = vec![
-        ("filter".to_owned(), Tree::from(filter)),
-        ("threads".to_owned(), threads),
-        ("keep_going".to_owned(), Tree::Scalar(field("keepgoing").is_some_and(truthy).into())),
-    ];
-    if let Some(rank) = field("rankAttribute").map(text).filter(|rank| !rank.is_empty()) {
-        let order = field("rankOrder").map_or_else(|| "ascending".to_owned(), text);
-        let order = if order == "ascending" { "ascending" } else { "descending" };
-        members.push(("rank".to_owned(), map([("by", rank.into()), ("order", order.into())])));
-    }
-    Ok(Some(Tree::Map(members)))
 }
 
 /// A duration as Rundeck adds it up: a term with an unknown unit is dropped.

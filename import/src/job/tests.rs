@@ -81,7 +81,7 @@ fn what_is_lost_is_told() {
     check("executionEnabled: false", "executionEnabled");
     check("nodefilters: {filter: '!tags: a !name: b'}", "nodefilters");
     check("options: [{name: a, required: 'false'}]", "options.a");
-    check("options: [{name: a, values: [x, y]}]", "options.a");
+    check("options: [{name: a, valuesUrl: 'http://x/${option.b.value}'}]", "options.a");
     check("sequence: {commands: [{exec: a, errorhandler: {exec: b}}]}", "steps[0]");
 }
 
@@ -93,8 +93,11 @@ fn a_check_is_never_dropped_silently() {
         assert!(imported.faults[0].message.contains(part), "{members}: {:?}", imported.faults);
     }
     check("options: [{name: a, regex: '(?=x)'}]", "regex");
-    check("options: [{name: a, enforced: true, valuesUrl: 'http://x'}]", "come from elsewhere");
-    check("nodefilters: {filter: 'a', filterExclude: 'b'}", "filterExclude");
+    check(
+        "options: [{name: a, enforced: true, valuesUrl: 'http://x/${option.b.value}'}]",
+        "come from elsewhere",
+    );
+    check("options: [{name: a, enforced: true}]", "lists none");
     check("nodefilters: {filter: 'a', dispatch: {excludePrecedence: false}}", "excludePrecedence");
     check("runnerSelector: {filter: '${option.x}', runnerFilterMode: TAGS}", "runnerSelector");
     check("timeout: 10 m", "timeout");
@@ -152,4 +155,44 @@ fn a_file_is_a_list_of_jobs() {
     let json = r#"[{"name": "j", "sequence": {"commands": [{"exec": "uptime"}]}}]"#;
     assert!(jobs(json, Format::Json, "keys/k").unwrap()[0].source.is_some());
     assert!(jobs(&"[".repeat(5000), Format::Json, "keys/k").is_err());
+}
+
+#[test]
+fn options_keep_their_types() {
+    fn check(option: &str, parts: &[&str]) {
+        let imported = job(&format!("options: [{option}]"));
+        assert_eq!(imported.faults, [], "{option}");
+        let text = imported.source.unwrap();
+        for part in parts {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+    check(
+        "{name: a, multivalued: true, values: [x, y], enforced: true, value: 'x,y'}",
+        &["type: \"list\"", "values:\n      - \"x\"", "default:\n      - \"x\"\n      - \"y\""],
+    );
+    check(
+        "{name: a, multivalued: true, delimiter: '|', required: true, regex: '[a-z]'}",
+        &["min_items: 1", "pattern: \"[a-z]\""],
+    );
+    check("{name: a, values: [x, y]}", &["open: true"]);
+    check(
+        "{name: a, isDate: true, dateFormat: 'YYYY-MM-DD', value: '${DATE-1:yyyy-MM-dd}'}",
+        &["type: \"date\"", "format: \"%Y-%m-%d\"", "default: \"${date('%Y-%m-%d', '-1d')}\""],
+    );
+    check("{name: a, value: 'b-${DATE:yyyyMMdd}'}", &["default: \"b-${date('%Y%m%d')}\""]);
+    check("{name: a, required: true}", &["min_length: 1"]);
+}
+
+#[test]
+fn values_from_an_address_are_fetched_by_a_job_of_their_own() {
+    let text = "- {name: j, options: [{name: v, enforced: true, valuesUrl: 'https://ci.example:8443/v?a=1'}], sequence: {commands: [{exec: x}]}}";
+    let imported = jobs(text, Format::Yaml, "keys/k").unwrap();
+    assert_eq!(imported.iter().map(|job| job.name.as_str()).collect::<Vec<_>>(), ["j", "j_v_values"]);
+    assert_eq!(imported[1].faults, []);
+    let source = imported[1].source.as_deref().unwrap();
+    for part in ["host: \"ci.example\"", "port: 8443", "url: \"https://ci.example:8443/v?a=1\""] {
+        assert!(source.contains(part), "{part}: {source}");
+    }
+    assert!(imported[0].source.as_deref().unwrap().contains("job: \"j_v_values\""));
 }
