@@ -203,7 +203,11 @@ impl Reader<'_> {
             match allowed.role() {
                 Some(role) => roles.push(Role::new(subject, project, role)),
                 None => {
-                    self.add(Kind::Lost, &place, "no role: not everything that the least one does is allowed")
+                    self.add(
+                        Kind::Lost,
+                        &place,
+                        "no role: not everything that the least one does is allowed",
+                    );
                 }
             }
         }

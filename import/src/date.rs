@@ -138,6 +138,48 @@ pub(crate) fn default(text: &str) -> Option<String> {
     (!out.contains("$${")).then_some(out)
 }
 
+/// The other way: a template with `date(…)` as Rundeck computes it; `None` if it cannot.
+pub(crate) fn rundeck(template: &str) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some(at) = rest.find("${date('") {
+        out.push_str(&rest[..at]);
+        let inside = &rest[at + "${date('".len()..];
+        let (format, behind) = inside.split_once('\'')?;
+        let format = java(&DateFormat::new(format).ok()?)?;
+        let (shift, behind) = match behind.strip_prefix(")}") {
+            Some(behind) => (String::new(), behind),
+            None => {
+                let (days, behind) = behind.strip_prefix(", '")?.split_once("d')}")?;
+                (format!("{:+}", days.parse::<i32>().ok()?), behind)
+            }
+        };
+        out.push_str(&format!("${{DATE{shift}:{format}}}"));
+        rest = behind;
+    }
+    out.push_str(rest);
+    // The import is the judge.
+    (default(&out).as_deref() == Some(template)).then_some(out)
+}
+
+/// A format in the letters of Java.
+fn java(format: &DateFormat) -> Option<String> {
+    let mut out = String::new();
+    let mut characters = format.as_str().chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '%' => {
+                let own = format!("%{}", characters.next()?);
+                out.push_str(JAVA.iter().find(|(_, known)| *known == own)?.0);
+            }
+            letter if letter.is_ascii_alphabetic() => out.push_str(&format!("'{letter}'")),
+            '\'' => out.push_str("''"),
+            other => out.push(other),
+        }
+    }
+    Some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,5 +215,11 @@ mod tests {
         check("${DATE:nonsense}", None);
         check("${option.x}", None);
         check("${DATE", None);
+        for text in
+            ["plain", "b-${DATE:yyyyMMdd}", "${DATE-1:yyyy}-${DATE+2:yyyy 'at' HH}", "${DATE:yyyy.MM.dd}"]
+        {
+            let again = default(text).and_then(|template| rundeck(&template)).and_then(|text| default(&text));
+            assert_eq!(again, default(text), "{text}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Options of a job.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use remit_job::pattern::Pattern;
 use serde_json::{Map, Value};
@@ -59,9 +59,12 @@ pub(crate) fn import(entry: Option<&Value>, job: &str, report: &mut Report) -> R
     Ok(found)
 }
 
+/// Options by name, each as it stands in the file.
+type Named<'a> = Vec<(String, &'a Map<String, Value>)>;
+
 /// Names with their maps, in the order in which they are asked.
-fn definitions(entry: Option<&Value>) -> Result<Vec<(String, &Map<String, Value>)>, String> {
-    let mut definitions: Vec<(String, &Map<String, Value>)> = Vec::new();
+fn definitions(entry: Option<&Value>) -> Result<Named<'_>, String> {
+    let mut definitions = Named::new();
     let invalid = |name: &str| format!("option {name:?} is not a map");
     match entry {
         None | Some(Value::Null) => {}
@@ -94,7 +97,37 @@ struct Definition<'a> {
     job: &'a str,
 }
 
+/// What a reference to a job has to know about its options.
+#[derive(Default)]
+pub(crate) struct Asked {
+    /// Every option, by the name that it had.
+    pub(crate) names: BTreeSet<String>,
+    /// The lists, with what stands between their values.
+    pub(crate) lists: BTreeMap<String, String>,
+    /// Those that hold secrets, which are not options here.
+    pub(crate) secrets: BTreeSet<String>,
+}
+
+/// What a job asks.
+pub(crate) fn asked(entry: Option<&Value>) -> Asked {
+    let mut asked = Asked::default();
+    for (name, map) in definitions(entry).unwrap_or_default() {
+        let option = Definition { map, place: "", name: "", job: "" };
+        if option.is_secret() {
+            asked.secrets.insert(name.clone());
+        } else if option.flag("multivalued") {
+            asked.lists.insert(name.clone(), option.delimiter());
+        }
+        asked.names.insert(name);
+    }
+    asked
+}
+
 impl Definition<'_> {
+    fn is_secret(&self) -> bool {
+        self.flag("secure") || !self.field("storagePath").is_null()
+    }
+
     fn field(&self, key: &str) -> &Value {
         self.map.get(key).unwrap_or(&Value::Null)
     }
@@ -112,7 +145,7 @@ impl Definition<'_> {
         fetched: &mut Vec<Fetched>,
         report: &mut Report,
     ) -> Result<Option<(Tree, Known)>, String> {
-        if self.flag("secure") || !self.field("storagePath").is_null() {
+        if self.is_secret() {
             let message = "a secret is no option: bind it to the step that needs it, in its `secrets`";
             report.add(Kind::Lost, self.place, message);
             return Ok(None);

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     command::{self, Options},
     job::{Kind, Names, Report},
+    reference,
     write::{Tree, map},
     yaml::{text, truthy},
 };
@@ -25,21 +26,47 @@ pub(crate) struct Job<'a> {
 pub(crate) fn import(number: usize, step: &Map<String, Value>, job: &Job<'_>, report: &mut Report) -> Tree {
     let place = format!("steps[{}]", number - 1);
     let description = text(step.get("description").unwrap_or(&Value::Null));
-    let made = made(step, job, &place, report);
-    for (key, what) in [("errorhandler", "an error handler"), ("plugins", "log filters of a step")] {
-        if step.get(key).is_some_and(truthy) {
-            report.add(Kind::Lost, &place, format!("{what}: not imported"));
+    let mut made = match made(step, job, &place, report) {
+        Ok(made) => made,
+        Err(why) => placeholder(step, &why, job, &place, report),
+    };
+    if let Some(handler) = step.get("errorhandler").and_then(Value::as_object) {
+        let component = made.iter().any(|(key, _)| key == "uses");
+        match component {
+            true => made.push(("on_error".to_owned(), on_error(handler, job, &place, report))),
+            false => {
+                report.add(Kind::Lost, &place, "an error handler of a step that runs a job: not imported");
+            }
         }
+    }
+    if step.get("plugins").is_some_and(truthy) {
+        report.add(Kind::Lost, &place, "log filters of a step: not imported");
     }
     if !description.is_empty() {
         report.add(Kind::Differs, &place, format!("its description is only told here: {description}"));
     }
     let mut members = vec![("name".to_owned(), Tree::from(format!("step_{number}")))];
-    members.extend(made.unwrap_or_else(|why| placeholder(step, &why, job, &place, report)));
+    members.extend(made);
     Tree::Map(members)
 }
 
-type Members = Vec<(String, Tree)>;
+/// The keys of a step with their values.
+pub(crate) type Members = Vec<(String, Tree)>;
+
+/// What is run when a step fails. It is of the step's own kind: on its node, or once.
+fn on_error(handler: &Map<String, Value>, job: &Job<'_>, place: &str, report: &mut Report) -> Tree {
+    let place = format!("{place}.errorhandler");
+    let made = made(handler, job, &place, report).and_then(|made| {
+        let component = made.iter().any(|(key, _)| key == "uses");
+        if component { Ok(made) } else { Err("an error handler that runs a job".to_owned()) }
+    });
+    let mut made = made.unwrap_or_else(|why| placeholder(handler, &why, job, &place, report));
+    made.retain(|(key, _)| key != "per");
+    if handler.get("keepgoingOnSuccess").is_some_and(truthy) {
+        made.push(("recover".to_owned(), Tree::Scalar(true.into())));
+    }
+    Tree::Map(made)
+}
 
 fn made(
     step: &Map<String, Value>,
@@ -51,9 +78,8 @@ fn made(
     if field("conditionGroups").is_some_and(truthy) {
         return Err("a conditional step".to_owned());
     }
-    if let Some(other) = field("jobref") {
-        let name = text(other.get("name").or(other.get("uuid")).unwrap_or(&Value::Null));
-        return Err(format!("a reference to the job {name:?}"));
+    if let Some(reference) = field("jobref").and_then(Value::as_object) {
+        return reference::import(reference, step, job, place, report);
     }
     if let Some(command) = field("exec") {
         let (script, values) = command::shell(&text(command), job.options)?;
@@ -76,7 +102,7 @@ fn made(
 }
 
 /// Puts the script into a file of its own on the node, so that its first line names its interpreter as it did before.
-const STAGE: &str = r#"f=$(mktemp) && cat >"$f" && chmod 700 "$f" || exit 126; "#;
+pub(crate) const STAGE: &str = r#"f=$(mktemp) && cat >"$f" && chmod 700 "$f" || exit 126; "#;
 
 fn inline(
     script: &str,
@@ -112,34 +138,48 @@ fn inline(
     }
     if job.on_nodes {
         let count = interpreter.len();
-        // The interpreter's own words come first, then the script, then its arguments.
-        let run = if count == 0 {
-            r#""$f" "$@"; s=$?; rm -f "$f"; exit $s"#.to_owned()
-        } else {
-            let own: Vec<_> = (1..=count).map(|at| format!("\"$w{at}\"")).collect();
-            let take: String = (1..=count).map(|at| format!("w{at}=$1; shift; ")).collect();
-            format!(r#"{take}{} "$f" "$@"; s=$?; rm -f "$f"; exit $s"#, own.join(" "))
-        };
+        let run = run_line(count);
         let argv = ["sh".to_owned(), "-c".to_owned(), format!("{STAGE}{run}"), "sh".to_owned()];
         return Ok(on_node(argv.into_iter().chain(interpreter).chain(arguments), Some(stdin), job));
     }
+    let program = host_program(script, &interpreter)?;
+    let own = own_arguments(&program)
+        .ok_or_else(|| format!("a script of the interpreter {program:?} on the server"))?;
+    Ok(on_host(&program, own, arguments, stdin, place, report))
+}
+
+/// How the staged script is run. The interpreter's own words come first, then the script, then its arguments.
+pub(crate) fn run_line(words: usize) -> String {
+    if words == 0 {
+        return r#""$f" "$@"; s=$?; rm -f "$f"; exit $s"#.to_owned();
+    }
+    let own: Vec<_> = (1..=words).map(|at| format!("\"$w{at}\"")).collect();
+    let take: String = (1..=words).map(|at| format!("w{at}=$1; shift; ")).collect();
+    format!(r#"{take}{} "$f" "$@"; s=$?; rm -f "$f"; exit $s"#, own.join(" "))
+}
+
+/// The program that runs a script on the runner's host: its interpreter, or what its first line names.
+pub(crate) fn host_program(script: &str, interpreter: &[String]) -> Result<String, String> {
     let shebang = script.lines().next().and_then(|line| line.strip_prefix("#!")).unwrap_or("sh");
-    let words = if interpreter.is_empty() { command::words(shebang) } else { interpreter };
-    let program = match &words[..] {
-        [program] => program.rsplit('/').next().unwrap_or_default(),
-        [env, program] if env.ends_with("/env") => program.as_str(),
-        _ => return Err(format!("a script of the interpreter {:?} on the server", words.join(" "))),
-    };
-    let own: &[&str] = match program {
-        "sh" | "bash" | "dash" | "ksh" => &["-s", "--"],
-        "python" | "python3" | "perl" | "ruby" => &["-"],
-        _ => return Err(format!("a script of the interpreter {program:?} on the server")),
-    };
-    Ok(on_host(program, own, arguments, stdin, place, report))
+    let words = if interpreter.is_empty() { command::words(shebang) } else { interpreter.to_vec() };
+    match &words[..] {
+        [program] => Ok(program.rsplit('/').next().unwrap_or_default().to_owned()),
+        [env, program] if env.ends_with("/env") => Ok(program.clone()),
+        _ => Err(format!("a script of the interpreter {:?} on the server", words.join(" "))),
+    }
+}
+
+/// The arguments by which a program reads its script from standard input.
+pub(crate) fn own_arguments(program: &str) -> Option<&'static [&'static str]> {
+    match program {
+        "sh" | "bash" | "dash" | "ksh" => Some(&["-s", "--"]),
+        "python" | "python3" | "perl" | "ruby" => Some(&["-"]),
+        _ => None,
+    }
 }
 
 /// The first `@group.key@` of a script.
-fn token(script: &str) -> Option<&str> {
+pub(crate) fn token(script: &str) -> Option<&str> {
     let mut parts = script.split('@').skip(1);
     parts.find(|part| {
         ["option.", "job.", "node.", "data.", "globals.", "unquotedoption.", "secureOption."]

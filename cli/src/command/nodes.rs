@@ -69,7 +69,7 @@ struct Discovered {
 }
 
 /// Reads nodes with the built-in `remit/file-nodes` in the runner's own sandbox: one reader of these formats.
-fn read_nodes(file: &std::path::Path) -> Result<NodeSet> {
+pub(super) fn read_nodes(file: &std::path::Path) -> Result<NodeSet> {
     let file = file.canonicalize().map_err(|error| Failure::file(file, &error))?;
     let Some(folder) = programs::components() else {
         return Err(Failure::new(

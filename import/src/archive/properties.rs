@@ -18,7 +18,7 @@ pub(super) fn read(text: &str) -> BTreeMap<String, String> {
             continue;
         }
         // A backslash at the end goes on in the next line.
-        while line.len() - line.trim_end_matches('\\').len() & 1 == 1 {
+        while (line.len() - line.trim_end_matches('\\').len()) % 2 == 1 {
             line.pop();
             line.push_str(lines.next().unwrap_or_default().trim_start());
         }

@@ -65,6 +65,10 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    pub(crate) fn into_notices(self) -> Vec<Notice> {
+        self.notices
+    }
+
     pub(crate) fn add(&mut self, kind: Kind, place: &str, message: impl Into<String>) {
         self.notices.push(Notice { kind, place: place.to_owned(), message: message.into() });
     }
@@ -95,11 +99,21 @@ fn unused(name: &str, taken: &mut BTreeSet<String>) -> String {
     found
 }
 
+/// A job that others may refer to.
+pub(crate) struct Target {
+    /// Its name here.
+    pub(crate) name: String,
+    /// What it asks.
+    pub(crate) asked: option::Asked,
+    /// It is for nodes.
+    pub(crate) on_nodes: bool,
+}
+
 /// What the jobs of a file are called here.
 #[derive(Default)]
 pub(crate) struct Names {
     taken: BTreeSet<String>,
-    here: Vec<String>,
+    targets: Vec<Target>,
     /// By group and name, and by uuid. What stands twice names none.
     by_path: HashMap<String, Option<usize>>,
     by_uuid: HashMap<String, Option<usize>>,
@@ -110,8 +124,9 @@ impl Names {
     pub(crate) fn of<'a>(jobs: impl Iterator<Item = &'a Map<String, Value>>) -> Self {
         let mut names = Self::default();
         for (at, job) in jobs.enumerate() {
-            let here = unused(&member(job, "name"), &mut names.taken);
-            names.here.push(here);
+            let name = unused(&member(job, "name"), &mut names.taken);
+            let on_nodes = job.get("nodefilters").is_some_and(nodes::dispatches);
+            names.targets.push(Target { name, asked: option::asked(job.get("options")), on_nodes });
             let note = |index: &mut HashMap<String, Option<usize>>, key: String| {
                 index.entry(key).and_modify(|known| *known = None).or_insert(Some(at));
             };
@@ -125,13 +140,13 @@ impl Names {
     }
 
     /// The job here that a reference means.
-    pub(crate) fn find(&self, group: &str, name: &str, uuid: &str) -> Option<&str> {
+    pub(crate) fn find(&self, group: &str, name: &str, uuid: &str) -> Option<&Target> {
         let at = match (name.is_empty(), uuid.is_empty()) {
             (true, true) => None,
             (true, false) => self.by_uuid.get(uuid),
             (false, _) => self.by_path.get(&path(group, name)),
         };
-        self.here.get((*at?)?).map(String::as_str)
+        self.targets.get((*at?)?)
     }
 }
 
@@ -148,7 +163,7 @@ pub(crate) fn member(map: &Map<String, Value>, key: &str) -> String {
 
 /// A job and those that fetch values for its options.
 pub(crate) fn import(at: usize, job: &Map<String, Value>, key: &str, names: &mut Names) -> Vec<Imported> {
-    let name = names.here.get(at).cloned().unwrap_or_default();
+    let name = names.targets.get(at).map(|target| target.name.clone()).unwrap_or_default();
     let was = path(&member(job, "group"), &member(job, "name"));
     let mut report = Report::default();
     let built = if member(job, "name").is_empty() {

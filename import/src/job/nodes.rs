@@ -52,6 +52,11 @@ pub(super) fn import(
     Ok(Some(Tree::Map(members)))
 }
 
+/// True if the job is for nodes.
+pub(super) fn dispatches(filters: &Value) -> bool {
+    filters.as_object().and_then(filter).is_some()
+}
+
 /// The filter's text; nothing if there is none, which means that the job is not for nodes.
 fn filter(filters: &Map<String, Value>) -> Option<String> {
     let old = |key: &str| filters.get(key).and_then(Value::as_object).filter(|map| !map.is_empty());

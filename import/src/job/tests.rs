@@ -57,7 +57,9 @@ fn what_has_no_counterpart_fails_when_it_is_run() {
     }
     check("{type: acme-plugin, configuration: {a: '${x.y}'}}", "acme-plugin");
     check("{type: '$${a.b}', configuration: null}", "plugin");
-    check("{jobref: {name: other}}", "other");
+    check("{jobref: {name: other}}", "not in this file");
+    check("{jobref: {name: j, project: far}}", "project \"far\"");
+    check("{jobref: {name: j, nodeStep: 'true'}}", "once for each node");
     check("{scripturl: 'http://x/y'}", "http://x/y");
     check("{script: \"echo @option.who@\"}", "pastes a value");
     check("{exec: 'echo ${data.x}'}", "no counterpart");
@@ -82,7 +84,7 @@ fn what_is_lost_is_told() {
     check("nodefilters: {filter: '!tags: a !name: b'}", "nodefilters");
     check("options: [{name: a, required: 'false'}]", "options.a");
     check("options: [{name: a, valuesUrl: 'http://x/${option.b.value}'}]", "options.a");
-    check("sequence: {commands: [{exec: a, errorhandler: {exec: b}}]}", "steps[0]");
+    check("sequence: {commands: [{exec: a, plugins: {LogFilter: [{type: x}]}}]}", "steps[0]");
 }
 
 #[test]

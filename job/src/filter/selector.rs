@@ -66,8 +66,9 @@ fn pattern(text: &str) -> Result<Option<Pattern>, String> {
         .map_err(|invalid| format!("{invalid}; to mean a character itself, write `\\` before it"))
 }
 
+/// What stands between two slashes. Nothing between them is no pattern: `//` is a text like any other.
 fn slashed(text: &str) -> Option<&str> {
-    text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'))
+    text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')).filter(|inside| !inside.trim().is_empty())
 }
 
 impl Selector {

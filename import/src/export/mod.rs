@@ -1,0 +1,209 @@
+//! Moving out: jobs of Remit as a job file of Rundeck, as far as there is a counterpart.
+//!
+//! What an import made of a job file is given back as it was, so that it imports to the same jobs again. Everything else is
+//! reported: what is lost, and the steps for which a command that fails stands. Secrets are not part of jobs and stay.
+
+mod option;
+mod step;
+mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use remit_job::{
+    document::{Nodes, Threads, Timeout, When},
+    filter::Order,
+    options::{OptionType, Values},
+    source::{Does, JobSource},
+};
+use remit_protocol::{JobName, assignment::Strategy};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    job::{Kind, Notice, Report},
+    write::{self, Tree, map},
+};
+use text::Context;
+
+/// What became of one job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Exported {
+    /// The job.
+    pub job: JobName,
+    /// Where the meaning is not what it was.
+    pub notices: Vec<Notice>,
+}
+
+/// A job file, and what is not in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct JobFile {
+    /// The file, YAML.
+    #[serde(skip)]
+    pub text: String,
+    /// The jobs in it.
+    pub jobs: Vec<Exported>,
+}
+
+/// Addresses of values by the jobs that fetch them.
+type Fetchers = BTreeMap<JobName, String>;
+
+/// The jobs that are exported together.
+struct Exporter<'a> {
+    sources: &'a [JobSource],
+    fetchers: Fetchers,
+}
+
+/// Writes jobs as one job file of Rundeck.
+pub fn export(sources: &[JobSource]) -> JobFile {
+    let exporter = Exporter { sources, fetchers: fetchers(sources) };
+    let (mut trees, mut jobs) = (Vec::new(), Vec::new());
+    for source in sources.iter().filter(|source| !exporter.fetchers.contains_key(&source.job)) {
+        let mut report = Report::default();
+        trees.push(exporter.job(source, &mut report));
+        jobs.push(Exported { job: source.job.clone(), notices: report.into_notices() });
+    }
+    JobFile { text: write::text(&Tree::List(trees)), jobs }
+}
+
+/// The jobs that only fetch values of others' options: there they are addresses.
+fn fetchers(sources: &[JobSource]) -> Fetchers {
+    let wanted: BTreeSet<&JobName> = sources
+        .iter()
+        .flat_map(|source| &source.options)
+        .filter_map(|option| match option.kind.values() {
+            Some(Values::Job(of)) if of.step.as_str() == "get" => Some(&of.job),
+            _ => None,
+        })
+        .collect();
+    let address = |source: &JobSource| {
+        let [step] = &source.steps[..] else { return None };
+        let Does::Component(component) = &step.does else { return None };
+        let with = component.with.source().as_object()?;
+        let plain = step.name.as_str() == "get" && source.options.is_empty() && with.len() == 2;
+        let url = with.get("url").and_then(Value::as_str).filter(|url| !url.contains("${"))?;
+        (plain
+            && component.uses.name().as_str() == "remit/http-request"
+            && with.get("method") == Some(&"GET".into()))
+        .then(|| url.to_owned())
+    };
+    let found = sources.iter().filter(|source| wanted.contains(&source.job));
+    found.filter_map(|source| Some((source.job.clone(), address(source)?))).collect()
+}
+
+impl Exporter<'_> {
+    fn job(&self, source: &JobSource, report: &mut Report) -> Tree {
+        let (options, context) = option::export(source, &self.fetchers, report);
+        let mut members = vec![("name".to_owned(), Tree::from(source.job.as_str()))];
+        if !source.group.is_empty() {
+            members.push(("group".to_owned(), source.group.as_str().into()));
+        }
+        members.push(("description".to_owned(), source.description.as_str().into()));
+        members.push(("loglevel".to_owned(), "INFO".into()));
+        members.push(("multipleExecutions".to_owned(), Tree::Scalar(true.into())));
+        if !source.runner.tags.is_empty() {
+            let tags: Vec<&str> = source.runner.tags.iter().map(|tag| tag.as_str()).collect();
+            let selector = [
+                ("filter", tags.join(",").into()),
+                ("runnerFilterMode", "TAGS".into()),
+                ("runnerFilterType", "TAG_FILTER_AND".into()),
+            ];
+            members.push(("runnerSelector".to_owned(), map(selector)));
+        }
+        if source.runner.may_override {
+            report.add(
+                Kind::Lost,
+                "runner",
+                "whoever runs the job may choose other runners: that is so for all in Rundeck",
+            );
+        }
+        if let Some(timeout) = &source.timeout {
+            match self.timeout(timeout, &context) {
+                Some(timeout) => members.push(("timeout".to_owned(), timeout.into())),
+                None => report.add(Kind::Lost, "timeout", "a timeout by an expression"),
+            }
+        }
+        if !options.is_empty() {
+            members.push(("options".to_owned(), Tree::List(options)));
+        }
+        if let Some(nodes) = &source.nodes {
+            members.push(("nodefilters".to_owned(), self.nodes(nodes, &context, report)));
+        }
+        members.push(("sequence".to_owned(), self.sequence(source, &context, report)));
+        Tree::Map(members)
+    }
+
+    fn timeout(&self, timeout: &Timeout, context: &Context) -> Option<String> {
+        match timeout {
+            Timeout::Fixed(span) => Some(format!("{}s", span.as_millis().div_ceil(1000))),
+            Timeout::Expression(expression) => context.text(&format!("${{{expression}}}")).ok(),
+        }
+    }
+
+    fn nodes(&self, nodes: &Nodes, context: &Context, report: &mut Report) -> Tree {
+        let filter = context.text(nodes.filter.as_str()).unwrap_or_else(|why| {
+            report.add(Kind::Lost, "nodes.filter", format!("{why}: the filter selects nothing"));
+            String::new()
+        });
+        let threads = match &nodes.threads {
+            Threads::Fixed(threads) => threads.to_string(),
+            Threads::Expression(expression) => {
+                let text = expression.as_str();
+                let option = text
+                    .strip_prefix("int(options.")
+                    .and_then(|rest| rest.strip_suffix(')'))
+                    .or(text.strip_prefix("options."));
+                match option.filter(|name| context.options.contains_key(*name)) {
+                    Some(name) => format!("${{option.{name}}}"),
+                    None => {
+                        report.add(Kind::Lost, "nodes.threads", "threads by an expression: one at a time");
+                        "1".to_owned()
+                    }
+                }
+            }
+        };
+        let mut dispatch = vec![
+            ("threadcount".to_owned(), Tree::from(threads)),
+            ("keepgoing".to_owned(), Tree::Scalar(nodes.keep_going.into())),
+            ("excludePrecedence".to_owned(), Tree::Scalar(true.into())),
+        ];
+        if let Some(rank) = &nodes.rank {
+            let order = if rank.order == Order::Ascending { "ascending" } else { "descending" };
+            dispatch.push(("rankAttribute".to_owned(), rank.by.as_str().into()));
+            dispatch.push(("rankOrder".to_owned(), order.into()));
+        }
+        map([("filter", filter.into()), ("dispatch", Tree::Map(dispatch))])
+    }
+
+    fn sequence(&self, source: &JobSource, context: &Context, report: &mut Report) -> Tree {
+        let strategy = match source.strategy {
+            Strategy::NodeFirst => "node-first",
+            Strategy::StepFirst => "sequential",
+            Strategy::Parallel => "parallel",
+        };
+        // Going on after a failure is a matter of the whole job there, and of each later step here.
+        let later = source.steps.get(1..).unwrap_or_default();
+        let keepgoing = !later.is_empty() && later.iter().all(|step| step.when == When::Always);
+        for (at, step) in source.steps.iter().enumerate() {
+            let usual = if keepgoing && at > 0 { When::Always } else { When::OnSuccess };
+            if step.when != usual {
+                report.add(Kind::Lost, &format!("steps.{}", step.name), "the condition of a step");
+            }
+        }
+        let commands = source.steps.iter().map(|step| step::export(step, context, self, report)).collect();
+        map([
+            ("keepgoing", Tree::Scalar(keepgoing.into())),
+            ("strategy", strategy.into()),
+            ("commands", commands),
+        ])
+    }
+
+    /// What stands between the values of a list of another job.
+    fn delimiter(&self, target: &JobSource, option: &str) -> String {
+        let is_list = |kind: &OptionType| matches!(kind, OptionType::List { .. });
+        let known = target.options.iter().any(|known| known.name.as_str() == option && is_list(&known.kind));
+        if known { option::delimiter(target, option) } else { ",".to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
