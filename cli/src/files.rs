@@ -1,8 +1,11 @@
 //! Files that people give and get.
 
-use std::{io::Write as _, path::Path};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Code, Failure, Result};
 
 /// Reads at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
@@ -33,5 +36,17 @@ pub(crate) fn write(path: &Path, bytes: &[u8], private: bool) -> Result<()> {
     let mode = if private { 0o600 } else { 0o644 };
     file.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).map_err(failed)?;
     file.persist(path).map_err(|error| Failure::file(path, &error.error))?;
+    Ok(())
+}
+
+/// Writes files that are not there yet, or none of them.
+pub(crate) fn write_new(files: &[(PathBuf, String)]) -> Result<()> {
+    if let Some((there, _)) = files.iter().find(|(path, _)| path.exists()) {
+        let message = format!("{} is there already, and nothing was written", there.display());
+        return Err(Failure::new(Code::Input, message, "give --into another place"));
+    }
+    for (path, text) in files {
+        write(path, text.as_bytes(), false)?;
+    }
     Ok(())
 }

@@ -19,8 +19,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     command::{
-        audit, channel, component, execution, hook, import, job, key, log, login, nodes, note, policy,
-        project, runner, schedule, step, token, up,
+        audit, channel, component, execution, export, hook, import, job, key, log, login, nodes, note,
+        policy, project, runner, schedule, step, token, up,
     },
     connection::{Connection, Target},
     failure::Result,
@@ -93,6 +93,9 @@ enum Command {
     /// Where jobs make their executions known: webhooks and mail addresses.
     #[command(subcommand)]
     Channel(channel::Channel),
+    /// Write jobs as files.
+    #[command(subcommand)]
+    Export(export::Export),
     /// Executions of jobs.
     #[command(subcommand)]
     Execution(execution::Execution),
@@ -156,6 +159,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Runner(runner) => runner.run(&Connection::open(&target)?, output).await,
         Command::Policy(policy) => policy.run(&Connection::open(&target)?, output).await,
         Command::Job(job) => job.run(&Connection::open(&target)?, output).await,
+        Command::Export(export) => export.run(&Connection::open(&target)?, output).await,
         Command::Execution(execution) => execution.run(&Connection::open(&target)?, output).await,
         Command::Nodes(nodes) => nodes.run(&Connection::open(&target)?, output).await,
         Command::Token(token) => token.run(&Connection::open(&target)?, output).await,

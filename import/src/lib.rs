@@ -16,6 +16,7 @@ mod job;
 mod nodes;
 mod option;
 mod reference;
+mod schedule;
 mod step;
 mod write;
 mod xml;

@@ -57,6 +57,17 @@ fn an_archive_moves_in_with_its_references() {
     assert_eq!((&moved["imported"], &moved["placeholders"]), (&2.into(), &0.into()), "{moved:#}");
     // The one that is referred to first.
     stack.json(&["job", "apply", &format!("{into}/jobs")]).unwrap();
+    // Out again in Rundeck's form, and in: the same files.
+    let [file, again] = ["out.yaml", "again"].map(|name| folder.path().join(name).display().to_string());
+    stack.json(&["export", "jobs", "--format", "rundeck", "--into", &file, "--strict"]).unwrap();
+    stack.json(&["import", "rundeck", "jobs", &file, "--into", &again]).unwrap();
+    for name in ["child.yaml", "parent.yaml"] {
+        let read = |folder: &str| std::fs::read_to_string(std::path::Path::new(folder).join(name)).unwrap();
+        assert_eq!(read(&again), read(&format!("{into}/jobs")), "{name}");
+    }
+    let kept = folder.path().join("kept").display().to_string();
+    stack.json(&["export", "jobs", "--into", &kept, "child"]).unwrap();
+    assert!(std::path::Path::new(&kept).join("child.yaml").is_file());
     let shown = run(&stack, &["parent"]);
     assert_eq!(shown["summary"]["outcome"], "succeeded", "{shown:#}");
     let child = stack.json(&["execution", "list"]).unwrap();

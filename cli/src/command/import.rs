@@ -132,7 +132,7 @@ fn jobs(file: &Path, made: &Made, output: Output) -> Result<()> {
     let jobs = remit_import::jobs(&text(file)?, format, made.key.as_str());
     let remedy = "export the jobs from Rundeck again, and let the name end in .yaml, .json or .xml";
     let jobs = Jobs::of(jobs.map_err(|why| invalid(file, why, remedy))?);
-    write(&jobs.files(&made.into))?;
+    files::write_new(&jobs.files(&made.into))?;
     output.print(&jobs, Jobs::shown);
     jobs.verdict(made.strict)
 }
@@ -152,7 +152,7 @@ fn nodes(file: &Path, into: Option<&Path>, output: Output) -> Result<()> {
         };
         let model: serde_json::Map<String, serde_json::Value> = set.nodes.iter().map(node).collect();
         let text = serde_json::to_string_pretty(&model).map_err(Failure::input)?;
-        write(&[(into.to_owned(), format!("{text}\n"))])?;
+        files::write_new(&[(into.to_owned(), format!("{text}\n"))])?;
     }
     let report = Nodes { schema: 1, nodes: set.nodes.len(), notices };
     output.print(&report, |report| {
@@ -188,7 +188,7 @@ fn archive(file: &Path, made: &Made, output: Output) -> Result<()> {
         sources.map(|source| (made.into.join(format!("sources/{}.toml", source.name)), source.text.clone())),
     );
     files.extend(archive.readme.map(|text| (made.into.join("README.md"), text)));
-    write(&files)?;
+    files::write_new(&files)?;
     output.print(&archived, |archived| {
         let mut text = archived.jobs.shown();
         text.push_str(&told(&archived.notices));
@@ -202,18 +202,6 @@ fn archive(file: &Path, made: &Made, output: Output) -> Result<()> {
         text
     });
     archived.jobs.verdict(made.strict)
-}
-
-/// Writes files that are not there yet, or none of them.
-fn write(files: &[(PathBuf, String)]) -> Result<()> {
-    if let Some((there, _)) = files.iter().find(|(path, _)| path.exists()) {
-        let message = format!("{} is there already, and nothing was written", there.display());
-        return Err(Failure::new(Code::Input, message, "give --into another place"));
-    }
-    for (path, text) in files {
-        files::write(path, text.as_bytes(), false)?;
-    }
-    Ok(())
 }
 
 impl Jobs {
@@ -268,7 +256,7 @@ fn row(kind: &str, place: &str, message: &str) -> String {
     format!("  {kind:<12} {}: {}\n", harmless(place), harmless(message))
 }
 
-fn told(notices: &[Notice]) -> String {
+pub(super) fn told(notices: &[Notice]) -> String {
     let word = |kind| match kind {
         Kind::Differs => "differs",
         Kind::Lost => "lost",

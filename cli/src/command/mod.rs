@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod channel;
 pub(crate) mod component;
 pub(crate) mod execution;
+pub(crate) mod export;
 mod gate;
 pub(crate) mod hook;
 pub(crate) mod import;

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::{
     job::{Kind, Notice, Report},
+    schedule,
     write::{self, Tree, map},
 };
 use text::Context;
@@ -122,6 +123,7 @@ impl Exporter<'_> {
                 None => report.add(Kind::Lost, "timeout", "a timeout by an expression"),
             }
         }
+        members.extend(schedule::export(&source.schedules, report));
         if !options.is_empty() {
             members.push(("options".to_owned(), Tree::List(options)));
         }

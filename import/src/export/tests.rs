@@ -32,6 +32,8 @@ const CORPUS: &[&str] = &[
   description: 'restarts: it'
   runnerSelector: {filter: 'linux,dmz', runnerFilterMode: TAGS}
   timeout: 1h30m
+  timeZone: Europe/Berlin
+  schedule: {time: {seconds: '0', minute: '15', hour: '03'}, month: '*', year: '*', weekday: {day: '2-6'}}
   options:
     - {name: who, values: [dev, prod], enforced: true, required: true, value: dev}
     - {name: free, values: [x, y], description: proposed}

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     command::{self, Options},
-    option, step,
+    option, schedule, step,
     write::{self, Tree, map},
     yaml::{text, truthy},
 };
@@ -267,6 +267,9 @@ impl<'a> Builder<'a> {
         if let Some(timeout) = timeout(&member(self.job, "timeout"), &known, report)? {
             add("timeout", timeout.into());
         }
+        if let Some(schedules) = schedule::import(self.job, report) {
+            add("schedules", schedules);
+        }
         lost(self.job, report);
         let context = step::Job { options: &known, on_nodes, key: self.key, names: self.names };
         add("steps", steps(sequence, &context, report)?);
@@ -329,8 +332,7 @@ fn steps(
 /// What has no counterpart at the level of the job.
 fn lost(job: &Map<String, Value>, report: &mut Report) {
     for (key, message) in [
-        ("schedule", "the schedule: start the job from a scheduler of your own, by the API"),
-        ("schedules", "the schedules: start the job from a scheduler of your own, by the API"),
+        ("schedules", "schedules that are defined elsewhere: write them as `schedules` of the job"),
         ("notification", "notifications: write a last step with `when: always` that sends them"),
         ("retry", "the job is not run again when it fails: write `retry` at its steps"),
         ("loglimit", "the log limit: write `limits: { log: … }` at the steps"),
@@ -345,10 +347,8 @@ fn lost(job: &Map<String, Value>, report: &mut Report) {
     if !job.get("multipleExecutions").is_some_and(truthy) {
         report.add(Kind::Differs, "multipleExecutions", "the job may run several times at once");
     }
-    for key in ["executionEnabled", "scheduleEnabled"] {
-        if job.get(key).is_some_and(|value| !value.is_null() && !truthy(value)) {
-            report.add(Kind::Differs, key, "the job was switched off; here it can be run");
-        }
+    if job.get("executionEnabled").is_some_and(|value| !value.is_null() && !truthy(value)) {
+        report.add(Kind::Differs, "executionEnabled", "the job was switched off; here it can be run");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod baseline;
 mod fleet;
+mod job;
 mod load;
 mod process;
 mod signing;
@@ -100,6 +101,9 @@ impl Bench {
             (&["signed-request"], &|| Ok(vec![signing::request()?])),
             (&["log-append"], &|| Ok(vec![signing::append()?])),
             (&["log-proof"], &|| Ok(vec![signing::proof_size()?])),
+            (&["import-jobs"], &|| Ok(vec![job::import()?])),
+            (&["filter"], &|| Ok(vec![job::filter()?])),
+            (&["plan"], &|| Ok(vec![job::plan()?])),
             (&["ssh-fan-out"], &|| Ok(vec![ssh::fan_out()?])),
             (&["idle-runner-memory"], &|| Ok(vec![fleet::idle(self.fleet)?])),
         ];
