@@ -14,6 +14,7 @@ mod export;
 mod file;
 mod job;
 mod nodes;
+mod notification;
 mod option;
 mod reference;
 mod schedule;

@@ -157,7 +157,7 @@ fn nodes(file: &Path, into: Option<&Path>, output: Output) -> Result<()> {
     let report = Nodes { schema: 1, nodes: set.nodes.len(), notices };
     output.print(&report, |report| {
         let mut text = told(&report.notices);
-        text.push_str(&format!("{} nodes\n", report.nodes));
+        text.push_str(&format!("{} nodes read\n", report.nodes));
         text
     });
     Ok(())

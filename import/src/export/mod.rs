@@ -124,6 +124,13 @@ impl Exporter<'_> {
             }
         }
         members.extend(schedule::export(&source.schedules, report));
+        if !source.notify.is_empty() {
+            report.add(
+                Kind::Lost,
+                "notify",
+                "who is told: the addresses stand in channels, which are not part of jobs",
+            );
+        }
         if !options.is_empty() {
             members.push(("options".to_owned(), Tree::List(options)));
         }

@@ -109,6 +109,7 @@ fn what_has_no_counterpart_is_told() {
         "steps.b",
         "condition",
     );
+    check(&format!("notify: [{{ when: [failure], channel: ops }}]\n{step}"), "notify", "who is told");
     check("steps: [{ name: a, job: other }]", "steps.a", "not exported with it");
 }
 

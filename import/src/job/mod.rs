@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     command::{self, Options},
-    option, schedule, step,
+    notification, option, schedule, step,
     write::{self, Tree, map},
     yaml::{text, truthy},
 };
@@ -270,6 +270,9 @@ impl<'a> Builder<'a> {
         if let Some(schedules) = schedule::import(self.job, report) {
             add("schedules", schedules);
         }
+        if let Some(notify) = notification::import(self.job, report) {
+            add("notify", notify);
+        }
         lost(self.job, report);
         let context = step::Job { options: &known, on_nodes, key: self.key, names: self.names };
         add("steps", steps(sequence, &context, report)?);
@@ -333,7 +336,6 @@ fn steps(
 fn lost(job: &Map<String, Value>, report: &mut Report) {
     for (key, message) in [
         ("schedules", "schedules that are defined elsewhere: write them as `schedules` of the job"),
-        ("notification", "notifications: write a last step with `when: always` that sends them"),
         ("retry", "the job is not run again when it fails: write `retry` at its steps"),
         ("loglimit", "the log limit: write `limits: { log: … }` at the steps"),
         ("orchestrator", "the orchestrator: nodes run in the order of `rank`, `threads` at a time"),
