@@ -158,6 +158,22 @@ fn once(number: u32) -> Work {
     work
 }
 
+/// A run that says that a schedule of the signed job began it.
+fn scheduled(number: u32, name: &str, due: Timestamp, change: impl FnOnce(&mut Work)) -> Work {
+    let step = format!("{PURE}schedules:\n  - {{ name: minutely, cron: \"* * * * *\" }}\n");
+    let mut work = Work::new(number, &Release::of("transform", number), &step);
+    let origin = remit_protocol::Origin::Schedule { name: name.parse().unwrap(), due };
+    work.assignment["origin"] = serde_json::to_value(origin).unwrap();
+    change(&mut work);
+    work.sign("acme.example/author", number.into());
+    work
+}
+
+/// The last full minute of so many hours ago.
+fn minute(hours: u64) -> Timestamp {
+    Timestamp::from_millis((today().as_secs() - hours * 3600) / 60 * 60_000)
+}
+
 pub(crate) const RUNS: &[Row] = &[
     ("a run that somebody wants", single, Succeeds),
     (
@@ -338,6 +354,37 @@ pub(crate) const RUNS: &[Row] = &[
             })
         },
         Refused("E_SYNTAX"),
+    ),
+    (
+        "a time of a schedule that the author signed",
+        |n| scheduled(n, "minutely", minute(0), |_| {}),
+        Succeeds,
+    ),
+    ("another run for the same time", |n| scheduled(n, "minutely", minute(0), |_| {}), Refused("E_REPLAY")),
+    (
+        "a schedule that the job does not have",
+        |n| scheduled(n, "hourly", minute(1), |_| {}),
+        Refused("E_RUN"),
+    ),
+    (
+        "no time of the schedule",
+        |n| scheduled(n, "minutely", minute(1).plus(std::time::Duration::from_secs(1)), |_| {}),
+        Refused("E_RUN"),
+    ),
+    ("a time of yesterday", |n| scheduled(n, "minutely", minute(24), |_| {}), Refused("E_RUN")),
+    (
+        "a time to come",
+        |n| scheduled(n, "minutely", minute(0).plus(std::time::Duration::from_secs(600)), |_| {}),
+        Refused("E_RUN"),
+    ),
+    (
+        "options that the schedule does not give",
+        |n| {
+            scheduled(n, "minutely", minute(1), |work| {
+                work.assignment["options"] = "{\"all\":true}".into();
+            })
+        },
+        Refused("E_RUN"),
     ),
     ("a run under an id of its own", |n| shared(n, 80_000, &common("transform"), PURE, |_| {}), Succeeds),
     (

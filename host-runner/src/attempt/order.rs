@@ -11,23 +11,31 @@ use remit_job::{
     condition,
     document::{Action, Document, Per},
     expression::Scope,
-    rollup,
+    options, rollup,
+    schedule::ON_TIME,
     sections::{self, Section},
+    trigger,
 };
 use remit_protocol::{
-    Outcome, RefusalCode, SectionNumber, StepName,
+    Origin, Outcome, RefusalCode, ScheduleName, SectionNumber, StepName, Timestamp,
     assignment::{Assignment, NodesView, StepView},
     digest::Sized,
     json,
+    node::Node,
     report::SignedResult,
 };
 use remit_signing::{
-    JobPath, Refusal, SigningKey, note,
+    JobPath, Refusal, SigningKey,
+    note::{self, UnverifiedNote},
+    policy::{Firing, Wanted},
     run::{Order, ResultNote},
     verify::{self, VerifiedRun},
 };
 
-use super::{prepare::NotReady, voice::End};
+use super::{
+    prepare::{NotReady, ReadyNode},
+    voice::End,
+};
 use crate::{attempt::Workshop, config::SignedKind, trust::Belief};
 
 /// Largest result of a section that is read.
@@ -53,7 +61,7 @@ pub(super) fn check(
     assignment: &mut Assignment,
     document: &Document,
     belief: &Belief,
-) -> Result<Option<VerifiedRun>, NotReady> {
+) -> Result<Option<Wanted>, NotReady> {
     let required = |kind| workshop.require_signed.contains(&kind);
     let (runs, gates) = (required(SignedKind::Run), required(SignedKind::Approve));
     if !runs && !gates || document.is_discovery() {
@@ -63,7 +71,14 @@ pub(super) fn check(
     if assignment.nodes.as_ref().is_some_and(|work| Some(work.set) != order.nodes) {
         return Err(NotReady::refused(RefusalCode::Nodes, "The section has other nodes than the run."));
     }
-    let run = runs.then(|| wanted(workshop, assignment, &order, belief)).transpose()?;
+    let run = match (&assignment.run_note, &assignment.origin) {
+        _ if !runs => None,
+        (None, Origin::Schedule { name, due }) => {
+            let signed = required(SignedKind::Job);
+            Some(Wanted::Scheduled(scheduled((name, *due), signed, assignment, document, belief)?))
+        }
+        (note, _) => Some(Wanted::Signed(signed(note.as_deref(), workshop, &order, belief)?)),
+    };
     let results = match &run {
         Some(_) => Some(results(workshop, assignment, &order, belief)?),
         None => None,
@@ -78,13 +93,13 @@ pub(super) fn check(
 }
 
 /// Who wanted this run.
-fn wanted(
+fn signed(
+    note: Option<&str>,
     workshop: &Workshop,
-    assignment: &Assignment,
     order: &Order,
     belief: &Belief,
 ) -> Result<VerifiedRun, NotReady> {
-    let Some(note) = &assignment.run_note else {
+    let Some(note) = note else {
         return Err(NotReady::refused(RefusalCode::RunUnsigned, "There is no note at all."));
     };
     let run = verify::run(note.as_bytes(), &belief.policy, belief.now)?;
@@ -97,6 +112,71 @@ fn wanted(
         return Err(NotReady::refused(RefusalCode::RunUnsigned, "The note is for another runner."));
     }
     Ok(run)
+}
+
+/// A run that a schedule of the signed job began: within what the author signed, at one of its times, and not long ago.
+fn scheduled(
+    (name, due): (&ScheduleName, Timestamp),
+    job_is_signed: bool,
+    assignment: &Assignment,
+    document: &Document,
+    belief: &Belief,
+) -> Result<Firing, NotReady> {
+    let wrong =
+        |what: &str| Err(NotReady::refused(RefusalCode::RunUnsigned, format!("The schedule {name} {what}.")));
+    let (true, Some(note)) = (job_is_signed, &assignment.job_note) else {
+        return wrong("counts only where jobs have to be signed, too");
+    };
+    let Some(schedule) = document.schedules.iter().find(|schedule| schedule.name == *name) else {
+        return wrong("is not in the signed job");
+    };
+    if !schedule.fires_at(due) {
+        return wrong(&format!("has no time {due}"));
+    }
+    if due.since(belief.now) > ON_TIME || belief.now.since(due) >= Wanted::LATEST {
+        return wrong(&format!("was due at {due}, and it is {}", belief.now));
+    }
+    let given: serde_json::Map<String, serde_json::Value> =
+        schedule.options.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+    let (scope, outputs) = (Scope::before_steps(assignment), BTreeMap::new());
+    let outside = options::Outside { scope: &scope, nodes: &[], outputs: &outputs };
+    match options::check(&document.options, &given, &outside) {
+        Ok(values) if values == *assignment.options => {}
+        Ok(_) => return wrong("has other option values in the signed job"),
+        // Defaults that depend on the clock or on nodes are the orchestrator's word.
+        Err(_) => return wrong("leaves options to be filled in that nobody signed: name their values in it"),
+    }
+    let note = UnverifiedNote::parse(note.as_bytes())?;
+    Ok(Firing {
+        run: assignment.execution,
+        job: format!("{}/{}", assignment.project, assignment.job),
+        schedule: name.to_string(),
+        due,
+        note: note.identity(),
+    })
+}
+
+/// Nodes that nobody signed are at least such as the signed job's filter chooses.
+pub(super) fn nodes_fit(
+    assignment: &Assignment,
+    document: &Document,
+    nodes: &[ReadyNode],
+) -> Result<(), NotReady> {
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    let bad = |detail: String| NotReady::refused(RefusalCode::Nodes, detail);
+    let resolved = trigger::resolve(document, &Scope::before_steps(assignment)).map_err(|faults| {
+        let first = faults.first().map(|fault| fault.message.clone()).unwrap_or_default();
+        bad(format!("The job's filter cannot be evaluated: {first}."))
+    })?;
+    let given: Vec<Node> = nodes.iter().map(|ready| ready.node.as_ref().clone()).collect();
+    let chosen = resolved.nodes.map_or(0, |chosen| chosen.select(&given).len());
+    if chosen == given.len() {
+        Ok(())
+    } else {
+        Err(bad("The signed job's filter chooses other nodes.".to_owned()))
+    }
 }
 
 /// In what two orders differ, in words.
@@ -152,7 +232,7 @@ fn join(before: StepView, after: StepView) -> StepView {
 /// How gates are judged.
 struct Gates<'a> {
     order: &'a Order,
-    run: Option<&'a VerifiedRun>,
+    run: Option<&'a Wanted>,
     belief: &'a Belief,
 }
 
@@ -218,12 +298,11 @@ impl Walk<'_> {
             Action::Halt(_) => Err(wrong(section, self.document, "ends the execution")),
             Action::Gate(gate) if let Some(gates) = &self.gates => {
                 let notes = self.assignment.approvals.iter().map(String::as_bytes);
-                let none = std::collections::BTreeSet::new();
-                let began = gates.run.map_or(&none, VerifiedRun::signers);
+                let began = gates.run.map(Wanted::signers).unwrap_or_default();
                 let (policy, now) = (&gates.belief.policy, gates.belief.now);
                 let at = (gates.order, first.name.as_str(), gate.needed);
                 let notes: Vec<&[u8]> = notes.filter(|note| about(note, first.name.as_str())).collect();
-                let _ = verify::approvals(notes, at, began, policy, now)?;
+                let _ = verify::approvals(notes, at, &began, policy, now)?;
                 Ok(all(Outcome::Succeeded))
             }
             Action::Gate(_) => self.claimed(section),

@@ -16,10 +16,7 @@ use remit_protocol::{
     limits::{MAX_JOB, MAX_NODE_SET},
     node::{Node, NodeSet},
 };
-use remit_signing::{
-    Refusal,
-    verify::{self, VerifiedRun},
-};
+use remit_signing::{Refusal, policy::Wanted, verify};
 
 use super::{Workshop, order};
 use crate::{
@@ -82,8 +79,8 @@ pub struct Section {
     pub scope: Scope,
     /// What the steps before the section came to.
     pub earlier: Vec<Outcome>,
-    /// The run that somebody signed, where the owner wants that.
-    pub run: Option<VerifiedRun>,
+    /// Why the run may begin, where the owner wants to know that.
+    pub run: Option<Wanted>,
     /// Knows the secrets of the attempt.
     pub redactor: Redactor,
 }
@@ -156,6 +153,9 @@ pub(super) async fn section(
     let run = order::check(workshop, &mut assignment, &document, &belief)?;
     let steps = steps_of(&document, &assignment)?;
     let nodes = nodes(workshop, &assignment).await?;
+    if let Some(Wanted::Scheduled(_)) = &run {
+        order::nodes_fit(&assignment, &document, &nodes)?;
+    }
     let redactor = Redactor::new();
     let mut ready = Vec::with_capacity(steps.len());
     for (index, step) in steps {

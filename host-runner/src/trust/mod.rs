@@ -18,7 +18,7 @@ use std::{
 };
 
 use remit_protocol::{AttemptId, Digest, RefusalCode, SectionNumber, Timestamp};
-use remit_signing::{Refusal, TrustPolicy, VerifiedJob, verify::VerifiedRun};
+use remit_signing::{Refusal, TrustPolicy, VerifiedJob, policy::Wanted};
 
 use self::memory::Memory;
 use crate::{
@@ -142,7 +142,7 @@ impl Trust {
     /// `E_RUN_FORK`, `E_REPLAY`, or the memory cannot be written.
     pub fn begin(
         &self,
-        run: &VerifiedRun,
+        run: &Wanted,
         section: SectionNumber,
         attempt: AttemptId,
         once: bool,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::TrustPolicy;
 use crate::{
     Refusal,
-    verify::{self, VerifiedJob, VerifiedRun},
+    verify::{self, Signer, VerifiedJob, VerifiedRun},
 };
 
 /// Most signed jobs that are remembered.
@@ -49,6 +49,9 @@ pub struct TrustMemory {
 struct KnownRun {
     note: Digest,
     expires: Timestamp,
+    /// The time of a schedule for which it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    firing: Option<Firing>,
     /// What must not be begun twice, and the attempt in which it was.
     begun: BTreeMap<SectionNumber, AttemptId>,
 }
@@ -58,6 +61,73 @@ struct KnownRun {
 struct NewestJob {
     version: u64,
     note: Digest,
+}
+
+/// A time of a schedule that an author signed with the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Firing {
+    /// The execution that says that it is for this time.
+    pub run: ExecutionId,
+    /// `project/job`.
+    pub job: String,
+    /// The schedule.
+    pub schedule: String,
+    /// The time.
+    pub due: Timestamp,
+    /// The job's note.
+    pub note: Digest,
+}
+
+/// Why a run may begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// Somebody signed it.
+    Signed(VerifiedRun),
+    /// The job's author signed a schedule, and this is one of its times.
+    Scheduled(Firing),
+}
+
+impl Wanted {
+    /// How long after its time a run of a schedule may begin.
+    pub const LATEST: Duration = Duration::from_secs(24 * 3600);
+
+    /// The run's id.
+    pub fn id(&self) -> ExecutionId {
+        match self {
+            Self::Signed(run) => run.note().order.run,
+            Self::Scheduled(firing) => firing.run,
+        }
+    }
+
+    /// Whose signatures began it: nobody's for a schedule.
+    pub fn signers(&self) -> BTreeSet<Signer> {
+        match self {
+            Self::Signed(run) => run.signers().clone(),
+            Self::Scheduled(_) => BTreeSet::new(),
+        }
+    }
+
+    fn identity(&self) -> Digest {
+        match self {
+            Self::Signed(run) => run.identity(),
+            Self::Scheduled(firing) => firing.note,
+        }
+    }
+
+    fn expires(&self) -> Timestamp {
+        match self {
+            Self::Signed(run) => run.note().expires,
+            Self::Scheduled(firing) => firing.due.plus(Self::LATEST),
+        }
+    }
+
+    fn firing(&self) -> Option<&Firing> {
+        match self {
+            Self::Signed(_) => None,
+            Self::Scheduled(firing) => Some(firing),
+        }
+    }
 }
 
 impl TrustMemory {
@@ -96,14 +166,15 @@ impl TrustMemory {
         self.against.get(component).into_iter().flatten()
     }
 
-    /// Takes note that a part of a signed run begins. What may be repeated freely (`once` is false) may begin again;
-    /// anything else only in the attempt in which it began.
+    /// Takes note that a part of a run begins. What may be repeated freely (`once` is false) may begin again; anything else
+    /// only in the attempt in which it began. A time of a schedule begins one run.
     ///
     /// # Errors
-    /// `E_RUN_FORK` if another note was accepted under the same id, `E_REPLAY` if this part was begun before.
+    /// `E_RUN_FORK` if another order was accepted under the same id, `E_REPLAY` if this part, or this time of its schedule,
+    /// was begun before.
     pub fn begin(
         &mut self,
-        run: &VerifiedRun,
+        run: &Wanted,
         section: SectionNumber,
         attempt: AttemptId,
         once: bool,
@@ -111,13 +182,23 @@ impl TrustMemory {
     ) -> Result<(), Refusal> {
         // A note that has run out is refused for that reason; beyond that, clocks differ by less than a day.
         self.runs.retain(|_, known| now.since(known.expires) < RUN_KEPT);
-        let (id, note) = (run.note().order.run, run.identity());
+        let (id, note) = (run.id(), run.identity());
         if self.runs.len() >= MAX_RUNS && !self.runs.contains_key(&id) {
             let detail = format!("More than {MAX_RUNS} signed runs cannot be remembered.");
             return Err(Refusal::new(RefusalCode::Replay, detail));
         }
-        let expires = run.note().expires;
-        let known = self.runs.entry(id).or_insert(KnownRun { note, expires, begun: BTreeMap::new() });
+        if let Wanted::Scheduled(firing) = run {
+            let time = |firing: &Firing| (firing.job.clone(), firing.schedule.clone(), firing.due);
+            let same = |other: &KnownRun| other.firing.as_ref().map(time) == Some(time(firing));
+            if let Some((other, _)) = self.runs.iter().find(|(other, known)| **other != id && same(known)) {
+                let detail =
+                    format!("The schedule {} began run {other} for {}.", firing.schedule, firing.due);
+                return Err(Refusal::new(RefusalCode::Replay, detail));
+            }
+        }
+        let expires = run.expires();
+        let firing = run.firing().cloned();
+        let known = self.runs.entry(id).or_insert(KnownRun { note, expires, firing, begun: BTreeMap::new() });
         if known.note != note {
             let detail = format!("Run {id} is known here by the note {}, and this is {note}.", known.note);
             return Err(Refusal::new(RefusalCode::RunFork, detail));

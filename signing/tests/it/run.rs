@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use remit_protocol::{AttemptId, ExecutionId, SectionNumber, Timestamp, digest::Sized};
 use remit_signing::{
     Refusal, TrustPolicy, note,
-    policy::TrustMemory,
+    policy::{Firing, TrustMemory, Wanted},
     run::{ApproveNote, Order, ResultNote, RunNote},
     verify::{self, Signer, VerifiedRun},
 };
@@ -107,7 +107,7 @@ fn a_run_begins_once_and_its_id_stands_for_one_order() {
     let (one, two) = (AttemptId::from_u128(1), AttemptId::from_u128(2));
     let mut begin = |run: &RunNote, section, attempt, once, at: Timestamp| {
         memory
-            .begin(&verified(run), SectionNumber(section), attempt, once, at)
+            .begin(&Wanted::Signed(verified(run)), SectionNumber(section), attempt, once, at)
             .map_err(|refusal| refusal.code.code())
     };
     let again = Order { options: Sized::of(b"{\"a\":1}"), ..order() };
@@ -128,11 +128,19 @@ fn a_run_begins_once_and_its_id_stands_for_one_order() {
 #[test]
 fn what_is_remembered_of_runs_survives_being_written() {
     let mut memory = TrustMemory::default();
-    memory.begin(&verified(&run()), SectionNumber(1), AttemptId::from_u128(1), true, now()).unwrap();
+    memory
+        .begin(&Wanted::Signed(verified(&run())), SectionNumber(1), AttemptId::from_u128(1), true, now())
+        .unwrap();
     let text = serde_json::to_string(&memory).unwrap();
     let mut again: TrustMemory = serde_json::from_str(&text).unwrap();
     assert_eq!(again, memory);
-    let found = again.begin(&verified(&run()), SectionNumber(1), AttemptId::from_u128(2), true, now());
+    let found = again.begin(
+        &Wanted::Signed(verified(&run())),
+        SectionNumber(1),
+        AttemptId::from_u128(2),
+        true,
+        now(),
+    );
     assert_eq!(code(found), "E_REPLAY");
 }
 
@@ -235,4 +243,29 @@ fn a_result_is_a_believed_runners_about_this_run() {
     assert_eq!(code(check(&elsewhere, steps, "own", "")), "E_ORDER");
     let revoked = format!("[revoked]\nkeys = [\"{}\"]", key("peer").vkey());
     assert_eq!(code(check(&note, steps, "peer", &revoked)), "E_THRESHOLD");
+}
+
+#[test]
+fn a_time_of_a_schedule_begins_one_run() {
+    let mut memory = TrustMemory::default();
+    let due = at("2026-11-21T00:00:00Z");
+    let note = remit_protocol::Digest::of(b"the job's note");
+    let mut begin = |run: u128, due: Timestamp, section, attempt: u128, once, now: Timestamp| {
+        let firing = Firing {
+            run: ExecutionId::from_u128(run),
+            job: "ops/restart_web".to_owned(),
+            schedule: "nightly".to_owned(),
+            due,
+            note,
+        };
+        let (section, attempt) = (SectionNumber(section), AttemptId::from_u128(attempt));
+        memory
+            .begin(&Wanted::Scheduled(firing), section, attempt, once, now)
+            .map_err(|refusal| refusal.code.code())
+    };
+    assert_eq!(begin(1, due, 0, 1, false, now()), Ok(()));
+    assert_eq!(begin(1, due, 1, 2, true, now()), Ok(()), "the next section of the same run");
+    assert_eq!(begin(1, due, 1, 3, true, now()), Err("E_REPLAY"));
+    assert_eq!(begin(2, due, 0, 4, false, now()), Err("E_REPLAY"), "another run for the same time");
+    assert_eq!(begin(2, at("2026-11-22T00:00:00Z"), 0, 4, false, at("2026-11-22T00:00:00Z")), Ok(()));
 }
