@@ -198,3 +198,66 @@ fn values_from_an_address_are_fetched_by_a_job_of_their_own() {
     }
     assert!(imported[0].source.as_deref().unwrap().contains("job: \"j_v_values\""));
 }
+
+/// Texts with everything that some part of the import takes apart.
+fn odd() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let parts = prop_oneof![
+        "\\PC{0,6}",
+        Just("${".to_owned()),
+        Just("}".to_owned()),
+        Just("${option.a}".to_owned()),
+        Just("${DATE+1:yyyy".to_owned()),
+        Just("$${".to_owned()),
+        Just("@option.a@".to_owned()),
+        Just("'".to_owned()),
+        Just("\"".to_owned()),
+        Just(": !x:".to_owned()),
+        Just("0 0/5 1-5 ? * 6#3,L *".to_owned()),
+        Just("1h9999999999999999999d".to_owned()),
+        Just("%Y%".to_owned()),
+        Just("https://u:p@h:x/?".to_owned()),
+        Just("50%,a@b".to_owned()),
+    ];
+    proptest::collection::vec(parts, 0..4).prop_map(|parts| parts.concat())
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_job_brings_the_import_down(text in proptest::collection::vec(odd(), 12), flag in proptest::prelude::any::<bool>()) {
+        let part = |at: usize| text[at].as_str();
+        let job = serde_json::json!([{
+            "name": part(0), "group": part(1), "timeout": part(2), "timeZone": part(3),
+            "runnerSelector": {"filter": part(4), "runnerFilterMode": "TAGS"},
+            "notifyAvgDurationThreshold": part(5),
+            "notification": {"onavgduration": {"recipients": part(6), "urls": part(7)}},
+            "schedule": {"crontab": part(8)},
+            "options": [{
+                "name": "a", "multivalued": flag, "delimiter": part(1), "value": part(9), "isDate": !flag,
+                "dateFormat": part(10), "valuesUrl": part(7), "regex": part(11),
+            }],
+            "nodefilters": {"filter": part(2), "filterExclude": part(4), "dispatch": {"threadcount": part(5)}},
+            "sequence": {"commands": [
+                {"exec": part(9), "errorhandler": {"script": part(10), "args": part(11)}},
+                {"script": part(8), "args": part(3), "scriptInterpreter": part(6)},
+                {"jobref": {"name": part(0), "group": part(1), "args": part(2), "nodefilters": {"filter": part(4)}}},
+            ]},
+        }]);
+        let made = jobs(&job.to_string(), Format::Json, "keys/k").unwrap();
+        let sources: Vec<_> =
+            made.iter().filter_map(|job| job.source.as_deref()).map(|text| JobSource::parse(text).unwrap()).collect();
+        crate::export(&sources);
+    }
+
+    #[test]
+    fn no_text_brings_the_readers_down(text in odd(), raw in "\\PC{0,80}") {
+        for text in [&text, &raw] {
+            for format in [Format::Yaml, Format::Json, Format::Xml] {
+                let _ = jobs(text, format, "keys/k");
+            }
+            let _ = crate::access(text, Some("demo"));
+            let xml = format!("<joblist><job><name>{text}</name><sequence><command><exec>{text}</exec></command></sequence></job></joblist>");
+            let _ = jobs(&xml, Format::Xml, "keys/k");
+        }
+    }
+}
