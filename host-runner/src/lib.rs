@@ -31,3 +31,4 @@ pub mod secrets;
 pub mod start;
 pub mod state;
 pub mod trust;
+pub mod worker;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use remit_protocol::{
-    ExecutionId, InvalidId, Namespace, Outcome, ProjectName, SecretName, SecretPath, Size, StepName,
+    Digest, ExecutionId, InvalidId, Namespace, Outcome, ProjectName, SecretName, SecretPath, Size, StepName,
     capability::{
         Ceiling, Denial, Grant, Remit, Requests, Subject,
         exec::ExecGrant,
@@ -46,12 +46,14 @@ use crate::{
     clock,
     component::{Components, Loaded, NotLoaded, cache::Cache, compile::Compiler},
     config::Config,
+    confine::Confinement,
     launcher::{self, Launch},
     report::redact::Redactor,
-    sandbox::{Cancel, DescribeError, Description, Ended, Invocation, Sandbox},
+    sandbox::{Cancel, DescribeError, Description, Ended, Invocation, Sandbox, SandboxConfig},
     secrets::{Providers, Resolve},
     start::{self, CannotStart, Environment},
     trust::{NotBelieved, Trust, heads::Heads},
+    worker::Crew,
 };
 
 /// What is run, and under what.
@@ -134,6 +136,15 @@ pub enum CannotRun {
     Id(#[from] InvalidId),
 }
 
+/// In which process a component runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// This one.
+    Here,
+    /// A worker, as under a runner.
+    Worker,
+}
+
 /// A loaded component, and where it runs.
 struct Stage {
     sandbox: Sandbox,
@@ -148,6 +159,7 @@ impl Stage {
         manifest: &[u8],
         config: Option<&Config>,
         environment: &Environment,
+        home: Home,
     ) -> Result<Self, CannotRun> {
         let (verified, policy) = sign_in_memory(component, manifest)?;
         let folder = tempfile::tempdir()?;
@@ -164,7 +176,17 @@ impl Stage {
             }
         };
         let launch: Arc<dyn Launch> = Arc::new(launcher::Local::new(scratch.clone()));
-        let sandbox = start::sandbox(4, scratch, &dialer, &launch).map_err(CannotStart::from)?;
+        let sandbox = match home {
+            Home::Here => start::sandbox(4, scratch, &dialer, &launch),
+            Home::Worker => {
+                let crew = Crew { program: environment.program.clone(), confinement: Confinement::Required };
+                Sandbox::with_workers(
+                    SandboxConfig { slots: 4, scratch, dialer, launch: launch.clone() },
+                    crew,
+                )
+            }
+        };
+        let sandbox = sandbox.map_err(CannotStart::from)?;
         let cache =
             Cache::new(folder.path().to_owned(), Zeroizing::new(clock::random()), Size::from_mib(1024));
         let compiler = Compiler::new(environment.program.clone(), Arc::clone(&launch));
@@ -208,7 +230,8 @@ fn sign_in_memory(
 /// # Errors
 /// [`CannotRun`]. A refusal by the remit is a [`Report`].
 pub async fn run(run: Run, providers: Providers, environment: &Environment) -> Result<Report, CannotRun> {
-    let stage = Stage::set(run.component, &run.manifest, run.config.as_ref(), environment).await?;
+    let stage =
+        Stage::set(run.component, &run.manifest, run.config.as_ref(), environment, Home::Here).await?;
     let manifest = &stage.loaded.manifest;
     let grant = run.grant.unwrap_or_else(|| literal(&manifest.requests));
     let ceiling = ceiling(run.config.as_ref(), &grant, run.files);
@@ -258,6 +281,7 @@ impl Run {
             cancel: Cancel::new(),
             redactor,
             timeout: None,
+            realm: Digest::of(b"local"),
         })
     }
 }
@@ -283,7 +307,7 @@ impl Report {
 
 impl From<Ended> for Report {
     fn from(ended: Ended) -> Self {
-        let Ended { outcome, output, nodes, message, denials, revealed, usage } = ended;
+        let Ended { outcome, output, nodes, message, denials, revealed, usage, .. } = ended;
         Self { outcome, message, output, nodes, denials, revealed, usage }
     }
 }
@@ -375,7 +399,7 @@ pub async fn describe(
         },
         "input": true, "output": null,
     });
-    let stage = Stage::set(component, manifest.to_string().as_bytes(), None, environment).await?;
+    let stage = Stage::set(component, manifest.to_string().as_bytes(), None, environment, Home::Here).await?;
     Ok(stage.sandbox.describe(&stage.loaded.prepared).await?)
 }
 
@@ -384,18 +408,25 @@ pub async fn describe(
 pub struct WarmStep {
     /// How often.
     pub runs: u32,
-    /// Microseconds of the middle run.
+    /// Microseconds of the middle run, from asking for it to its end.
     pub p50_us: f64,
     /// Microseconds of the 99th of a hundred.
     pub p99_us: f64,
+    /// Microseconds for which the sandbox of the middle run was there.
+    pub inside_us: f64,
 }
 
 /// Measures [`WarmStep`].
 ///
 /// # Errors
 /// [`CannotRun`], also when the step does not succeed.
-pub async fn warm_step(run: Run, runs: u32, environment: &Environment) -> Result<WarmStep, CannotRun> {
-    let stage = Stage::set(run.component, &run.manifest, run.config.as_ref(), environment).await?;
+pub async fn warm_step(
+    run: Run,
+    runs: u32,
+    home: Home,
+    environment: &Environment,
+) -> Result<WarmStep, CannotRun> {
+    let stage = Stage::set(run.component, &run.manifest, run.config.as_ref(), environment, home).await?;
     let manifest = &stage.loaded.manifest;
     let grant = run.grant.unwrap_or_else(|| literal(&manifest.requests));
     let ceiling = ceiling(run.config.as_ref(), &grant, run.files);
@@ -403,7 +434,7 @@ pub async fn warm_step(run: Run, runs: u32, environment: &Environment) -> Result
     let remit = Remit::compute(subject, &manifest.requests, manifest.limits, &grant, &run.secrets, &ceiling)
         .map_err(|denials| CannotRun::Policy(crate::attempt::denied(&denials).message))?;
     let secrets: Arc<dyn Resolve> = Arc::new(Providers::default());
-    let mut times = Vec::new();
+    let (mut times, mut inside) = (Vec::new(), Vec::new());
     for round in 0..runs.saturating_add(WARM_UP) {
         let invocation =
             Run::invocation(remit.clone(), Arc::clone(&secrets), run.input.clone(), None, Redactor::new())?;
@@ -411,16 +442,18 @@ pub async fn warm_step(run: Run, runs: u32, environment: &Environment) -> Result
         let ended = stage.sandbox.run(&stage.loaded.prepared, invocation).await;
         if round >= WARM_UP {
             times.push(begun.elapsed());
+            inside.push(ended.took);
         }
         if ended.outcome != Outcome::Succeeded {
             return Err(CannotRun::Policy(format!("the step ended as {}: {}", ended.outcome, ended.message)));
         }
     }
     times.sort_unstable();
-    let at = |part: usize| {
-        times.get(times.len() * part / 100).map_or(0.0, |time: &Duration| time.as_secs_f64() * 1e6)
+    inside.sort_unstable();
+    let at = |times: &[Duration], part: usize| {
+        times.get(times.len() * part / 100).map_or(0.0, |time| time.as_secs_f64() * 1e6)
     };
-    Ok(WarmStep { runs, p50_us: at(50), p99_us: at(99) })
+    Ok(WarmStep { runs, p50_us: at(&times, 50), p99_us: at(&times, 99), inside_us: at(&inside, 50) })
 }
 
 /// Runs that are not measured: the first ones map memory that later ones find.

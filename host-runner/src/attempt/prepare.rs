@@ -24,6 +24,7 @@ use crate::{
     config::SignedKind,
     orchestrator::CallError,
     report::redact::Redactor,
+    sandbox::realm,
     secrets::{Resolve, SecretError},
     trust::{NotBelieved, heads::NotShown},
 };
@@ -57,6 +58,8 @@ pub struct ReadyComponent {
     pub remit: Arc<Remit>,
     /// The remit's digest, as each record names it.
     pub remit_digest: Digest,
+    /// Which of its runs may share a process.
+    pub realm: Digest,
 }
 
 /// A node of a section.
@@ -308,7 +311,8 @@ async fn ready_component(
     let remit = remit(&assignment.project, &narrowed, &loaded, &workshop.ceiling)?;
     know_secrets(&remit, &*workshop.secrets, redactor).await?;
     let remit_digest = remit.digest();
-    Ok(ReadyComponent { action: action.clone(), loaded, remit_digest, remit: Arc::new(remit) })
+    let realm = realm(&assignment.project, remit_digest);
+    Ok(ReadyComponent { action: action.clone(), loaded, remit_digest, realm, remit: Arc::new(remit) })
 }
 
 /// The remit of a step, or everything that it lacks with the lines that would grant it.

@@ -264,6 +264,7 @@ async fn once(
         cancel: around.cancel.clone(),
         redactor: run.section.redactor.clone(),
         timeout,
+        realm: component.realm,
     };
     let prepared = &component.loaded.prepared;
     let ended = match component.loaded.manifest.kind {
@@ -325,6 +326,7 @@ fn without_run(outcome: Outcome, message: String) -> Ended {
         denials: Vec::new(),
         revealed: Vec::new(),
         usage: None,
+        took: Duration::ZERO,
     }
 }
 

@@ -7,6 +7,7 @@
 //! *Must not know:* the engine's stores, processes. *Invariant:* nothing in a call is believed, neither a handle nor a name
 //! nor a size: whoever asks gets what the remit gives, counted here, and no more.
 
+mod access;
 mod handles;
 
 use std::sync::Arc;
@@ -16,7 +17,10 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use self::handles::Handle;
-pub(crate) use self::handles::{Handles, Held};
+pub(crate) use self::{
+    access::{Access, Ask, Refused},
+    handles::{Handles, Held},
+};
 use crate::{
     capability::{
         Effects, Fault,
@@ -110,7 +114,25 @@ pub enum Answer {
     Bytes(#[serde(skip)] Vec<u8>),
 }
 
+impl Call {
+    /// The bytes that a call carries beside its words.
+    pub(crate) fn bytes(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::Start { stdin, .. } | Self::Command { stdin, .. } => Some(stdin),
+            _ => None,
+        }
+    }
+}
+
 impl Answer {
+    /// The bytes that an answer carries beside its words.
+    pub(crate) fn bytes(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::Piece(_, bytes) | Self::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// The fault of a broker whose answer is none to the call.
     pub(crate) fn unexpected(&self) -> Fault {
         Fault::Halt(HostFault("the broker's answer does not fit the call".to_owned()).into())

@@ -34,7 +34,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// What to pass on now, if anything.
-    fn say(&mut self, now: tokio::time::Instant, done: u64, total: u64) -> Option<(u64, u64)> {
+    pub(crate) fn say(&mut self, now: tokio::time::Instant, done: u64, total: u64) -> Option<(u64, u64)> {
         if self.sent.is_some_and(|sent| now.duration_since(sent) < PROGRESS_INTERVAL) {
             self.waiting = Some((done, total));
             return None;

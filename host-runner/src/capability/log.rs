@@ -58,7 +58,12 @@ pub trait LogSink: Send + Sync {
 }
 
 /// Where a component's words go: into the log itself, or to whoever keeps it.
+#[async_trait]
 pub(crate) trait Words: Send + Sync {
+    /// True while whoever can wait should, for [`room`](Self::room).
+    fn full(&self) -> bool;
+    /// Waits until more can be taken.
+    async fn room(&self);
     /// Takes a message.
     fn write(&self, level: Level, message: &str, fields: Vec<(String, String)>) -> Result<(), OverLimit>;
     /// Takes bytes of standard output or error.
@@ -179,7 +184,14 @@ impl Log {
     }
 }
 
+#[async_trait]
 impl Words for Log {
+    fn full(&self) -> bool {
+        false
+    }
+
+    async fn room(&self) {}
+
     fn write(&self, level: Level, message: &str, fields: Vec<(String, String)>) -> Result<(), OverLimit> {
         Self::write(self, level, message, fields)
     }
@@ -277,7 +289,7 @@ fn skip_control_string(rest: &mut Rest<'_>) {
 }
 
 impl log::Host for State {
-    fn write(
+    async fn write(
         &mut self,
         level: log::Level,
         message: String,
@@ -289,6 +301,9 @@ impl log::Host for State {
             log::Level::Warn => Level::Warn,
             log::Level::Error => Level::Error,
         };
+        if self.log.full() {
+            self.log.room().await;
+        }
         Ok(self.log.write(level, &message, fields)?)
     }
 }
@@ -323,7 +338,9 @@ impl StdoutStream for LogStream {
 
 #[async_trait]
 impl Pollable for LogStream {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        self.log.room().await;
+    }
 }
 
 impl OutputStream for LogStream {
@@ -339,7 +356,7 @@ impl OutputStream for LogStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_PERMIT)
+        Ok(if self.log.full() { 0 } else { WRITE_PERMIT })
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) mod bindings {
         ",
         world: "remit:host/host",
         imports: {
-            "remit:step/log": trappable,
+            "remit:step/log": async | trappable,
             "remit:step/context.sleep": async | trappable,
             "remit:step/context": trappable,
             "remit:step/nodes": async | trappable,

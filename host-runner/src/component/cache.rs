@@ -24,7 +24,7 @@ const HEAD: usize = 8 + 32 + 8;
 const MAC: usize = 32;
 const SUFFIX: &str = "native";
 /// Largest native code: Cranelift makes a few bytes out of each byte of wasm.
-pub(super) const MAX_NATIVE: u64 = 1 << 30;
+pub(crate) const MAX_NATIVE: u64 = 1 << 30;
 
 /// The cache's directory, its key and its bound.
 pub struct Cache {

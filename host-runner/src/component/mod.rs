@@ -35,6 +35,7 @@ use crate::{
         Belief, NotBelieved, Trust,
         heads::{Heads, History, NotShown},
     },
+    worker::NoWorker,
 };
 
 /// Components that stay loaded: each takes a few megabytes of mappings.
@@ -355,6 +356,10 @@ impl Components {
             .sandbox
             .load(&NativeCode::from_checked(native), &verified)
             .map_err(|error| refusal(error.code, error.detail))?;
+        self.sandbox.warm(&prepared).await.map_err(|error| match error {
+            NoWorker::Unloadable(error) => refusal(error.code, error.detail),
+            error @ NoWorker::Host(_) => NotLoaded::Host(error.to_string()),
+        })?;
         let release = verified.release();
         let signers = release.signers().iter().map(|signer| format!("{} ({})", signer.holder, signer.key));
         let standing = release.standing();

@@ -5,7 +5,7 @@ use landlock::{
     RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
 
-use super::Reach;
+use super::{Ports, Reach};
 
 /// What the first kernels with landlock know; without it there is no confinement to speak of.
 const LEAST: ABI = ABI::V1;
@@ -28,7 +28,10 @@ fn ruleset(reach: &Reach) -> Result<RulesetCreated, landlock::RulesetError> {
         .handle_access(AccessFs::from_all(LEAST))?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(WANTED))?
-        .handle_access(AccessNet::BindTcp)?
+        .handle_access(match reach.ports {
+            Ports::All => AccessNet::BindTcp.into(),
+            Ports::None => AccessNet::BindTcp | AccessNet::ConnectTcp,
+        })?
         .scope(Scope::from_all(WANTED))?
         .create()?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;

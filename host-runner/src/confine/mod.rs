@@ -10,15 +10,16 @@
 
 mod files;
 mod syscalls;
+pub mod worker;
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 
 /// Whether the runner begins on a kernel that cannot confine it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Confinement {
     /// It does not.
@@ -35,6 +36,18 @@ pub struct Reach {
     pub write: Vec<PathBuf>,
     /// Files and directories that it reads.
     pub read: Vec<PathBuf>,
+    /// Whether it connects to ports; it binds none.
+    pub ports: Ports,
+}
+
+/// Which ports of TCP a process connects to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Ports {
+    /// None, on kernels that know how to bar them (Linux 6.7 and later).
+    #[default]
+    None,
+    /// Any.
+    All,
 }
 
 /// Why a process is not confined.
@@ -82,13 +95,16 @@ impl Reach {
         read.extend(ceiling.files.iter().map(|rule| rule.path.clone()));
         read.extend(config.providers.iter().flat_map(|provider| provider.reads()));
         read.extend(more);
-        Self { write: vec![config.runner.state.clone()], read }
+        Self { write: vec![config.runner.state.clone()], read, ports: Ports::All }
     }
 }
 
 /// What this kernel has, for people: `Ok` says how much, `Err` what the owner does without.
 pub fn look() -> Result<String, &'static str> {
     match files::available() {
+        Some(_) if !worker::kills() => {
+            Err("seccomp is missing: Linux 4.14 and later have it, built with CONFIG_SECCOMP_FILTER")
+        }
         Some(version) => Ok(format!("landlock {version:?} and seccomp")),
         None => Err("landlock is missing: Linux 5.13 and later have it, named in the boot parameter `lsm`"),
     }

@@ -77,7 +77,7 @@ const REFUSED: &[libc::c_long] = &[
 ];
 
 /// Flags of `clone` that make namespaces. Threads need none of them.
-const NAMESPACES: &[libc::c_int] = &[
+pub(super) const NAMESPACES: &[libc::c_int] = &[
     libc::CLONE_NEWNS,
     libc::CLONE_NEWCGROUP,
     libc::CLONE_NEWUTS,
@@ -98,26 +98,37 @@ pub(super) fn confine() -> Result<(), String> {
     Ok(())
 }
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+/// System calls, each with the conditions of which one has to hold; none for any.
+pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn refused() -> Result<Rules, String> {
     let mut rules: Rules = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
-    let namespaces: Result<Vec<_>, _> = NAMESPACES
-        .iter()
-        .map(|flag| {
-            let flag = u64::from(flag.cast_unsigned());
-            let condition =
-                SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)?;
-            SeccompRule::new(vec![condition])
-        })
-        .collect();
-    rules.insert(libc::SYS_clone, namespaces.map_err(|error| error.to_string())?);
+    let namespaces = NAMESPACES.iter().map(|flag| {
+        let flag = u64::from(flag.cast_unsigned());
+        when(0, SeccompCmpOp::MaskedEq(flag), flag)
+    });
+    rules.insert(libc::SYS_clone, namespaces.collect::<Result<_, _>>()?);
     Ok(rules)
 }
 
+/// A rule that holds where an argument compares so.
+pub(super) fn when(argument: u8, comparison: SeccompCmpOp, value: u64) -> Result<SeccompRule, String> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, comparison, value)
+        .and_then(|condition| SeccompRule::new(vec![condition]))
+        .map_err(|error| error.to_string())
+}
+
 fn filter(rules: Rules, answer: libc::c_int) -> Result<BpfProgram, String> {
+    program(rules, SeccompAction::Allow, SeccompAction::Errno(answer.cast_unsigned()))
+}
+
+/// A filter that answers `matched` to what `rules` name and `otherwise` to the rest.
+pub(super) fn program(
+    rules: Rules,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| error.to_string())?;
-    let answer = SeccompAction::Errno(answer.cast_unsigned());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, arch).map_err(|e| e.to_string())?;
+    let filter = SeccompFilter::new(rules, otherwise, matched, arch).map_err(|e| e.to_string())?;
     filter.try_into().map_err(|error: seccompiler::BackendError| error.to_string())
 }

@@ -14,8 +14,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use remit_protocol::{
-    ComponentName, ComponentVersion, ExecutionId, Limits, Namespace, ProjectName, SecretName, SecretPath,
-    Span, StepName, Timestamp,
+    ComponentName, ComponentVersion, Digest, ExecutionId, Limits, Namespace, ProjectName, SecretName,
+    SecretPath, Span, StepName, Timestamp,
     capability::{Ceiling, Effect, Grant, Remit, Requests, Subject, imports::Profile},
     digest::Sized,
     limits::{LimitsPart, MAX_COMPONENT},
@@ -30,12 +30,14 @@ use crate::{
         context::StepContext,
         log::{Line, LogSink},
     },
+    confine::Confinement,
     dial::{Dialer, address::Barred, resolve::Lookup, tls::Trust},
     launcher::{Launcher, Remote},
     local::read_file,
     report::redact::Redactor,
     sandbox::{Cancel, Ended, Invocation, NativeCode, Prepared, Sandbox, SandboxConfig, compile},
     secrets::{Resolve, SecretError, SecretValue},
+    worker::Crew,
 };
 
 /// The value of every secret on a bench: if it is seen where it does not belong, something leaks.
@@ -45,13 +47,27 @@ pub const SECRET: &str = "correct-horse-battery";
 pub struct Suite {
     folder: PathBuf,
     program: PathBuf,
+    workers: bool,
     native: Mutex<HashMap<String, Arc<NativeCode>>>,
 }
 
 impl Suite {
-    /// The guests in `folder`, run by `program`, a `remit-runner`: it starts what guests start.
+    /// The guests in `folder`, each run in a worker process, as a runner does; `program`, a `remit-runner`, is the worker and
+    /// starts what guests start.
     pub fn new(folder: &Path, program: &Path) -> Self {
-        Self { folder: folder.to_owned(), program: program.to_owned(), native: Mutex::default() }
+        Self {
+            folder: folder.to_owned(),
+            program: program.to_owned(),
+            workers: true,
+            native: Mutex::default(),
+        }
+    }
+
+    /// The same, with the guests in this process, as an author's own machine runs them.
+    #[must_use]
+    pub fn in_this_process(mut self) -> Self {
+        self.workers = false;
+        self
     }
 
     /// The bytes of a guest.
@@ -345,7 +361,10 @@ impl Bench {
         let launcher = Launcher::start(&suite.program)?;
         let launch = Arc::new(Remote::new(launcher, scratch.path().to_owned())?);
         let place = scratch.path().to_owned();
-        let sandbox = Sandbox::new(SandboxConfig { slots: setup.slots, scratch: place, dialer, launch })?;
+        let config = SandboxConfig { slots: setup.slots, scratch: place, dialer, launch };
+        let crew = Crew { program: suite.program.clone(), confinement: Confinement::WherePossible };
+        let sandbox =
+            if suite.workers { Sandbox::with_workers(config, crew)? } else { Sandbox::new(config)? };
         let limits = setup.limits.or_default();
         let Setup { kind, profile, tampering, .. } = setup;
         let component = suite.tampered(&setup.guest, kind, profile, &setup.requests, limits, tampering)?;
@@ -392,6 +411,7 @@ impl Bench {
             cancel: self.cancel.clone(),
             redactor: Redactor::new(),
             timeout: self.timeout,
+            realm: Digest::of(b"bench"),
         };
         match self.prepared.kind() {
             Kind::Step => self.sandbox.run(&self.prepared, invocation).await,
@@ -411,7 +431,14 @@ impl Bench {
 
     /// Names of what is left where scratch directories are made.
     pub fn left_behind(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.scratch.path()).into_iter().flatten();
-        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        let below = |path: &Path| {
+            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            entries.map(|entry| (entry.path(), entry.file_name().to_string_lossy().into_owned()))
+        };
+        // A worker's own directory stays for as long as the worker does.
+        let (workers, others): (Vec<_>, Vec<_>) =
+            below(self.scratch.path()).partition(|(_, name)| name.starts_with("worker-"));
+        let inside = workers.iter().flat_map(|(path, _)| below(path));
+        others.into_iter().chain(inside).map(|(_, name)| name).collect()
     }
 }

@@ -1,7 +1,8 @@
 //! `remit-runner conformance`: hostile components against this very program, on this very host.
 //!
 //! [`table`] is what is tried: each attack beside a twin that differs in one thing and has to succeed, so that a runner that
-//! refuses everything does not pass. The guests are real components, signed and verified as all are; the services that they
+//! refuses everything does not pass. The guests are real components, signed and verified as all are, and run in worker
+//! processes as a runner runs them; the services that they
 //! try to reach are real sockets on loopback, which count who connects. The tests of the sandbox run the same table on the
 //! same [`mod@bench`].
 //!
@@ -9,6 +10,7 @@
 //! that listens, and only while the suite runs.
 
 pub mod bench;
+pub mod cost;
 mod service;
 mod table;
 
@@ -142,7 +144,10 @@ async fn look(suite: &Suite, world: &World, wanted: &Try) -> Result<Seen> {
     let before = world.connections();
     let (outcome, text) = match Bench::load(suite, wanted.setup.clone()) {
         Err(error) => ("not-loaded".to_owned(), format!("{error:#}")),
-        Ok(bench) => attempt(&bench, wanted).await?,
+        Ok(bench) => match bench.sandbox.warm(bench.prepared()).await {
+            Err(error) => ("not-loaded".to_owned(), error.to_string()),
+            Ok(()) => attempt(&bench, wanted).await?,
+        },
     };
     let connections = world.connections() - before;
     let fault = fault(wanted, &outcome, connections, &text).unwrap_or_default();

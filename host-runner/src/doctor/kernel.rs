@@ -50,12 +50,17 @@ fn confinement(found: Result<String, &'static str>, wanted: Confinement) -> Find
     }
 }
 
-/// `refusing` is the setting that switches user namespaces off. The runner does without them: nothing is wrong then.
+/// `refusing` is the setting that switches user namespaces off. Workers do without them: nothing is wrong then.
 fn user_namespaces(refusing: Option<&str>) -> Finding {
     const WHAT: &str = "user namespaces";
     match refusing {
-        None => Finding::good(WHAT, "on, and not needed"),
-        Some(setting) => Finding::good(WHAT, format!("switched off by {setting}, and not needed")),
+        None => Finding::good(WHAT, "on: workers leave the host's network and users behind"),
+        Some(setting) => Finding::good(
+            WHAT,
+            format!(
+                "switched off by {setting}: workers are barred by landlock and seccomp alone, which suffices"
+            ),
+        ),
     }
 }
 

@@ -6,7 +6,11 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 
-use super::{Exit, Launch, Program, Running, Source, group::Group, streams::Streams};
+use super::{
+    Exit, Launch, Program, Running, Source,
+    group::Group,
+    streams::{Ends, Streams},
+};
 
 /// Starts programs from this process.
 pub struct Local {
@@ -25,6 +29,21 @@ impl Local {
 impl Launch for Local {
     async fn start(&self, mut program: Program) -> io::Result<Box<dyn Running>> {
         let (streams, ends) = Streams::new(std::mem::take(&mut program.stdin))?;
+        self.run(program, streams, ends)
+    }
+
+    async fn attach(&self, program: Program, ends: Ends) -> io::Result<Box<dyn Running>> {
+        self.run(program, Streams::none(), ends)
+    }
+
+    async fn idle(&self) {
+        self.endings.close();
+        self.endings.wait().await;
+    }
+}
+
+impl Local {
+    fn run(&self, program: Program, streams: Streams, ends: Ends) -> io::Result<Box<dyn Running>> {
         let (directory, own) = match &program.directory {
             Some(directory) => (directory.clone(), None),
             None => {
@@ -34,11 +53,6 @@ impl Launch for Local {
         };
         let group = Group::start(&program, &directory, ends)?;
         Ok(Box::new(LocalRunning { streams, parts: Some((group, own)), endings: self.endings.clone() }))
-    }
-
-    async fn idle(&self) {
-        self.endings.close();
-        self.endings.wait().await;
     }
 }
 

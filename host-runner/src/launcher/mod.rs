@@ -24,6 +24,7 @@ pub use self::{
     local::Local,
     remote::{Launcher, Remote},
     serve::serve,
+    streams::Ends,
 };
 
 /// What to start: everything is owned, so that it may be started in another process.
@@ -75,6 +76,8 @@ impl std::fmt::Display for Exit {
 pub trait Launch: Send + Sync {
     /// Starts a program in a process group of its own.
     async fn start(&self, program: Program) -> std::io::Result<Box<dyn Running>>;
+    /// The same, with these descriptors as its standard input, output and error: nothing is written or read here.
+    async fn attach(&self, program: Program, ends: Ends) -> std::io::Result<Box<dyn Running>>;
     /// Waits until all programs whose [`Running`] was dropped are gone.
     async fn idle(&self);
 }

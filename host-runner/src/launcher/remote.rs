@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Exit, Launch, Program, Running, Source,
-    streams::Streams,
+    streams::{Ends, Streams},
     wire::{self, Answer, Answers},
 };
 
@@ -75,6 +75,26 @@ impl Remote {
 impl Launch for Remote {
     async fn start(&self, mut program: Program) -> io::Result<Box<dyn Running>> {
         let (streams, ends) = Streams::new(std::mem::take(&mut program.stdin))?;
+        self.order(program, streams, ends).await
+    }
+
+    async fn attach(&self, program: Program, ends: Ends) -> io::Result<Box<dyn Running>> {
+        self.order(program, Streams::none(), ends).await
+    }
+
+    async fn idle(&self) {
+        self.endings.close();
+        self.endings.wait().await;
+    }
+}
+
+impl Remote {
+    async fn order(
+        &self,
+        mut program: Program,
+        streams: Streams,
+        ends: Ends,
+    ) -> io::Result<Box<dyn Running>> {
         let (directory, own) = match program.directory.take() {
             Some(directory) => (directory, None),
             None => {
@@ -96,11 +116,6 @@ impl Launch for Remote {
         }
         let endings = self.endings.clone();
         Ok(Box::new(RemoteRunning { streams, control: Some(control), answers, exit: None, own, endings }))
-    }
-
-    async fn idle(&self) {
-        self.endings.close();
-        self.endings.wait().await;
     }
 }
 

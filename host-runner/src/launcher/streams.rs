@@ -23,10 +23,15 @@ pub(super) struct Streams {
     stderr: Option<Receiver>,
 }
 
-/// The program's ends of three pipes: standard input, output and error.
-pub(super) type Ends = [OwnedFd; 3];
+/// What becomes a program's standard input, output and error.
+pub type Ends = [OwnedFd; 3];
 
 impl Streams {
+    /// Of a program whose streams somebody else holds: nothing comes.
+    pub(super) fn none() -> Self {
+        Self { stdin: None, stdout: None, stderr: None }
+    }
+
     /// Three pipes; `stdin` is written to the first.
     pub(super) fn new(stdin: Vec<u8>) -> io::Result<(Self, Ends)> {
         let (input_end, input): (PipeReader, PipeWriter) = io::pipe()?;

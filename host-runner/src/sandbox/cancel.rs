@@ -51,7 +51,7 @@ impl Cancel {
     }
 
     /// Waits until the grace is over.
-    pub(super) async fn over(&self) {
+    pub(crate) async fn over(&self) {
         self.asked.cancelled().await;
         let mut changes = self.over.subscribe();
         loop {

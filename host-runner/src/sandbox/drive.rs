@@ -12,7 +12,7 @@ use tokio::time::sleep_until;
 use wasmtime::Store;
 
 use super::{
-    prepare::{Answer, Export, Prepared},
+    prepare::{Answer, Export, Linked},
     state::State,
 };
 
@@ -32,14 +32,14 @@ pub(super) type Driven = Result<wasmtime::Result<Answer>, Stop>;
 
 /// Calls one of the component's functions. Every poll of the call is timed. A guest that computes gives way at each tick of the engine, so that the bounds are
 /// looked at even if nothing else ever wakes it.
-pub(super) async fn drive(store: &mut Store<State>, prepared: &Prepared, export: Export) -> Driven {
+pub(super) async fn drive(store: &mut Store<State>, linked: &Linked, export: Export) -> Driven {
     let (account, ending, deadline) = {
         let state = store.data();
         (state.account.clone(), state.ending.clone(), state.deadline)
     };
     let budget = account.allowed().cpu.duration();
     let mut spent = Duration::ZERO;
-    let mut call = pin!(prepared.call(store, export));
+    let mut call = pin!(linked.call(store, export));
     let mut wall = pin!(sleep_until(deadline));
     let mut cut = pin!(ending.over());
     let driven = poll_fn(|context| {

@@ -1,6 +1,14 @@
 //! The engine: one configuration for compiling and for running, and the thread whose ticks interrupt guests.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::Thread,
+    time::Duration,
+};
 
 use remit_protocol::Limits;
 use wasmtime::{
@@ -11,6 +19,8 @@ use super::limits::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 
 /// How often a guest that computes is interrupted: its limits are looked at, and others get their turn.
 const TICK: Duration = Duration::from_millis(10);
+/// After so many ticks without anything that runs the ticks rest.
+const QUIET: u32 = 100;
 /// Stack of a guest; recursion beyond it is a trap.
 const GUEST_STACK: usize = 512 << 10;
 /// Stack of guest and host calls together.
@@ -75,9 +85,7 @@ pub(super) fn running(slots: u32) -> Result<Engine, EngineError> {
         reason,
         "sandboxes are not pooled, each step starts more slowly: lift LimitAS, or lower `slots`"
     );
-    let mut on_demand = config();
-    on_demand.enable_compiler(false).allocation_strategy(InstanceAllocationStrategy::OnDemand);
-    Engine::new(&on_demand).map_err(|error| EngineError(format!("{error:#}")))
+    idle()
 }
 
 fn pool(slots: u32) -> InstanceAllocationStrategy {
@@ -100,18 +108,91 @@ fn pool(slots: u32) -> InstanceAllocationStrategy {
     InstanceAllocationStrategy::Pooling(pool)
 }
 
-/// Starts the thread that ticks; it ends with the engine.
-pub(super) fn tick(engine: &Engine) -> Result<(), EngineError> {
-    let weak = engine.weak();
-    std::thread::Builder::new()
-        .name("epoch".to_owned())
-        .spawn(move || {
-            while let Some(engine) = weak.upgrade() {
-                engine.increment_epoch();
-                drop(engine);
-                std::thread::sleep(TICK);
-            }
-        })
-        .map(|_| ())
-        .map_err(|error| EngineError(format!("no thread for the ticks: {error}")))
+/// What native code of this program depends on beside the component: version, settings and processor.
+pub(super) fn compatibility(engine: &Engine) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// An engine that runs nothing: it is asked what it would accept.
+pub(super) fn idle() -> Result<Engine, EngineError> {
+    let mut config = config();
+    config.enable_compiler(false).allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    Engine::new(&config).map_err(|error| EngineError(format!("{error:#}")))
+}
+
+/// The thread that ticks. It rests when nothing has run for a while, and ends with the engine.
+pub(super) struct Ticks {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+#[derive(Default)]
+struct Shared {
+    running: AtomicUsize,
+    resting: AtomicBool,
+}
+
+/// Keeps the ticks coming.
+pub(super) struct Ticking<'a>(&'a Shared);
+
+impl Ticks {
+    /// Starts the thread.
+    pub(super) fn start(engine: &Engine) -> Result<Self, EngineError> {
+        let (weak, shared) = (engine.weak(), Arc::<Shared>::default());
+        let thread = {
+            let shared = shared.clone();
+            std::thread::Builder::new().name("epoch".to_owned()).spawn(move || {
+                let mut quiet = 0;
+                while let Some(engine) = weak.upgrade() {
+                    engine.increment_epoch();
+                    drop(engine);
+                    std::thread::sleep(TICK);
+                    quiet = if shared.running.load(Ordering::SeqCst) == 0 { quiet + 1 } else { 0 };
+                    if quiet > QUIET {
+                        shared.rest();
+                        quiet = 0;
+                    }
+                }
+            })
+        };
+        let thread = thread.map_err(|error| EngineError(format!("no thread for the ticks: {error}")))?;
+        Ok(Self { shared, thread: thread.thread().clone() })
+    }
+
+    /// To be held while something runs.
+    pub(super) fn ticking(&self) -> Ticking<'_> {
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        if self.shared.resting.load(Ordering::SeqCst) {
+            self.thread.unpark();
+        }
+        Ticking(&self.shared)
+    }
+}
+
+impl Shared {
+    /// Whoever begins to run looks at `resting` after it has counted itself, and this looks the other way round: one of
+    /// the two sees the other.
+    fn rest(&self) {
+        self.resting.store(true, Ordering::SeqCst);
+        if self.running.load(Ordering::SeqCst) == 0 {
+            std::thread::park();
+        }
+        self.resting.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Ticking<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Ticks {
+    fn drop(&mut self) {
+        self.thread.unpark();
+    }
 }

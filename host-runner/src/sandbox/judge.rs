@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use remit_protocol::{Limits, Outcome, Span, json, report::Limit};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace, component::ResourceTableError};
@@ -14,7 +15,7 @@ use super::{
     prepare::{Answer, Ending},
     state::State,
 };
-use crate::broker::Broker;
+use crate::broker::{Access, Broker};
 
 /// Longest message of an end; a component's words beyond it are cut.
 const MAX_MESSAGE: usize = 4 << 10;
@@ -45,23 +46,19 @@ fn never_begun(outcome: Outcome, message: &str) -> Ended {
         denials: Vec::new(),
         revealed: Vec::new(),
         usage: None,
+        took: Duration::ZERO,
     }
 }
 
-/// How a run ended, as the half in which the component ran tells it.
-pub(crate) struct Finish {
-    pub(crate) said: Said,
-}
-
 /// What a run's call came to.
-#[derive(Debug)]
+#[derive(Serialize, Deserialize)]
 pub(crate) enum Said {
     /// `run`: the output document.
-    Output(String),
+    Output(#[serde(skip)] String),
     /// `discover`.
     Discovered,
     /// `describe`: the schemas.
-    Described(String),
+    Described(#[serde(skip)] String),
     /// The component says that it failed.
     Failed { message: String, fields: Vec<(String, String)> },
     /// The component says that it was cancelled.
@@ -72,8 +69,18 @@ pub(crate) enum Said {
     Stopped(Outcome, String),
 }
 
-/// Takes a store apart when its call is over. What is left is the broker, with how the call ended and how long it took.
-pub(super) async fn finish(mut store: Store<State>, driven: Driven) -> (Box<Broker>, Finish, Span) {
+impl Said {
+    /// The document that it carries beside its words.
+    pub(crate) fn document(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Output(text) | Self::Described(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Takes a store apart when its call is over. What is left is the way to the broker, how the call ended and how long it took.
+pub(super) async fn finish(mut store: Store<State>, driven: Driven) -> (Access, Said, Span) {
     let state = store.data_mut();
     if let Some((done, total)) = state.progress.take() {
         state.log.progress(done, total);
@@ -82,18 +89,19 @@ pub(super) async fn finish(mut store: Store<State>, driven: Driven) -> (Box<Brok
     state.account.set(Limit::Handles, open);
     let wall = Instant::now().saturating_duration_since(state.begun);
     let said = said(state, driven);
-    let State { broker, scratch, table, .. } = store.into_data();
+    let State { broker, scratch, table, account, begun, .. } = store.into_data();
     drop(table);
+    account.set_took(Instant::now().saturating_duration_since(begun));
     if let Some(scratch) = scratch {
         scratch.remove().await;
     }
-    (broker, Finish { said }, span(wall))
+    (broker, said, span(wall))
 }
 
 /// How a run ended, by what its broker knows.
-pub(super) fn end(mut broker: Broker, finish: Finish, wall: Span) -> Ended {
+pub(super) fn end(mut broker: Broker, said: Said, wall: Span) -> Ended {
     let finished = broker.log.finish();
-    let (mut outcome, mut message, output) = verdict(&broker, finish.said);
+    let (mut outcome, mut message, output) = verdict(&broker, said);
     // After the verdict, which charges the output.
     let usage = broker.account.usage(wall);
     if let (Outcome::Succeeded, Err(OverLimit(limit))) = (outcome, finished) {
@@ -111,13 +119,14 @@ pub(super) fn end(mut broker: Broker, finish: Finish, wall: Span) -> Ended {
         denials: broker.account.take_denials(),
         revealed: broker.account.take_revealed(),
         usage: Some(usage),
+        took: broker.account.took(),
     }
 }
 
 /// What `describe` came to.
-pub(super) fn description(broker: Broker, finish: Finish) -> Result<Description, DescribeError> {
+pub(super) fn description(broker: Broker, said: Said) -> Result<Description, DescribeError> {
     let most = usize::try_from(broker.account.allowed().output.bytes()).unwrap_or(usize::MAX);
-    let text = match finish.said {
+    let text = match said {
         Said::Described(text) => text,
         other => return Err(DescribeError(verdict(&broker, other).1)),
     };
@@ -173,7 +182,12 @@ fn verdict(broker: &Broker, said: Said) -> Verdict {
             over(format!("{message}{details}"), Outcome::Failed, "")
         }
         Said::Trapped(reason) => over(reason, Outcome::Trapped, "the component broke off: "),
-        Said::Stopped(outcome, message) => (outcome, message, None),
+        Said::Stopped(
+            outcome @ (Outcome::OverLimit(_) | Outcome::TimedOut | Outcome::Cancelled | Outcome::HostFault),
+            message,
+        ) => (outcome, message, None),
+        // No other end comes from outside of the component.
+        Said::Stopped(_, message) => (Outcome::HostFault, message, None),
     }
 }
 

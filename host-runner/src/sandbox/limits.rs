@@ -4,16 +4,22 @@ use std::sync::{
     Mutex, OnceLock, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
+use std::time::Duration;
 
 use remit_protocol::{
-    Limits, SecretName, Size, Span,
+    Limits, Outcome, SecretName, Size, Span,
     capability::Denial,
     report::{Limit, Usage},
 };
+use serde::{Deserialize, Serialize};
 use wasmtime::ResourceLimiter;
 
 /// Most denials that one run records: a component that asks in a loop does not fill the record.
 const MAX_DENIALS: usize = 32;
+/// Longest text of a denial that the other half of a run tells.
+const MAX_CLAIM: usize = 4 << 10;
+/// The limits that are counted where the component runs.
+const HERE: [Limit; 4] = [Limit::Memory, Limit::Cpu, Limit::Scratch, Limit::Handles];
 /// What one element of a table is charged against the limit of memory.
 const TABLE_ELEMENT: usize = 16;
 /// Instances, memories and tables of one component; components with a whole interpreter stay far below.
@@ -28,6 +34,28 @@ pub(super) const MAX_TABLES: usize = 64;
 #[error("the limit `{}` of the remit is used up", .0.as_str())]
 pub struct OverLimit(pub Limit);
 
+/// What was counted in the half of a run in which the component ran.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Counted {
+    /// How much was used of memory, processor time, scratch and handles.
+    used: [u64; HERE.len()],
+    /// The first limit that refused something.
+    over: Option<Outcome>,
+    denials: Vec<Denial>,
+    /// Nanoseconds from the making of the sandbox to its end.
+    took: u64,
+}
+
+impl Counted {
+    /// Changes all texts in it.
+    pub(crate) fn each_text(&mut self, change: impl Fn(&mut String)) {
+        for denial in &mut self.denials {
+            change(&mut denial.permission);
+            change(&mut denial.remedy);
+        }
+    }
+}
+
 /// What one run has used, what was refused to it, and which secrets it has seen. Shared by all capabilities of the run.
 #[derive(Debug)]
 pub struct Account {
@@ -36,6 +64,7 @@ pub struct Account {
     first_over: OnceLock<Limit>,
     denials: Mutex<Vec<Denial>>,
     revealed: Mutex<Vec<SecretName>>,
+    took: AtomicU64,
 }
 
 impl Account {
@@ -47,6 +76,7 @@ impl Account {
             first_over: OnceLock::new(),
             denials: Mutex::default(),
             revealed: Mutex::default(),
+            took: AtomicU64::new(0),
         }
     }
 
@@ -113,6 +143,43 @@ impl Account {
 
     pub(super) fn take_revealed(&self) -> Vec<SecretName> {
         std::mem::take(&mut self.revealed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says how long the sandbox was there, without what stands around it.
+    pub(crate) fn set_took(&self, took: Duration) {
+        self.took.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn took(&self) -> Duration {
+        Duration::from_nanos(self.took.load(Ordering::Relaxed))
+    }
+
+    /// What only the half in which the component runs can count.
+    pub(crate) fn counted(&self) -> Counted {
+        let used = HERE.map(|limit| self.used(limit));
+        let (over, took) = (self.first_over().map(Outcome::OverLimit), self.took.load(Ordering::Relaxed));
+        Counted { used, over, denials: self.take_denials(), took }
+    }
+
+    /// Takes over what the other half has counted. It is a claim: it changes nothing that is counted here.
+    pub(crate) fn adopt(&self, counted: Counted) {
+        for (limit, used) in HERE.into_iter().zip(counted.used) {
+            // Time on the processor is measured, not granted: it may be a little more than the limit.
+            let most = self.most(limit).saturating_mul(if limit == Limit::Cpu { 2 } else { 1 });
+            self.set(limit, used.min(most));
+        }
+        if let Some(Outcome::OverLimit(limit)) = counted.over
+            && HERE.contains(&limit)
+        {
+            self.over(limit);
+        }
+        self.took.store(counted.took, Ordering::Relaxed);
+        for mut denial in counted.denials {
+            for text in [&mut denial.permission, &mut denial.remedy] {
+                text.truncate(text.floor_char_boundary(MAX_CLAIM));
+            }
+            self.deny(denial);
+        }
     }
 
     /// The account as it is reported, after `wall` from beginning to end.
@@ -212,6 +279,30 @@ mod tests {
         }
         let used = account.usage(Span::from_secs(1)).used;
         assert_eq!((used.memory.bytes(), used.handles, used.wall), (1, 10, Span::from_secs(1)));
+    }
+
+    #[test]
+    fn what_the_other_half_claims_changes_nothing_that_is_counted_here() {
+        let denial = |text: &str| Denial {
+            permission: text.to_owned(),
+            side: remit_protocol::capability::Side::Request,
+            remedy: String::new(),
+        };
+        let account = Account::new(Limits { requests: 3, handles: 10, ..Limits::default() });
+        account.charge(Limit::Requests, 2).unwrap();
+        let used = [7, u64::MAX, 9, 11];
+        let over = Some(Outcome::OverLimit(Limit::Requests));
+        let denials =
+            vec![denial(&"x".repeat(10_000)); 1].into_iter().chain((0..99).map(|n| denial(&n.to_string())));
+        account.adopt(Counted { used, over, denials: denials.collect(), took: 5 });
+        assert_eq!((account.used(Limit::Requests), account.first_over()), (2, None));
+        assert_eq!((account.used(Limit::Memory), account.used(Limit::Handles)), (7, 10));
+        assert_eq!(account.used(Limit::Cpu), 2 * account.allowed().cpu.as_millis());
+        let denials = account.take_denials();
+        assert_eq!((denials.len(), denials[0].permission.len()), (MAX_DENIALS, MAX_CLAIM));
+        let over = Some(Outcome::OverLimit(Limit::Memory));
+        account.adopt(Counted { used, over, denials: Vec::new(), took: 0 });
+        assert_eq!(account.first_over(), Some(Limit::Memory));
     }
 
     #[test]

@@ -14,12 +14,13 @@ mod engine;
 mod judge;
 mod limits;
 mod prepare;
+mod stage;
 mod state;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use remit_protocol::{
-    Outcome, RefusalCode, SecretName, Span,
+    Digest, Outcome, ProjectName, RefusalCode, SecretName, Span,
     capability::{Denial, Remit},
     manifest::Kind,
     node::NodeSet,
@@ -27,7 +28,10 @@ use remit_protocol::{
 };
 use remit_signing::VerifiedComponent;
 use serde_json::Value;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 use wasmtime::Engine;
 
 pub use self::{
@@ -39,14 +43,22 @@ pub use self::{
     prepare::Prepared,
     state::State,
 };
-use self::{judge::Finish, prepare::Export, state::Task};
+use self::{engine::Ticks, prepare::Form};
+pub(crate) use self::{
+    judge::Said,
+    limits::Counted,
+    prepare::Export,
+    stage::{Running, Stage},
+    state::Task,
+};
 use crate::{
-    broker::Broker,
+    broker::{Access, Broker},
     capability::{Effects, context::StepContext, log::LogSink},
     dial::Dialer,
     launcher::Launch,
     report::redact::Redactor,
     secrets::Resolve,
+    worker::{Begin, Crew, NoWorker, Workers},
 };
 
 /// How the sandbox is set up on this host.
@@ -62,13 +74,23 @@ pub struct SandboxConfig {
     pub launch: Arc<dyn Launch>,
 }
 
-/// Engine, ticks and slots. Cheap to clone: clones share all of it.
+/// Where components run, and slots. Cheap to clone: clones share all of it.
 #[derive(Clone)]
 pub struct Sandbox {
-    engine: Engine,
+    place: Place,
+    compatibility: u64,
     slots: Arc<Semaphore>,
     config: Arc<SandboxConfig>,
     effects: Arc<Effects>,
+}
+
+/// Where components run.
+#[derive(Clone)]
+enum Place {
+    /// In this process: for an author's own machine, and tests.
+    Here { engine: Engine, ticks: Arc<Ticks> },
+    /// In processes of their own.
+    Workers(Workers),
 }
 
 /// What one run of a component is given.
@@ -89,6 +111,14 @@ pub struct Invocation {
     pub redactor: Redactor,
     /// Less time than the remit's `wall`, if the job gives less.
     pub timeout: Option<Span>,
+    /// Runs of the same realm may share a worker process, at once and one after the other: what takes one over has no
+    /// more than the others have. See [`realm`].
+    pub realm: Digest,
+}
+
+/// The realm of runs under one remit in one project.
+pub fn realm(project: &ProjectName, remit: Digest) -> Digest {
+    Digest::of(format!("{project}\n{remit}").as_bytes())
 }
 
 /// How a run ended.
@@ -108,11 +138,13 @@ pub struct Ended {
     pub revealed: Vec<SecretName>,
     /// What it used; absent if no sandbox was made.
     pub usage: Option<Usage>,
+    /// How long the sandbox was there, as the process tells in which it was: to measure, not to believe.
+    pub took: Duration,
 }
 
 impl Invocation {
     /// How long the run may take.
-    fn wall(&self) -> Span {
+    pub(crate) fn wall(&self) -> Span {
         let most = self.remit.limits().wall;
         self.timeout.map_or(most, |timeout| timeout.min(most))
     }
@@ -128,6 +160,7 @@ impl Ended {
             denials,
             revealed: Vec::new(),
             usage: None,
+            took: Duration::ZERO,
         }
     }
 }
@@ -157,17 +190,37 @@ pub struct LoadError {
 pub struct DescribeError(String);
 
 impl Sandbox {
-    /// Starts the engine and the thread of its ticks.
+    /// Runs components in this process: starts the engine and the thread of its ticks.
     ///
     /// # Errors
     /// The host has no memory or no thread for it.
     pub fn new(config: SandboxConfig) -> Result<Self, EngineError> {
-        let slots = config.slots.max(1);
-        let engine = engine::running(slots)?;
-        engine::tick(&engine)?;
-        let slots = Arc::new(Semaphore::new(usize::try_from(slots).unwrap_or(Semaphore::MAX_PERMITS)));
+        let engine = engine::running(config.slots.max(1))?;
+        let ticks = Arc::new(Ticks::start(&engine)?);
+        let compatibility = engine::compatibility(&engine);
+        Ok(Self::at(Place::Here { engine, ticks }, compatibility, config))
+    }
+
+    /// Runs components in processes of `crew`. Call it inside of a runtime.
+    ///
+    /// # Errors
+    /// There is no engine that could be asked which native code its workers take.
+    pub fn with_workers(config: SandboxConfig, crew: Crew) -> Result<Self, EngineError> {
+        let compatibility = engine::compatibility(&engine::idle()?);
+        let workers = Workers::new(crew, config.launch.clone(), config.scratch.clone(), config.slots.max(1));
+        Ok(Self::at(Place::Workers(workers), compatibility, config))
+    }
+
+    fn at(place: Place, compatibility: u64, config: SandboxConfig) -> Self {
+        let slots = usize::try_from(config.slots.max(1)).unwrap_or(Semaphore::MAX_PERMITS);
         let effects = Arc::new(Effects::local(config.launch.clone()));
-        Ok(Self { engine, slots, config: Arc::new(config), effects })
+        Self {
+            place,
+            compatibility,
+            slots: Arc::new(Semaphore::new(slots)),
+            config: Arc::new(config),
+            effects,
+        }
     }
 
     /// Waits until nothing that steps have started is running any more: at the runner's end, after the last step.
@@ -177,14 +230,11 @@ impl Sandbox {
 
     /// What native code depends on beside the component: version, settings and processor. Part of the cache's key.
     pub fn compatibility(&self) -> u64 {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-
-        let mut hasher = DefaultHasher::new();
-        self.engine.precompile_compatibility_hash().hash(&mut hasher);
-        hasher.finish()
+        self.compatibility
     }
 
-    /// Loads native code of a verified component and links what its manifest asks for.
+    /// Loads native code of a verified component and links what its manifest asks for; or keeps it ready for workers to do
+    /// so, see [`warm`](Self::warm).
     ///
     /// # Errors
     /// `E_COMPILE` for code of another engine, `E_IMPORTS` or `E_WORLD` for a component that is not what its manifest says,
@@ -194,7 +244,30 @@ impl Sandbox {
         native: &NativeCode,
         component: &VerifiedComponent,
     ) -> Result<Arc<Prepared>, LoadError> {
-        prepare::load(&self.engine, native, component.manifest()).map(Arc::new)
+        let manifest = component.manifest();
+        let form = match &self.place {
+            Place::Here { engine, .. } => Form::Here(prepare::load(engine, native.as_bytes(), manifest)?),
+            Place::Workers(workers) => {
+                Form::Away(workers.recipe(native.as_bytes(), manifest).map_err(|error| LoadError {
+                    code: RefusalCode::Compile,
+                    detail: format!("no memory for it: {error}"),
+                })?)
+            }
+        };
+        Prepared::new(manifest, form).map(Arc::new)
+    }
+
+    /// Has a worker load the component, so that the first run finds it there. Nothing to do where it is loaded here.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and where there can be no worker.
+    pub async fn warm(&self, prepared: &Prepared) -> Result<(), NoWorker> {
+        match (&self.place, &prepared.form) {
+            (Place::Workers(workers), Form::Away(recipe)) => {
+                workers.warm(recipe, prepared.wants_scratch()).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Runs a step once.
@@ -207,7 +280,7 @@ impl Sandbox {
         self.execute(prepared, invocation, Kind::NodeSource).await
     }
 
-    async fn execute(&self, prepared: &Prepared, invocation: Invocation, kind: Kind) -> Ended {
+    async fn execute(&self, prepared: &Prepared, mut invocation: Invocation, kind: Kind) -> Ended {
         if prepared.kind() != kind {
             let detail = format!("the component is of kind {:?}, not {kind:?}", prepared.kind());
             return Ended::refused(RefusalCode::World, detail, Vec::new());
@@ -218,26 +291,24 @@ impl Sandbox {
             return Ended::refused(RefusalCode::Grant, message, lacking);
         }
         let Some(_slot) = self.slot(&invocation.cancel).await else { return judge::cancelled() };
-        self.here(prepared, invocation, kind).await
-    }
-
-    /// Runs a component in this process, with its broker beside it.
-    async fn here(&self, prepared: &Prepared, mut invocation: Invocation, kind: Kind) -> Ended {
         let input = std::mem::take(&mut invocation.input);
-        match self.called(prepared, invocation, kind, Export::Main(input)).await {
-            Ok((broker, finish, wall)) => judge::end(*broker, finish, wall),
-            Err(fault) => judge::fault(&fault.0),
+        match self.called(prepared, invocation, Export::Main(input)).await {
+            Ok((broker, said, wall)) => judge::end(broker, said, wall),
+            Err(ended) => ended,
         }
     }
 
-    async fn called(
+    /// Calls a function of a component, with its broker beside it in this process.
+    async fn here(
         &self,
         prepared: &Prepared,
         invocation: Invocation,
-        kind: Kind,
         export: Export,
-    ) -> Result<(Box<Broker>, Finish, Span), HostFault> {
-        let broker = Broker::new(&invocation, kind, self.config.clone(), self.effects.clone());
+    ) -> Result<(Broker, Said, Span), Ended> {
+        let (Place::Here { engine, ticks }, Form::Here(linked)) = (&self.place, &prepared.form) else {
+            return Err(judge::fault("the component was loaded for another sandbox"));
+        };
+        let broker = self.broker(prepared, &invocation);
         let task = Task {
             wall: invocation.wall(),
             scratch: prepared.scratch(&invocation.remit).then(|| self.config.scratch.clone()),
@@ -245,9 +316,59 @@ impl Sandbox {
             cancel: invocation.cancel,
         };
         let (account, log) = (broker.account.clone(), broker.log.clone());
-        let mut store = state::store(&self.engine, task, account, log, Box::new(broker))?;
-        let driven = drive::drive(&mut store, prepared, export).await;
-        Ok(judge::finish(store, driven).await)
+        let _ticking = ticks.ticking();
+        let mut store = state::store(engine, task, account, log, Access::Here(Box::new(broker)))
+            .map_err(|fault| judge::fault(&fault.0))?;
+        let driven = drive::drive(&mut store, linked, export).await;
+        match judge::finish(store, driven).await {
+            (Access::Here(broker), said, wall) => Ok((*broker, said, wall)),
+            (Access::There(_), ..) => Err(judge::fault("its broker is elsewhere")),
+        }
+    }
+
+    /// Calls a function of a component in a worker, with its broker here.
+    async fn away(
+        &self,
+        workers: &Workers,
+        prepared: &Prepared,
+        invocation: Invocation,
+        export: Export,
+    ) -> Result<(Broker, Said, Span), Ended> {
+        let Form::Away(recipe) = &prepared.form else {
+            return Err(judge::fault("the component was loaded for another sandbox"));
+        };
+        let lease = tokio::select! {
+            biased;
+            lease = workers.lease(recipe, prepared.wants_scratch(), invocation.realm) => lease,
+            () = invocation.cancel.cancelled() => return Err(judge::cancelled()),
+        };
+        let lease = lease.map_err(|error| match error {
+            NoWorker::Unloadable(error) => Ended::refused(error.code, error.detail, Vec::new()),
+            error @ NoWorker::Host(_) => judge::fault(&error.to_string()),
+        })?;
+        let broker = self.broker(prepared, &invocation);
+        let begin = Begin::of(&invocation, prepared.scratch(&invocation.remit), &export);
+        let input = if let Export::Main(input) = &export { input.as_str() } else { "" };
+        let begun = Instant::now();
+        let (broker, said) = lease.attend(broker, begin, input, invocation.wall(), &invocation.cancel).await;
+        let wall = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok((broker, said, Span::from_millis(wall)))
+    }
+
+    async fn called(
+        &self,
+        prepared: &Prepared,
+        invocation: Invocation,
+        export: Export,
+    ) -> Result<(Broker, Said, Span), Ended> {
+        match &self.place {
+            Place::Here { .. } => self.here(prepared, invocation, export).await,
+            Place::Workers(workers) => self.away(workers, prepared, invocation, export).await,
+        }
+    }
+
+    fn broker(&self, prepared: &Prepared, invocation: &Invocation) -> Broker {
+        Broker::new(invocation, prepared.kind(), self.config.clone(), self.effects.clone())
     }
 
     /// A slot, when it is this run's turn; none if it is cancelled before that.
@@ -274,8 +395,9 @@ impl Sandbox {
         let _slot =
             self.slots.acquire().await.map_err(|_| DescribeError("the sandbox is shut down".into()))?;
         let invocation = state::describing(prepared).map_err(|fault| DescribeError(fault.0))?;
-        let called = self.called(prepared, invocation, prepared.kind(), Export::Describe).await;
-        let (broker, finish, _) = called.map_err(|fault| DescribeError(fault.0))?;
-        judge::description(*broker, finish)
+        match self.called(prepared, invocation, Export::Describe).await {
+            Ok((broker, said, _)) => judge::description(broker, said),
+            Err(ended) => Err(DescribeError(ended.message)),
+        }
     }
 }

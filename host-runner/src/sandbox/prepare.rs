@@ -12,21 +12,38 @@ use wasmtime::{
     component::{Component, ComponentExportIndex, InstancePre},
 };
 
-use super::{LoadError, NativeCode, state::State};
-use crate::capability::{self, Class, Imports, types::End};
+use super::{LoadError, state::State};
+use crate::{
+    capability::{self, Class, Imports, types::End},
+    worker::Recipe,
+};
 
-/// A component, loaded and linked with the capabilities that its manifest asks for.
+/// A component that can be run, as often as is wanted.
 pub struct Prepared {
-    pre: InstancePre<State>,
-    main: ComponentExportIndex,
-    describe: ComponentExportIndex,
+    pub(super) form: Form,
     classes: BTreeSet<Class>,
     kind: Kind,
     name: ComponentName,
 }
 
+/// Where the component's code is.
+pub(super) enum Form {
+    /// Loaded and linked in this process.
+    Here(Linked),
+    /// Ready to be loaded by workers.
+    Away(Recipe),
+}
+
+/// A component, loaded and linked with the capabilities that its manifest asks for.
+pub(super) struct Linked {
+    pre: InstancePre<State>,
+    main: ComponentExportIndex,
+    describe: ComponentExportIndex,
+    kind: Kind,
+}
+
 /// Which function is called.
-pub(super) enum Export {
+pub(crate) enum Export {
     /// `run` or `discover`, with its input.
     Main(String),
     /// `describe`.
@@ -63,7 +80,7 @@ impl From<End> for Answer {
 }
 
 /// Loads native code and links it; nothing of the component runs.
-pub(super) fn load(engine: &Engine, native: &NativeCode, manifest: &Manifest) -> Result<Prepared, LoadError> {
+pub(super) fn load(engine: &Engine, native: &[u8], manifest: &Manifest) -> Result<Linked, LoadError> {
     let refuse = |code, detail: String| LoadError { code, detail };
     let component = deserialize(engine, native)
         .map_err(|error| refuse(RefusalCode::Compile, format!("its native code does not load: {error:#}")))?;
@@ -85,21 +102,15 @@ pub(super) fn load(engine: &Engine, native: &NativeCode, manifest: &Manifest) ->
     component
         .initialize_copy_on_write_image()
         .map_err(|error| refuse(RefusalCode::Compile, format!("no memory for it: {error:#}")))?;
-    Ok(Prepared {
-        pre,
-        main,
-        describe,
-        classes: imports.classes,
-        kind: manifest.kind,
-        name: manifest.name.clone(),
-    })
+    Ok(Linked { pre, main, describe, kind: manifest.kind })
 }
 
 #[expect(unsafe_code, clippy::disallowed_methods, reason = "the one place where native code is loaded")]
-fn deserialize(engine: &Engine, native: &NativeCode) -> wasmtime::Result<Component> {
-    // SAFETY: a `NativeCode` holds what this engine's compiler wrote, unchanged: it comes straight from `compile` or from
-    // the cache, which has checked a MAC over it with a key that only this runner has.
-    unsafe { Component::deserialize(engine, native.as_bytes()) }
+fn deserialize(engine: &Engine, native: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes are of a `NativeCode`, which holds what this engine's compiler wrote, unchanged: it comes straight
+    // from `compile` or from the cache, which has checked a MAC over it with a key that only this runner has. A worker
+    // reads them out of memory that the runner has sealed.
+    unsafe { Component::deserialize(engine, native) }
 }
 
 /// What the loaded code imports, checked once more against the manifest: the last look before anything is linked.
@@ -114,6 +125,13 @@ fn imports(engine: &Engine, component: &Component, manifest: &Manifest) -> Resul
 }
 
 impl Prepared {
+    /// What `manifest` says of it, and where its code is.
+    pub(super) fn new(manifest: &Manifest, form: Form) -> Result<Self, LoadError> {
+        let imports = capability::imports::check(&manifest.imports, &manifest.requests, manifest.profile);
+        let imports = imports.map_err(|detail| LoadError { code: RefusalCode::Imports, detail })?;
+        Ok(Self { form, classes: imports.classes, kind: manifest.kind, name: manifest.name.clone() })
+    }
+
     /// Step or node source.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -134,6 +152,13 @@ impl Prepared {
         self.classes.iter().filter_map(|class| class.lacking(remit)).collect()
     }
 
+    /// True if runs of it may have a scratch directory.
+    pub(super) fn wants_scratch(&self) -> bool {
+        self.classes.contains(&Class::Scratch)
+    }
+}
+
+impl Linked {
     /// Instantiates the component and calls one of its functions.
     pub(super) async fn call(&self, store: &mut Store<State>, export: Export) -> wasmtime::Result<Answer> {
         let instance = self.pre.instantiate_async(&mut *store).await?;

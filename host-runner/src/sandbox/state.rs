@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use remit_protocol::{
-    ExecutionId, Limits, ProjectName, SecretPath, Size, Span, StepName,
+    Digest, ExecutionId, Limits, ProjectName, SecretPath, Size, Span, StepName,
     capability::{Ceiling, Grant, Remit, Requests, Subject},
 };
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::{Account, Cancel, HostFault, Invocation, Prepared, limits::MemoryLimiter};
 use crate::{
-    broker::Broker,
+    broker::Access,
     capability::{
         context::{Progress, StepContext},
         files::Scratch,
@@ -42,7 +42,7 @@ pub struct State {
     pub(crate) scratch: Option<Scratch>,
     /// Made at the first request.
     pub(crate) http: Option<Http>,
-    pub(crate) broker: Box<Broker>,
+    pub(crate) broker: Access,
     pub(crate) cancel: CancellationToken,
     pub(super) ending: Cancel,
     pub(super) begun: Instant,
@@ -50,15 +50,15 @@ pub struct State {
 }
 
 /// What the component's half of a run is given.
-pub(super) struct Task {
+pub(crate) struct Task {
     /// How long it may take.
-    pub(super) wall: Span,
+    pub(crate) wall: Span,
     /// Where its scratch directory is made, if it has one.
-    pub(super) scratch: Option<PathBuf>,
+    pub(crate) scratch: Option<PathBuf>,
     /// Which run it is.
-    pub(super) context: StepContext,
+    pub(crate) context: StepContext,
     /// Ends it early.
-    pub(super) cancel: Cancel,
+    pub(crate) cancel: Cancel,
 }
 
 impl WasiView for State {
@@ -73,7 +73,7 @@ pub(super) fn store(
     task: Task,
     account: Arc<Account>,
     log: Arc<dyn Words>,
-    broker: Box<Broker>,
+    broker: Access,
 ) -> Result<Store<State>, HostFault> {
     let limits = *account.allowed();
     let mut wasi = WasiCtxBuilder::new();
@@ -151,6 +151,7 @@ pub(super) fn describing(prepared: &Prepared) -> Result<Invocation, HostFault> {
         cancel: Cancel::new(),
         redactor: Redactor::new(),
         timeout: None,
+        realm: Digest::of(b"describe"),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use remit_protocol::{NodeName, Span, Tag, limits::LimitsPart, manifest::Kind, node::Node, report::Level};
+use remit_runner::worker::NoWorker;
 use serde_json::json;
 
 use crate::support::{Bench, GRACE, Setup, verified};
@@ -96,6 +97,7 @@ async fn time_runs_out_even_for_a_guest_that_only_waits() {
 async fn cancelling_is_heard_or_enforced() {
     let check = async |act: &str, message: &str| {
         let bench = Bench::pure(LimitsPart::default());
+        bench.sandbox.warm(bench.prepared()).await.unwrap();
         let cancel = async {
             tokio::task::yield_now().await;
             bench.cancel.within(GRACE);
@@ -168,7 +170,13 @@ async fn native_code_of_another_component_or_kind_does_not_load() {
     let bench = Bench::pure(LimitsPart::default());
     let other = verified("source", Kind::NodeSource, "{}", remit_protocol::Limits::default());
     let native = remit_runner::sandbox::compile(bench.component().bytes()).unwrap();
-    let error = bench.sandbox.load(&native, &other).err().unwrap();
+    let error = match bench.sandbox.load(&native, &other) {
+        Err(error) => error,
+        Ok(prepared) => match bench.sandbox.warm(&prepared).await {
+            Err(NoWorker::Unloadable(error)) => error,
+            other => unreachable!("{other:?}"),
+        },
+    };
     assert!(["E_IMPORTS", "E_WORLD"].contains(&error.code.code()), "{error}");
 }
 

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+/// Components run in this process; `tests/workers` has them in processes of their own.
+const WORKERS: bool = false;
+
 mod conformance;
 mod ends;
 mod exec;

@@ -19,7 +19,8 @@ pub(crate) const GRACE: Duration = Duration::from_millis(50);
 /// The guests, compiled once in this process for all tests.
 pub(crate) static SUITE: LazyLock<Suite> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../guests");
-    Suite::new(&folder, Path::new(env!("CARGO_BIN_EXE_remit-runner")))
+    let suite = Suite::new(&folder, Path::new(env!("CARGO_BIN_EXE_remit-runner")));
+    if crate::WORKERS { suite } else { suite.in_this_process() }
 });
 
 /// The bytes of a guest.

@@ -95,6 +95,8 @@ impl Bench {
             (&["fsync"], &|| Ok(vec![baseline::fsync_row()?])),
             (&["runner-binary"], &|| Ok(vec![process::binary()?])),
             (&["warm-step"], &|| Ok(vec![process::warm_step()?])),
+            (&["warm-step-in-worker", "dispatch"], &process::in_worker),
+            (&["broker"], &|| Ok(vec![process::broker()?])),
             (&["warm-python-step"], &|| Ok(vec![process::warm_python_step()?])),
             (&["trigger-to-outcome", "throughput", "fan-out", "runner-rss"], &|| load::rows(self.seconds)),
             (&["verify-component", "verify-hashing"], &signing::component),

@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result};
 use harness::{components, programs};
 
 use super::{Row, baseline};
-use crate::shell::{program, read, run};
+use crate::{
+    build,
+    shell::{program, read, run},
+};
 
 /// Size of the stripped program.
 pub(crate) fn binary() -> Result<Row> {
@@ -22,14 +25,63 @@ pub(crate) fn binary() -> Result<Row> {
     })
 }
 
-/// Microseconds at the median to instantiate, run and drop the component of the package in `folder`.
-fn warm(folder: &Path, input: &str) -> Result<f64> {
+/// What `remit-runner bench` prints of the component of the package in `folder`: instantiated, run and dropped.
+fn measured(folder: &Path, input: &str, more: &[&str]) -> Result<serde_json::Value> {
     let mut runner = program(programs().join("remit-runner"));
     runner.args(["bench", "warm-step", "--component"]).arg(folder.join("component.wasm"));
-    runner.arg("--manifest").arg(folder.join("manifest.json")).args(["--input", input]);
+    runner.arg("--manifest").arg(folder.join("manifest.json")).args(["--input", input]).args(more);
     let printed = read(&mut runner)?;
-    let printed: serde_json::Value = serde_json::from_str(printed.lines().last().unwrap_or_default())?;
-    printed["p50_us"].as_f64().context("remit-runner bench printed no p50_us")
+    Ok(serde_json::from_str(printed.lines().last().unwrap_or_default())?)
+}
+
+fn number(printed: &serde_json::Value, name: &str) -> Result<f64> {
+    printed[name].as_f64().with_context(|| format!("remit-runner bench printed no {name}"))
+}
+
+/// Microseconds at the median to instantiate, run and drop the component of the package in `folder`.
+fn warm(folder: &Path, input: &str) -> Result<f64> {
+    number(&measured(folder, input, &[])?, "p50_us")
+}
+
+/// The same step in a worker process: for how long its sandbox is there, and how long it takes from the runner and back.
+pub(crate) fn in_worker() -> Result<Vec<Row>> {
+    let (folder, input) = (components().join("transform"), r#"{"value":1}"#);
+    let here = warm(&folder, input)?;
+    let there = measured(&folder, input, &["--worker"])?;
+    let row = |id, value, note: &str| Row {
+        id,
+        value,
+        unit: "us",
+        baseline: here,
+        ratio: value / here,
+        note: format!("{note}; baseline the same step in one process"),
+    };
+    Ok(vec![
+        row("warm-step-in-worker", number(&there, "inside_us")?, "confined; goal ≤ 15 us"),
+        row(
+            "dispatch",
+            number(&there, "p50_us")?,
+            "runner → worker → runner, the step included; goal ≤ 60 us",
+        ),
+    ])
+}
+
+/// What the broker adds to a request on loopback.
+pub(crate) fn broker() -> Result<Row> {
+    build::guests()?;
+    let mut runner = program(programs().join("remit-runner"));
+    runner.args(["bench", "broker", "--suite"]).arg(programs().join("../guests"));
+    let printed: serde_json::Value =
+        serde_json::from_str(read(&mut runner)?.lines().last().unwrap_or_default())?;
+    let (direct, through) = (number(&printed, "direct_us")?, number(&printed, "broker_us")?);
+    Ok(Row {
+        id: "broker",
+        value: through - direct,
+        unit: "us",
+        baseline: direct,
+        ratio: through / direct,
+        note: "added to a GET on loopback; baseline the GET without; goal ≤ 80 us".into(),
+    })
 }
 
 /// A step in Python, warm, against the start of an interpreter. Without python3, pip and their way to componentize-py the

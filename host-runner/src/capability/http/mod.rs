@@ -24,10 +24,10 @@ use remit_protocol::{
     report::Limit,
 };
 use wasmtime::component::Linker;
-use wasmtime_wasi_http::{
-    Error as HttpError, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView,
-    WasiHttpHooks, WasiHttpView,
+pub(crate) use wasmtime_wasi_http::{
+    Error as HttpError, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
 };
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 pub use self::upstream::Upstream;
 use self::{body::Outgoing, decide::BadHeaders, target::BadTarget};
@@ -45,9 +45,10 @@ const FIRST_BYTE: (Duration, Duration) = (Duration::from_secs(60), Duration::fro
 /// Time between two pieces of the answer.
 const BETWEEN_BYTES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
 /// Bytes that one write of the guest hands over at most.
-const CHUNK: usize = 64 << 10;
+pub(crate) const CHUNK: usize = 64 << 10;
 
-type Pending<T> = Box<dyn Future<Output = Result<T, HttpError>> + Send>;
+/// What a hook gives back before it is done.
+pub(crate) type Pending<T> = Box<dyn Future<Output = Result<T, HttpError>> + Send>;
 
 /// How long each part of a request may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -389,9 +390,8 @@ pub(crate) struct Http {
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let http = self
-            .http
-            .get_or_insert_with(|| Http { context: WasiHttpCtx::new(), way: Box::new(self.broker.door()) });
+        let http =
+            self.http.get_or_insert_with(|| Http { context: WasiHttpCtx::new(), way: self.broker.way_out() });
         WasiHttpCtxView { ctx: &mut http.context, table: &mut self.table, hooks: &mut *http.way }
     }
 }

@@ -40,14 +40,18 @@ impl Guest for Http {
     }
 
     /// `METHOD SCHEME AUTHORITY PATH`, then any of `NAME=VALUE` (a header), `body:TEXT`, `trailer:NAME=VALUE`,
-    /// `many:COUNT` (so many headers) and `follow` (the place that a redirect names is called as well). Gives the status and
-    /// the body of the last answer.
+    /// `many:COUNT` (so many headers), `follow` (the place that a redirect names is called as well) and `timed:COUNT` (so many
+    /// calls, one after the other). Gives the status and the body of the last answer; of timed calls the microseconds of the
+    /// middle one.
     fn run(input: String) -> Result<String, End> {
         let words: Vec<&str> = input.trim_matches('"').split(' ').collect();
         let [method, scheme, authority, path, extras @ ..] = &words[..] else {
             return Err(failed("no such act"));
         };
         let wish = Wish { method, scheme, authority, path, extras };
+        if let Some(count) = wish.extras("timed:").find_map(|count| count.parse().ok()) {
+            return wish.timed(count);
+        }
         let mut answer = wish.send()?;
         if extras.contains(&"follow")
             && let Some(place) = answer.location.clone()
@@ -113,6 +117,19 @@ impl Wish<'_> {
             "TRACE" => Method::Trace,
             other => Method::Other(other.to_owned()),
         }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "measuring is what it is asked for")]
+    fn timed(&self, count: usize) -> Result<String, End> {
+        let mut times = Vec::new();
+        for _ in 0..count {
+            let begun = std::time::Instant::now();
+            self.send()?;
+            times.push(begun.elapsed());
+        }
+        times.sort_unstable();
+        let middle = times.get(count / 2).copied().unwrap_or_default();
+        Ok(format!("\"{:.2}\"", middle.as_secs_f64() * 1e6))
     }
 
     fn send(&self) -> Result<Answer, End> {

@@ -1,0 +1,204 @@
+//! One end of the socket between supervisor and worker, shared by everything at that end.
+
+use std::{
+    io,
+    os::fd::AsFd as _,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::{Buf as _, BytesMut};
+use rustix::{
+    io::Errno,
+    net::{SendFlags, Shutdown, send, shutdown},
+};
+use tokio::{io::Interest, net::UnixStream, sync::Notify};
+
+use super::wire::{Broken, Frame, Frames};
+
+/// What waits to be sent before those who can wait are asked to.
+const FULL: usize = 256 << 10;
+/// What is read at once.
+const READ: usize = 64 << 10;
+
+/// An end of the socket. What does not fit the socket waits here, in order, for [`Link::flush`].
+pub(super) struct Link {
+    socket: UnixStream,
+    waiting: Mutex<BytesMut>,
+    /// Most bytes that wait: beyond it the other side is not reading any more.
+    most: usize,
+    closed: AtomicBool,
+    /// Something waits.
+    more: Notify,
+    /// What waited was sent.
+    room: Notify,
+}
+
+/// Why nothing more is read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unread {
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    #[error("its socket: {0}")]
+    Socket(#[from] io::Error),
+}
+
+impl Link {
+    /// One end; at most so many bytes wait in it.
+    pub(super) fn new(socket: std::os::unix::net::UnixStream, most: usize) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket: UnixStream::from_std(socket)?,
+            waiting: Mutex::default(),
+            most,
+            closed: AtomicBool::new(false),
+            more: Notify::new(),
+            room: Notify::new(),
+        })
+    }
+
+    /// Sends a frame, now or as soon as the socket takes it. Whoever must hear that the other side is gone waits for an
+    /// answer of it.
+    pub(super) fn send(&self, frame: &[u8]) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut rest = frame;
+        while waiting.is_empty() && !rest.is_empty() {
+            match self.write(rest) {
+                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(_) => return,
+            }
+        }
+        if rest.is_empty() {
+            return;
+        }
+        if waiting.len() + rest.len() > self.most {
+            drop(waiting);
+            return self.close();
+        }
+        waiting.extend_from_slice(rest);
+        drop(waiting);
+        self.more.notify_one();
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        send(self.socket.as_fd(), bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    }
+
+    /// True while so much waits that those who can wait should.
+    pub(super) fn full(&self) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len() > FULL
+    }
+
+    /// Waits until there is room again, or nobody at the other end.
+    pub(super) async fn room(&self) {
+        loop {
+            let room = self.room.notified();
+            if !self.full() || self.closed.load(Ordering::Relaxed) {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// Sends what waits, for as long as it is polled.
+    pub(super) async fn flush(&self) -> io::Result<()> {
+        loop {
+            self.more.notified().await;
+            loop {
+                self.socket.writable().await?;
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                if waiting.is_empty() {
+                    break;
+                }
+                let sent = self.socket.try_io(Interest::WRITABLE, || Ok(self.write(&waiting)?));
+                match sent {
+                    Ok(sent) => waiting.advance(sent),
+                    Err(error)
+                        if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                    }
+                    Err(error) => return Err(error),
+                }
+                if waiting.len() <= FULL {
+                    self.room.notify_waiters();
+                }
+            }
+        }
+    }
+
+    /// The next frame; none when the other side has closed.
+    pub(super) async fn receive(&self, frames: &mut Frames) -> Result<Option<Frame>, Unread> {
+        loop {
+            if let Some(frame) = frames.next()? {
+                return Ok(Some(frame));
+            }
+            self.socket.readable().await?;
+            frames.buffer.reserve(READ);
+            match self.socket.try_read_buf(&mut frames.buffer) {
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Nothing is sent or read any more.
+    pub(super) fn close(&self) {
+        if !self.closed.swap(true, Ordering::Relaxed) {
+            // The other side may have closed first.
+            let _ = shutdown(self.socket.as_fd(), Shutdown::Both);
+            self.room.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::wire::{Kind, plain},
+        *,
+    };
+
+    #[tokio::test]
+    async fn what_does_not_fit_the_socket_comes_later_and_in_order() {
+        let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (near, far) = (Link::new(near, 64 << 20).unwrap(), Link::new(far, 1024).unwrap());
+        let frames = 2000;
+        for number in 0..frames {
+            near.send(&plain(Kind::Data, number, 0, &[7; 1000]));
+        }
+        assert!(near.full());
+        let read = async {
+            let mut buffer = Frames::new(4096);
+            for number in 0..frames {
+                let frame = far.receive(&mut buffer).await.unwrap().unwrap();
+                assert_eq!((frame.run, frame.bytes.len()), (number, 1000));
+            }
+        };
+        tokio::select! {
+            _ = near.flush() => unreachable!(),
+            () = async { tokio::join!(read, near.room()); } => {}
+        }
+        near.close();
+        assert!(far.receive(&mut Frames::new(64)).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_read_is_given_up() {
+        let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let near = Link::new(near, 4 << 10).unwrap();
+        for _ in 0..1000 {
+            near.send(&plain(Kind::Data, 0, 0, &[0; 1000]));
+        }
+        assert!(near.closed.load(Ordering::Relaxed));
+        assert!(near.receive(&mut Frames::new(64)).await.unwrap().is_none());
+        near.room().await;
+    }
+}
