@@ -32,7 +32,7 @@ use crate::{
 
 /// How often uses of tokens are recorded.
 const MINUTE: Duration = Duration::from_secs(60);
-/// How often old logs are removed.
+/// How often what is old is removed.
 const DAY: Duration = Duration::from_secs(86_400);
 /// How often the certificate is made or read anew.
 const RENEWAL: Duration = Duration::from_secs(3600);

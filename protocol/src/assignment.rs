@@ -77,6 +77,9 @@ pub struct Assignment {
     pub time_left: Option<Span>,
     /// Who or what began the execution.
     pub started_by: String,
+    /// What expressions see as `project.NAME`, as it was when the execution was made.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub variables: Map<String, Value>,
     /// Its trigger.
     #[serde(default, skip_serializing_if = "Origin::is_operator")]
     pub origin: Origin,

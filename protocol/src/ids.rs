@@ -173,6 +173,10 @@ text_id!(
     ChannelName, "channel name", "lower-case letters, digits and inner '-', '_', '.', at most 63", is_slug
 );
 text_id!(
+    /// The name of a saved node filter in its project.
+    FilterName, "filter name", "[a-z][a-z0-9_]*, at most 64", is_identifier
+);
+text_id!(
     /// The name of an API token, for people.
     TokenName, "token name", "lower-case letters, digits and inner '-', '_', '.', at most 63", is_slug
 );

@@ -14,6 +14,7 @@ mod log;
 mod node;
 mod operator;
 mod option;
+mod project;
 mod proxy;
 mod refusal;
 mod review;

@@ -31,6 +31,14 @@ pub(crate) enum Component {
         /// `namespace/name@version`.
         component: String,
     },
+    /// Keep `@1` and `@1.4` from selecting a version; jobs that run it go on doing so.
+    Yank {
+        /// `namespace/name@version`.
+        component: String,
+        /// Let them select it again.
+        #[arg(long)]
+        undo: bool,
+    },
     /// Fetch one to look at it: wasm, manifest, note, the log's proof and what reviewers say, as a package.
     Fetch {
         /// `namespace/name@version`.
@@ -71,6 +79,17 @@ impl Component {
             Self::Show { component } => {
                 let view: ComponentView = connection.get(&address(path::COMPONENT, &component)?).await?;
                 output.print(&view, view_text);
+            }
+            Self::Yank { component, undo } => {
+                let template = if undo { path::COMPONENT_UNYANK } else { path::COMPONENT_YANK };
+                let view: ComponentView =
+                    connection.post(&address(template, &component)?, &serde_json::json!({})).await?;
+                output.print(&view, |_| match undo {
+                    true => format!("{component} is selected again"),
+                    false => format!(
+                        "{component} is selected by no moving reference any more; exact ones still do"
+                    ),
+                });
             }
             Self::Fetch { component, out } => {
                 let fetched = fetch(connection, &component, &out).await?;

@@ -153,6 +153,10 @@ pub(super) async fn section(
     let belief = workshop.trust.belief()?;
     workshop.audit.policy(belief.edition, belief.policy.version());
     let document = document(workshop, &assignment).await?;
+    if !workshop.require_signed.is_empty() {
+        // The project's variables are the orchestrator's word, and nobody signed them.
+        assignment.variables.clear();
+    }
     let run = order::check(workshop, &mut assignment, &document, &belief)?;
     let steps = steps_of(&document, &assignment)?;
     let nodes = nodes(workshop, &assignment).await?;

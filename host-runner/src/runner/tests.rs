@@ -139,6 +139,7 @@ fn run(start: StartMode) -> Command {
         time_left: None,
         started_by: "test".to_owned(),
         origin: remit_protocol::Origin::Operator,
+        variables: serde_json::Map::new(),
     }))
 }
 

@@ -260,10 +260,10 @@ impl Lower {
 
     fn reference(&mut self, root: Root, field: String) -> Result<Term, Flaw> {
         let known: &[&str] = match root {
-            Root::Project => &["name"],
             Root::Execution => &["id", "job", "revision", "started_by"],
             Root::Error => &["outcome", "message"],
-            Root::Options | Root::Steps | Root::Node | Root::Item | Root::Clock => &[],
+            // Which variables the project has is known when the job is run.
+            Root::Project | Root::Options | Root::Steps | Root::Node | Root::Item | Root::Clock => &[],
         };
         if !known.is_empty() && !known.contains(&field.as_str()) {
             return Err(Flaw::new(format!(

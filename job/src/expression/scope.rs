@@ -58,6 +58,20 @@ impl Scope {
         }
     }
 
+    /// This scope with the variables of the project, beside its name.
+    #[must_use]
+    pub fn with_variables(self, variables: &Map<String, Value>) -> Self {
+        let mut project = match Arc::unwrap_or_clone(self.project) {
+            Value::Object(project) => project,
+            _ => Map::new(),
+        };
+        for (name, value) in variables {
+            // The name is the project's own, whatever the variables say.
+            project.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        Self { project: Arc::new(Value::Object(project)), ..self }
+    }
+
     /// This scope with a clock: `date(…)` says what time it is there. Only the defaults of options are evaluated so.
     #[must_use]
     pub fn at(self, now: Timestamp) -> Self {
@@ -91,7 +105,8 @@ impl Scope {
             revision: assignment.revision,
             started_by: assignment.started_by.clone(),
         };
-        Self::new(&assignment.project, &execution, &assignment.options)
+        let scope = Self::new(&assignment.project, &execution, &assignment.options);
+        scope.with_variables(&assignment.variables)
     }
 
     /// Adds what a step came to, or replaces it. In a node's scope this is the node's own outcome and output.
@@ -140,7 +155,7 @@ impl Scope {
             Root::Project => self
                 .project
                 .get(field)
-                .ok_or_else(|| format!("names `project.{field}`, which does not exist")),
+                .ok_or_else(|| format!("names `project.{field}`, and the project has no such variable")),
             Root::Execution => self
                 .execution
                 .get(field)

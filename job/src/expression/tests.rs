@@ -147,7 +147,7 @@ fn what_cannot_be_evaluated_says_why() {
     check("steps.drain.status", "a step has");
     check("steps.drain['status']", "a step has");
     check("steps.drain.nodes.lost", "nodes.succeeded");
-    check("project.id", "there is name");
+    check("project.id", "no such variable");
     check("node.nosuch", "does not have");
     check("1 / 0", "divides by zero");
     check("1 % 0", "divides by zero");
@@ -325,4 +325,21 @@ proptest! {
         let _ = evaluated(&tokens.join(" "));
         let _ = evaluated(&tokens.concat());
     }
+}
+
+#[test]
+fn variables_stand_beside_the_projects_name_and_never_in_its_place() {
+    let execution = ExecutionView {
+        id: ExecutionId::from_u128(1),
+        job: "restart".parse().unwrap(),
+        revision: Revision(3),
+        started_by: "ada".to_owned(),
+    };
+    let variables = json!({"region": "eu-1", "name": "other", "sizes": [1, 2]});
+    let scope = Scope::new(&"ops".parse().unwrap(), &execution, &serde_json::Map::new())
+        .with_variables(variables.as_object().unwrap());
+    let value = |source: &str| Expression::new(source).unwrap().evaluate(&scope).unwrap();
+    assert_eq!(value("project.name"), json!("ops"));
+    assert_eq!(value("project.region"), json!("eu-1"));
+    assert_eq!(value("project.sizes[1]"), json!(2));
 }

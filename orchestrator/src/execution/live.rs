@@ -334,7 +334,8 @@ impl Live {
             revision: self.head.revision,
             started_by: self.head.started_by.clone(),
         };
-        let mut scope = Scope::new(&self.head.project, &view, &self.head.options);
+        let scope = Scope::new(&self.head.project, &view, &self.head.options);
+        let mut scope = scope.with_variables(&self.head.variables);
         for (name, step) in self.earlier(|_| true) {
             scope.set_step(&name, &step);
         }

@@ -101,6 +101,7 @@ fn head(nodes: u32) -> Head {
         run_note: None,
         started_by: "test".to_owned(),
         origin: remit_protocol::Origin::Operator,
+        variables: serde_json::Map::new(),
         tags: std::collections::BTreeSet::new(),
         nodes: (nodes > 0).then(|| NodeSelection {
             set: digest::Sized::of(b""),

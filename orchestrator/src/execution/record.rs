@@ -44,6 +44,9 @@ pub struct Head {
     /// Its trigger.
     #[serde(default, skip_serializing_if = "Origin::is_operator")]
     pub origin: Origin,
+    /// What expressions see as `project.NAME`, as it was then.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub variables: serde_json::Map<String, serde_json::Value>,
     /// The runner has to carry all of them; none: the local runner.
     #[serde(default)]
     pub tags: BTreeSet<Tag>,

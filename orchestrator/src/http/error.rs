@@ -138,6 +138,16 @@ impl Failure {
         )
     }
 
+    /// The project has as much as it may have.
+    pub(crate) fn quota(of: &str) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "quota",
+            format!("The project may have {of}, and has them."),
+            "Delete or wait for some, or let an administrator raise the quota: `remit project configure`.",
+        )
+    }
+
     /// The orchestrator is about to stop.
     pub(crate) fn stopping() -> Self {
         Self::new(
@@ -257,6 +267,7 @@ impl From<TriggerError> for Failure {
         match error {
             TriggerError::NoJob(_, job) => Self::not_found("job", job),
             TriggerError::NoSource(_, source) => Self::not_found("node source that can be asked", source),
+            TriggerError::Quota(quota) => Self::quota(&format!("{quota} executions that have not ended")),
             TriggerError::Faults(faults) => Self::faults("The job was not run.", faults),
             TriggerError::Store(error) => error.into(),
         }

@@ -217,6 +217,8 @@ fn routes(app: App) -> Table {
         .route(N::Token,                   routes!(project::list))
         .route(N::Instance(I::Admin),      routes!(project::create))
         .route(N::Project(P::Viewer),      routes!(project::show))
+        .route(N::Project(P::Viewer),      routes!(project::settings))
+        .route(N::Project(P::Admin),       routes!(project::configure))
 
         .route(N::Instance(I::Admin),      routes!(runners::list))
         .route(N::Instance(I::Admin),      routes!(runners::create))
@@ -235,6 +237,8 @@ fn routes(app: App) -> Table {
         .route(N::Instance(I::Publisher),  routes!(component::publish))
         .route(N::Token,                   routes!(component::list))
         .route(N::Token,                   routes!(component::show))
+        .route(N::Instance(I::Publisher),  routes!(component::yank))
+        .route(N::Instance(I::Publisher),  routes!(component::unyank))
         .route(N::Token,                   routes!(component::wasm))
         .route(N::Instance(I::Publisher),  routes!(component::verdict))
 
@@ -281,6 +285,7 @@ fn routes(app: App) -> Table {
         .route(N::Project(P::Editor),      routes!(node::load))
         .route(N::Project(P::Viewer),      routes!(node::sources))
         .route(N::Project(P::Admin),       routes!(node::create))
+        .route(N::Project(P::Viewer),      routes!(node::given))
         .route(N::Project(P::Operator),    routes!(node::refresh))
         .route(N::Project(P::Admin),       routes!(node::delete))
 

@@ -177,8 +177,12 @@ mod tests {
         let store = Arc::new(Store::open(directory.path()).unwrap());
         let project: ProjectName = "ops".parse().unwrap();
         let now = Timestamp::from_millis(1_795_000_000_000);
-        let made =
-            crate::store::Project { name: project.clone(), description: Default::default(), created: now };
+        let made = crate::store::Project {
+            name: project.clone(),
+            description: Default::default(),
+            created: now,
+            settings: Default::default(),
+        };
         store.create_project(made).await.unwrap();
         let nodes = Nodes::new(Arc::clone(&store));
         assert_eq!(nodes.load(&project, set(&["web2", "web1"]), now).await.unwrap(), 2);

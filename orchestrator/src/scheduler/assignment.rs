@@ -50,6 +50,7 @@ pub(super) fn assignment(live: &Live, attempt: AttemptId, now: Timestamp) -> Opt
         }),
         started_by: live.head.started_by.clone(),
         origin: live.head.origin.clone(),
+        variables: live.head.variables.clone(),
     })
 }
 

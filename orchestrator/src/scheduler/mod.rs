@@ -34,7 +34,9 @@ use std::{
 
 use remit_job::document::Document;
 use remit_protocol::{
-    AttemptId, Digest, ExecutionId, NodeName, RunnerId, Timestamp, node::NodeSet, operator::RunnerStatus,
+    AttemptId, Digest, ExecutionId, NodeName, ProjectName, RunnerId, Timestamp,
+    node::NodeSet,
+    operator::{ProjectSettings, RunnerStatus},
 };
 use tokio::sync::{Notify, watch};
 
@@ -108,6 +110,9 @@ struct State {
     /// Attempts whose assignment is too large to travel, with its bytes.
     oversized: BTreeMap<AttemptId, usize>,
     documents: HashMap<Digest, Arc<Document>>,
+    settings: HashMap<ProjectName, Arc<ProjectSettings>>,
+    /// How often settings were changed since the start.
+    settings_changed: u64,
     /// How long such executions took, for those that are watched.
     averages: HashMap<ExecutionId, Option<Duration>>,
     /// Of which executions it was told that they take long, by entry of the job.

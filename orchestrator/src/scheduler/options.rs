@@ -17,7 +17,7 @@ use remit_protocol::{
 };
 use serde_json::{Map, Value};
 
-use super::{Scheduler, TriggerError};
+use super::{Scheduler, TriggerError, trigger::variables};
 use crate::store::{ExecutionFilter, ResultFilter, StoreError};
 
 /// What was gathered for the options of one job.
@@ -40,7 +40,7 @@ impl Scheduler {
         &self,
         project: &ProjectName,
         document: &Document,
-        view: &ExecutionView,
+        (view, variables): (&ExecutionView, &Map<String, Value>),
     ) -> Result<Gathered, StoreError> {
         let sources = || document.options.iter().filter_map(|option| option.kind.values());
         let nodes = match sources().any(|values| matches!(values, Values::Nodes(_))) {
@@ -55,7 +55,7 @@ impl Scheduler {
                 outputs.insert(of.clone(), self.last_output(project, of).await?);
             }
         }
-        let scope = Scope::new(project, view, &Map::new()).at(self.now());
+        let scope = Scope::new(project, view, &Map::new()).with_variables(variables).at(self.now());
         Ok(Gathered { scope, nodes, outputs })
     }
 
@@ -114,7 +114,9 @@ impl Scheduler {
             revision: known.revision,
             started_by: String::new(),
         };
-        let gathered = self.gather(project, &document, &view).await?;
+        let settings = self.settings(project).await?;
+        let variables = variables(&settings);
+        let gathered = self.gather(project, &document, (&view, &variables)).await?;
         let given: Map<String, Value> =
             given.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
         let (described, faults) = options::describe(&document.options, &given, &gathered.outside());

@@ -19,7 +19,7 @@ use remit_protocol::{
     digest::{self, Digest},
     endpoint::Fault,
     node::NodeSet,
-    operator::{RunnerStatus, SignedRun},
+    operator::{ProjectSettings, RunnerStatus, SignedRun},
 };
 use remit_signing::{
     note::{NoteKind, UnverifiedNote},
@@ -122,6 +122,9 @@ pub enum TriggerError {
     /// There is no such node source, or it is not one that can be asked.
     #[error("project {0} has no node source {1} that a component feeds")]
     NoSource(ProjectName, SourceName),
+    /// So many executions of the project have not ended, and there may be no more.
+    #[error("{0} executions of the project have not ended, and it may have no more")]
+    Quota(u32),
     /// Values are not acceptable.
     #[error("{}", first(.0))]
     Faults(Vec<Fault>),
@@ -165,6 +168,12 @@ impl Scheduler {
         let job = self.store().job(&trigger.project, &trigger.job, trigger.revision).await?;
         let job = job.ok_or_else(|| TriggerError::NoJob(trigger.project.clone(), trigger.job.clone()))?;
         let document = self.document(job.document).await?;
+        let settings = self.settings(&trigger.project).await?;
+        // What belongs to an execution that was let in is let in as well.
+        if trigger.parent.is_none() {
+            self.check_quota(&trigger.project, settings.quotas.open_executions)?;
+        }
+        let variables = variables(&settings);
         let given: Map<String, Value> =
             trigger.options.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
         let signed =
@@ -179,7 +188,7 @@ impl Scheduler {
             revision: job.revision,
             started_by: trigger.started_by.clone(),
         };
-        let gathered = self.gather(&trigger.project, &document, &view).await?;
+        let gathered = self.gather(&trigger.project, &document, (&view, &variables)).await?;
         let options = options::check(&document.options, &given, &gathered.outside());
         let options = options.map_err(TriggerError::Faults)?;
         let options = match &signed {
@@ -217,6 +226,7 @@ impl Scheduler {
             run_note: trigger.signed.as_ref().map(|signed| signed.note.clone()),
             started_by: trigger.started_by.clone(),
             origin: trigger.origin.clone(),
+            variables,
             tags,
             nodes: None,
             timeout: None,
@@ -272,6 +282,7 @@ impl Scheduler {
             run_note: None,
             started_by: by.to_owned(),
             origin,
+            variables: Map::new(),
             tags: document.runner.tags.clone(),
             nodes: None,
             timeout: None,
@@ -304,6 +315,43 @@ impl Scheduler {
         Ok(nodes)
     }
 
+    /// The settings of a project, as they are since they were last configured here.
+    pub(super) async fn settings(&self, project: &ProjectName) -> Result<Arc<ProjectSettings>, StoreError> {
+        let changes = {
+            let state = self.state();
+            if let Some(settings) = state.settings.get(project) {
+                return Ok(Arc::clone(settings));
+            }
+            state.settings_changed
+        };
+        let found = self.store().project(project).await?.map(|project| project.settings);
+        let settings = Arc::new(found.unwrap_or_default());
+        let mut state = self.state();
+        // What was configured while this was read is read the next time.
+        if state.settings_changed == changes {
+            state.settings.insert(project.clone(), Arc::clone(&settings));
+        }
+        Ok(settings)
+    }
+
+    /// The settings of a project have changed: they are read anew.
+    pub fn project_changed(&self, project: &ProjectName) {
+        let mut state = self.state();
+        state.settings_changed += 1;
+        state.settings.remove(project);
+    }
+
+    /// Counts only where there could be too many: most projects are far from it.
+    fn check_quota(&self, project: &ProjectName, most: u32) -> Result<(), TriggerError> {
+        let state = self.state();
+        let limit = usize::try_from(most).unwrap_or(usize::MAX);
+        if state.live.len() < limit {
+            return Ok(());
+        }
+        let open = state.live.values().filter(|live| live.head.project == *project).count();
+        if open < limit { Ok(()) } else { Err(TriggerError::Quota(most)) }
+    }
+
     /// Evaluates the job's own numbers and chooses the nodes; the chosen set becomes a blob.
     async fn resolve(
         &self,
@@ -319,7 +367,7 @@ impl Scheduler {
             revision: head.revision,
             started_by: head.started_by.clone(),
         };
-        let scope = Scope::new(&head.project, &view, &head.options);
+        let scope = Scope::new(&head.project, &view, &head.options).with_variables(&head.variables);
         let resolved = trigger::resolve(document, &scope).map_err(TriggerError::Faults)?;
         head.timeout = resolved.timeout;
         let (Some(chosen), Some(nodes)) = (resolved.nodes, &document.nodes) else {
@@ -477,6 +525,11 @@ impl State {
             self.live.values().filter(|live| live.state != ExecutionState::Queued && same(&live.head));
         u32::try_from(going.count()).unwrap_or(u32::MAX)
     }
+}
+
+/// The variables of a project as expressions see them.
+pub(super) fn variables(settings: &ProjectSettings) -> Map<String, Value> {
+    settings.variables.iter().map(|(name, value)| (name.to_string(), value.clone())).collect()
 }
 
 fn unstored(error: BlobError) -> TriggerError {

@@ -1,13 +1,15 @@
 //! Bytes by digest, one file each: `ab/cdef…`. A name is given only to bytes that are complete, on disk and hash to it.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use remit_protocol::{Digest, digest};
+use remit_protocol::{Digest, Timestamp, digest};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
@@ -83,6 +85,7 @@ impl Blobs {
         blocking(move || {
             let stored = digest::Sized::of(&bytes);
             if blobs.length_now(stored.digest)? == Some(stored.length) {
+                blobs.touch(stored.digest)?;
                 return Ok(stored);
             }
             let mut upload = blobs.upload(stored.length)?;
@@ -129,6 +132,49 @@ impl Blobs {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error.into()),
+        })
+        .await
+    }
+
+    /// Somebody counts on these bytes from now on: they are as good as new to [`Self::sweep`].
+    fn touch(&self, digest: Digest) -> io::Result<()> {
+        let keep = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let file = File::open(self.path(digest))?;
+        rustix::fs::futimens(&file, &rustix::fs::Timestamps { last_access: keep, last_modification: now })?;
+        Ok(())
+    }
+
+    /// Removes blobs that are not `used` and that nobody has put for longer than `grace`; gives their number. The grace
+    /// covers bytes that are here before anything names them.
+    pub async fn sweep(
+        &self,
+        used: HashSet<Digest>,
+        now: Timestamp,
+        grace: Duration,
+    ) -> Result<u64, BlobError> {
+        let blobs = self.clone();
+        blocking(move || {
+            let mut removed = 0;
+            for directory in std::fs::read_dir(blobs.root.as_path())? {
+                let directory = directory?;
+                let begin = directory.file_name().to_string_lossy().into_owned();
+                if begin.len() != 2 {
+                    continue;
+                }
+                for entry in std::fs::read_dir(directory.path())? {
+                    let entry = entry?;
+                    let rest = entry.file_name().to_string_lossy().into_owned();
+                    // What is not named as a blob is not ours to remove.
+                    let Ok(digest) = format!("sha256:{begin}{rest}").parse::<Digest>() else { continue };
+                    let put = Timestamp::from_system(entry.metadata()?.modified()?);
+                    if !used.contains(&digest) && now > put && now.since(put) > grace {
+                        std::fs::remove_file(entry.path())?;
+                        removed += 1;
+                    }
+                }
+            }
+            Ok(removed)
         })
         .await
     }

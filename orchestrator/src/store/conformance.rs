@@ -36,8 +36,12 @@ fn execution(number: u128) -> ExecutionId {
 }
 
 async fn project(store: &Store, name: &str) {
-    let project =
-        Project { name: name.parse().unwrap(), description: Description::default(), created: at(0) };
+    let project = Project {
+        name: name.parse().unwrap(),
+        description: Description::default(),
+        created: at(0),
+        settings: Default::default(),
+    };
     store.create_project(project).await.unwrap();
 }
 
@@ -68,6 +72,7 @@ fn head(job: &str) -> Head {
         run_note: None,
         started_by: "ann".to_owned(),
         origin: Origin::Operator,
+        variables: serde_json::Map::new(),
         tags: BTreeSet::new(),
         nodes: None,
         timeout: None,
@@ -142,8 +147,12 @@ async fn projects_and_jobs() {
     on_each(async |store| {
         assert!(matches!(store.save_job(revision("a", "1")).await, Err(StoreError::NotFound { .. })));
         project(&store, "ops").await;
-        let again =
-            Project { name: "ops".parse().unwrap(), description: Description::default(), created: at(9) };
+        let again = Project {
+            name: "ops".parse().unwrap(),
+            description: Description::default(),
+            created: at(9),
+            settings: Default::default(),
+        };
         assert!(matches!(store.create_project(again).await, Err(StoreError::Conflict { .. })));
         assert_eq!(store.projects().await.unwrap().len(), 1);
         let first = store.save_job(revision("a", "1")).await.unwrap();
@@ -161,7 +170,7 @@ async fn projects_and_jobs() {
         // A job that was deleted and comes back goes on counting; its old revisions stay readable.
         assert!(store.delete_job(&ops, &a).await.unwrap());
         assert!(!store.delete_job(&ops, &a).await.unwrap());
-        assert!(store.jobs(&ops).await.unwrap().is_empty());
+        assert!(store.jobs(&ops, None, 10).await.unwrap().is_empty());
         assert!(store.job(&ops, &a, Some(Revision(2))).await.unwrap().is_some());
         assert_eq!(store.save_job(revision("a", "2")).await.unwrap().revision, Revision(3));
     })
@@ -520,6 +529,7 @@ async fn a_command_that_fails_undoes_only_itself() {
             name: name(number),
             description: Description::default(),
             created: at(0),
+            settings: Default::default(),
         });
         let made =
             futures_util::future::join_all(projects.map(|project| store.create_project(project))).await;
@@ -563,7 +573,7 @@ async fn a_full_disk_is_an_error_and_what_was_recorded_stays() {
     assert_eq!(store.save_job(big).await, Err(StoreError::Full));
     store.db.write(|tx| Ok(tx.pragma_update(None, "max_page_count", 1_000_000)?)).await.unwrap();
     assert_eq!(store.save_job(revision("small", "1")).await.map(|saved| saved.new), Ok(true));
-    assert_eq!(store.jobs(&"ops".parse().unwrap()).await.unwrap().len(), 1);
+    assert_eq!(store.jobs(&"ops".parse().unwrap(), None, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -863,6 +873,77 @@ async fn a_notice_waits_until_it_is_sent_or_given_up() {
         assert_eq!(store.forget_notices(at(51)).await.unwrap(), 1);
         assert_eq!(store.forget_notices(at(9999)).await.unwrap(), 1);
         assert_eq!(store.notices(&ops, None, None, 10).await.unwrap().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn jobs_come_in_pages_by_name() {
+    on_each(|store| async move {
+        project(&store, "ops").await;
+        let ops: remit_protocol::ProjectName = "ops".parse().unwrap();
+        for name in ["c", "a", "b", "b_2"] {
+            store.save_job(revision(name, name)).await.unwrap();
+        }
+        let names = async |after: Option<&str>, limit| {
+            let after = after.map(|after| after.parse().unwrap());
+            let page = store.jobs(&ops, after, limit).await.unwrap();
+            page.into_iter().map(|job| job.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(None, 10).await, ["a", "b", "b_2", "c"]);
+        assert_eq!(names(None, 2).await, ["a", "b"]);
+        assert_eq!(names(Some("b"), 2).await, ["b_2", "c"]);
+        assert_eq!(names(Some("c"), 2).await, [""; 0]);
+        assert_eq!(store.count_jobs(&ops).await, Ok(4));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_has_ended_can_be_forgotten_wholly_and_what_has_not_stays() {
+    on_each(|store| async move {
+        project(&store, "ops").await;
+        let (over, open) = (execution(1), execution(2));
+        let key = ("k".parse().unwrap(), Digest::of(b"request"));
+        create(&store, NewExecution { key: Some(key.clone()), ..new(over, "a") }).await.unwrap();
+        create(&store, new(open, "a")).await.unwrap();
+        let attempt = AttemptId::from_parts(at(1), 7);
+        let ended = ExecutionState::Ended(Outcome::Succeeded);
+        let changes = vec![
+            result(attempt, None, Outcome::Succeeded),
+            Change::StepConcluded { step: StepIndex(0), outcome: Outcome::Succeeded },
+            moved(ended, Some(at(1)), Some(at(2))),
+        ];
+        record(&store, over, 1, changes, vec![told(ended)]).await.unwrap();
+        assert_eq!(store.forget_executions(vec![over, open, execution(9)]).await, Ok(vec![over]));
+        assert_eq!(store.execution(over).await.unwrap(), None);
+        assert_eq!(store.events_after(over, 0).await.unwrap(), []);
+        let all = ResultFilter { limit: 10, ..ResultFilter::default() };
+        assert_eq!(store.results(over, all).await.unwrap(), []);
+        assert!(store.execution(open).await.unwrap().is_some());
+        // The same request is still the same: it does not run again.
+        let again = create(&store, NewExecution { key: Some(key), ..new(execution(3), "a") }).await;
+        assert_eq!(again, Ok(Created::Before(over)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn blobs_that_something_names_are_in_use() {
+    on_each(|store| async move {
+        project(&store, "ops").await;
+        store.save_job(revision("a", "document of a job")).await.unwrap();
+        create(&store, new(execution(1), "a")).await.unwrap();
+        let used = store.blobs_in_use().await.unwrap();
+        assert!(used.contains(&Digest::of(b"document of a job")) && used.contains(&Digest::of(b"document")));
+        let stored = store.blobs().put(b"nobody's".to_vec()).await.unwrap();
+        let kept = store.blobs().put(b"document".to_vec()).await.unwrap();
+        let none = std::time::Duration::ZERO;
+        assert_eq!(store.blobs().sweep(used.clone(), Timestamp::default(), none).await.unwrap(), 0);
+        let later = at(1_000_000_000);
+        assert_eq!(store.blobs().sweep(used, later, none).await.unwrap(), 1);
+        assert!(!store.blobs().has(stored.digest).await.unwrap());
+        assert!(store.blobs().has(kept.digest).await.unwrap());
     })
     .await;
 }

@@ -32,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0006_schedule.sql"),
     TRAIL,
     include_str!("../../migrations/sqlite/0008_notice.sql"),
+    include_str!("../../migrations/sqlite/0009_settings.sql"),
 ];
 
 /// The migration after which the record's entries are linked lines.

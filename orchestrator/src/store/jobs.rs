@@ -171,17 +171,23 @@ impl Store {
             .await
     }
 
-    /// The jobs of a project, by name.
-    pub async fn jobs(&self, project: &ProjectName) -> Result<Vec<JobSummary>, StoreError> {
+    /// The jobs of a project, by name: those behind `after`, at most `limit`.
+    pub async fn jobs(
+        &self,
+        project: &ProjectName,
+        after: Option<JobName>,
+        limit: u32,
+    ) -> Result<Vec<JobSummary>, StoreError> {
         let project = project.clone();
         self.db
             .read(move |db| {
                 let mut query = db.prepare_cached(
                     "select j.name, j.revision, r.folder, r.description, r.saved, r.saved_by from job j
                      join job_revision r on r.project = j.project and r.job = j.name and r.revision = j.revision
-                     where j.project = ? order by j.name",
+                     where j.project = ? and j.name > ? order by j.name limit ?",
                 )?;
-                let all = query.query_map([project.as_str()], |row| {
+                let after = after.as_ref().map_or("", JobName::as_str);
+                let all = query.query_map(params![project.as_str(), after, limit], |row| {
                     Ok(JobSummary {
                         name: row::text(row, "name")?,
                         revision: Revision(row.get("revision")?),

@@ -166,6 +166,17 @@ impl Logs {
         }
     }
 
+    /// How many bytes the log of an execution takes on disk; none: zero.
+    pub async fn size(&self, execution: ExecutionId) -> Result<u64, LogError> {
+        let path = path_of(&self.root, execution);
+        let found = tokio::task::spawn_blocking(move || match std::fs::metadata(&path) {
+            Ok(found) => Ok(found.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        });
+        Ok(found.await.map_err(|_| LogError::closing())??)
+    }
+
     /// Removes the log of an execution that has ended. True if there was one.
     pub async fn remove(&self, execution: ExecutionId) -> Result<bool, LogError> {
         let path = path_of(&self.root, execution);

@@ -12,6 +12,7 @@ pub mod blobs;
 mod components;
 mod database;
 mod executions;
+mod history;
 mod hooks;
 mod jobs;
 pub mod logs;

@@ -17,6 +17,7 @@ pub mod path;
 mod project;
 mod runner;
 mod schedule;
+mod settings;
 mod token;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,7 @@ pub use node::*;
 pub use project::*;
 pub use runner::*;
 pub use schedule::*;
+pub use settings::*;
 pub use token::*;
 
 /// A part of a list, and where the next part begins.

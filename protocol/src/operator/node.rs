@@ -118,4 +118,8 @@ pub struct SourceView {
     /// How often it is asked anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Span>,
+    /// What its maker wrote, as [`NewSource`]; absent for nodes that people loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub config: Option<Value>,
 }

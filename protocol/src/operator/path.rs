@@ -22,6 +22,8 @@ pub const TOKEN: &str = "/api/v1/tokens/{token}";
 pub const PROJECTS: &str = "/api/v1/projects";
 /// `GET` → [`super::Project`].
 pub const PROJECT: &str = "/api/v1/projects/{project}";
+/// `GET` → [`super::ProjectSettings`]; `PUT` [`super::ProjectSettings`] → [`super::ProjectSettings`].
+pub const PROJECT_SETTINGS: &str = "/api/v1/projects/{project}/settings";
 
 /// `GET` → `Page<`[`super::RunnerView`]`>`; `POST` [`super::NewRunner`] → [`super::TicketIssued`].
 pub const RUNNERS: &str = "/api/v1/runners";
@@ -40,6 +42,10 @@ pub const BLOB: &str = "/api/v1/blobs/{digest}";
 pub const COMPONENTS: &str = "/api/v1/components";
 /// `GET` → [`super::ComponentView`].
 pub const COMPONENT: &str = "/api/v1/components/{namespace}/{name}/{version}";
+/// `POST`: moving references select it no more → [`super::ComponentView`].
+pub const COMPONENT_YANK: &str = "/api/v1/components/{namespace}/{name}/{version}/yank";
+/// `POST`: they select it again → [`super::ComponentView`].
+pub const COMPONENT_UNYANK: &str = "/api/v1/components/{namespace}/{name}/{version}/unyank";
 /// `GET` → the bytes of its wasm.
 pub const COMPONENT_WASM: &str = "/api/v1/components/{namespace}/{name}/{version}/wasm";
 /// `POST` [`super::PublishVerdict`] → [`super::VerdictView`].
@@ -108,6 +114,8 @@ pub const NODES: &str = "/api/v1/projects/{project}/nodes";
 pub const SOURCES: &str = "/api/v1/projects/{project}/sources";
 /// `DELETE`.
 pub const SOURCE: &str = "/api/v1/projects/{project}/sources/{source}";
+/// `GET` → [`crate::node::NodeSet`]: what this source gave last.
+pub const SOURCE_NODES: &str = "/api/v1/projects/{project}/sources/{source}/nodes";
 /// `POST` → [`super::SourceView`]: asks its runner for the nodes anew.
 pub const SOURCE_REFRESH: &str = "/api/v1/projects/{project}/sources/{source}/refresh";
 

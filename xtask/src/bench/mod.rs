@@ -3,6 +3,7 @@
 mod baseline;
 mod fleet;
 mod job;
+mod list;
 mod load;
 mod process;
 mod signing;
@@ -107,6 +108,7 @@ impl Bench {
             (&["filter"], &|| Ok(vec![job::filter()?])),
             (&["plan"], &|| Ok(vec![job::plan()?])),
             (&["ssh-fan-out"], &|| Ok(vec![ssh::fan_out()?])),
+            (&["job-list"], &|| Ok(vec![list::jobs()?])),
             (&["idle-runner-memory"], &|| Ok(vec![fleet::idle(self.fleet)?])),
         ];
         let mut failed = 0;

@@ -14,12 +14,14 @@ use super::execution::{Execution, Quiet, follow};
 mod options;
 mod run;
 mod sign;
+
 use crate::{
     connection::Connection,
     failure::{Code, Failure, Result},
     files,
     output::{Output, note, table},
 };
+pub(crate) use sign::signed_beside;
 
 #[derive(Subcommand)]
 pub(crate) enum Job {

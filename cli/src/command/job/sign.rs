@@ -74,7 +74,7 @@ struct SignedStep {
 }
 
 /// The signed document of a job file, if there is one beside it.
-pub(super) fn signed_beside(file: &Path) -> Result<Option<SignedJob>> {
+pub(crate) fn signed_beside(file: &Path) -> Result<Option<SignedJob>> {
     let [document, note] = places(file);
     if !note.exists() {
         return Ok(None);

@@ -77,6 +77,46 @@ pub(crate) async fn publish(
     Ok((StatusCode::CREATED, Json(published)))
 }
 
+/// Keeps moving references from selecting a version. Jobs that run it go on doing so.
+#[utoipa::path(post, path = path::COMPONENT_YANK, tag = "components",
+    params(("namespace" = String, Path), ("name" = String, Path), ("version" = ComponentVersion, Path)),
+    responses((status = 200, body = ComponentView)))]
+pub(crate) async fn yank(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Place(place): Place<(String, String, ComponentVersion)>,
+) -> Result<Json<ComponentView>, Failure> {
+    set_yanked(&app, &caller, place, true).await
+}
+
+/// Lets moving references select a version again.
+#[utoipa::path(post, path = path::COMPONENT_UNYANK, tag = "components",
+    params(("namespace" = String, Path), ("name" = String, Path), ("version" = ComponentVersion, Path)),
+    responses((status = 200, body = ComponentView)))]
+pub(crate) async fn unyank(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Place(place): Place<(String, String, ComponentVersion)>,
+) -> Result<Json<ComponentView>, Failure> {
+    set_yanked(&app, &caller, place, false).await
+}
+
+async fn set_yanked(
+    app: &App,
+    caller: &Caller,
+    place: (String, String, ComponentVersion),
+    yanked: bool,
+) -> Result<Json<ComponentView>, Failure> {
+    let found = find(app, place.clone()).await?;
+    if found.yanked.is_some() != yanked {
+        let at = yanked.then(|| app.now());
+        app.store.yank_component(&found.name, &found.version, at).await?;
+        let action = if yanked { "component.yank" } else { "component.unyank" };
+        app.audit(caller.name(), action, format!("{}@{}", found.name, found.version)).await?;
+    }
+    Ok(Json(app.registry.view(&find(app, place).await?, app.now()).await?))
+}
+
 /// A component with its audit view.
 #[utoipa::path(get, path = path::COMPONENT, tag = "components",
     params(("namespace" = String, Path), ("name" = String, Path), ("version" = ComponentVersion, Path)),

@@ -26,7 +26,7 @@ use remit_signing::{
 };
 use serde_json::Value;
 
-use super::{execution::does, part};
+use super::execution::does;
 use crate::{
     http::{
         App,
@@ -115,6 +115,12 @@ async fn save(app: &App, caller: &Caller, made: Made, apply: Apply) -> Result<Ap
     let (revision, change) = match apply.mode {
         ApplyMode::Check => (newest.unwrap_or_default().next(), Change::Checked),
         ApplyMode::Save => {
+            if known.is_none() {
+                let quota = super::project::find(app, &project).await?.settings.quotas.jobs;
+                if app.store.count_jobs(&project).await? >= quota {
+                    return Err(Failure::quota(&format!("{quota} jobs")));
+                }
+            }
             // The bytes first: nothing names a document that is not there.
             app.store.blobs().put(bytes).await.map_err(Failure::blob)?;
             let note = apply.signed.map(|signed| signed.note);
@@ -296,23 +302,25 @@ pub(crate) async fn list(
     Asked(asked): Asked<Part>,
 ) -> Result<Json<Page<JobSummary>>, Failure> {
     super::project::find(&app, &project).await?;
-    let all = app.store.jobs(&project).await?;
-    Ok(Json(part(
-        &all,
-        &asked,
-        |job| job.name.to_string(),
-        |job| {
-            Ok(JobSummary {
-                project: project.clone(),
-                job: job.name.clone(),
-                group: job.group.clone(),
-                description: job.description.clone(),
-                revision: job.revision,
-                saved: job.saved,
-                saved_by: job.saved_by.clone(),
-            })
-        },
-    )?))
+    let after = asked.after.as_deref().map(str::parse::<JobName>).transpose();
+    let after = after.map_err(|error| Failure::invalid(format!("`after`: {error}."), ""))?;
+    let limit = asked.entries();
+    // One more than is answered, to know whether there is more.
+    let mut found = app.store.jobs(&project, after, limit.saturating_add(1)).await?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|last| last.name.to_string());
+    let items = found.into_iter().map(|job| JobSummary {
+        project: project.clone(),
+        job: job.name,
+        group: job.group,
+        description: job.description,
+        revision: job.revision,
+        saved: job.saved,
+        saved_by: job.saved_by,
+    });
+    Ok(Json(Page { items: items.collect(), next }))
 }
 
 /// A job: what its author wrote, and the compiled document.
@@ -359,7 +367,8 @@ pub(crate) async fn trigger(
     Place((project, job)): Place<(ProjectName, JobName)>,
     Json(trigger): Json<Trigger>,
 ) -> Result<(StatusCode, Json<Triggered>), Failure> {
-    let trigger = wanted(&app, &caller, (project.clone(), job), trigger)?;
+    let mut trigger = wanted(&app, &caller, (project.clone(), job), trigger)?;
+    trigger.filter = super::project::saved_filter(&app, &project, trigger.filter).await?;
     let triggered = app.scheduler.trigger(trigger).await?;
     app.tokens.execution_of(triggered.execution, &project);
     app.metrics.triggered.add(i64::from(triggered.new));
@@ -375,7 +384,8 @@ pub(crate) async fn plan(
     Place((project, job)): Place<(ProjectName, JobName)>,
     Json(trigger): Json<Trigger>,
 ) -> Result<Json<Plan>, Failure> {
-    let trigger = wanted(&app, &caller, (project.clone(), job), trigger)?;
+    let mut trigger = wanted(&app, &caller, (project.clone(), job), trigger)?;
+    trigger.filter = super::project::saved_filter(&app, &project, trigger.filter).await?;
     let drafted = app.scheduler.draft(&trigger).await?;
     let head = drafted.head;
     let nodes = match head.nodes {

@@ -33,12 +33,14 @@ pub(crate) async fn list(
     Place(project): Place<ProjectName>,
     Asked(asked): Asked<NodeQuery>,
 ) -> Result<Json<NodePage>, Failure> {
-    super::project::find(&app, &project).await?;
+    let settings = super::project::find(&app, &project).await?.settings;
+    let filter = super::project::saved_filter(&app, &project, asked.filter.clone()).await?;
+    let filter = filter.or(settings.default_filter);
     let all = app.scheduler.project_nodes(&project).await?;
     let limit = usize::try_from(asked.entries()).unwrap_or(usize::MAX);
     // A filter over 100,000 nodes takes a while.
     let page = tokio::task::spawn_blocking(move || {
-        nodes::page(&all, asked.filter.as_deref(), asked.after.as_deref(), limit)
+        nodes::page(&all, filter.as_deref(), asked.after.as_deref(), limit)
     });
     let (items, total, more) =
         page.await.map_err(Failure::internal)?.map_err(|error| Failure::filter(&error))?;
@@ -125,6 +127,19 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(view(&app, &find(&app, &project, &new.name).await?).await?)))
 }
 
+/// The nodes that a source gave last, whole.
+#[utoipa::path(get, path = path::SOURCE_NODES, tag = "nodes", params(("project" = ProjectName, Path), ("source" = SourceName, Path)), responses((status = 200, body = Object, description = "A node set.")))]
+pub(crate) async fn given(
+    State(app): State<App>,
+    Place((project, name)): Place<(ProjectName, SourceName)>,
+) -> Result<Json<NodeSet>, Failure> {
+    let source = find(&app, &project, &name).await?;
+    match source.nodes {
+        Some(set) => Ok(Json(app.scheduler.node_set(set).await?)),
+        None => Ok(Json(NodeSet { nodes: Vec::new() })),
+    }
+}
+
 /// Asks a source for its nodes anew.
 #[utoipa::path(post, path = path::SOURCE_REFRESH, tag = "nodes", params(("project" = ProjectName, Path), ("source" = SourceName, Path)), responses((status = 200, body = SourceView)))]
 pub(crate) async fn refresh(
@@ -181,5 +196,6 @@ async fn view(app: &App, source: &Source) -> Result<SourceView, Failure> {
         error: source.error.clone(),
         execution: source.execution,
         every: source.every,
+        config: (source.kind == SourceKind::Component).then(|| source.config.clone()),
     })
 }

@@ -76,6 +76,7 @@ impl House {
             name: "ops".parse().unwrap(),
             description: Description::default(),
             created: house.clock.now(),
+            settings: Default::default(),
         };
         house.store.create_project(project).await.unwrap();
         house.job(&document).await;
