@@ -18,6 +18,9 @@ pub struct Mistake {
     /// The mistake.
     #[serde(flatten)]
     pub fault: Fault,
+    /// It is no mistake: it works, and there is something better.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub warning: bool,
 }
 
 impl std::fmt::Display for Mistake {
@@ -27,7 +30,8 @@ impl std::fmt::Display for Mistake {
         for number in [line, column].into_iter().flatten() {
             write!(f, ":{number}")?;
         }
-        write!(f, ": {place}: {message}")?;
+        let word = if self.warning { "warning: " } else { "" };
+        write!(f, ": {word}{place}: {message}")?;
         if remedy.is_empty() { Ok(()) } else { write!(f, "\n    {remedy}") }
     }
 }
@@ -35,7 +39,8 @@ impl std::fmt::Display for Mistake {
 /// Every mistake in the configuration at `path`, in the trust policy that it names, and in the files that it names.
 pub fn check(path: &Path) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    let mut add = |file: &Path, fault: Fault| mistakes.push(Mistake { file: file.to_owned(), fault });
+    let mut add =
+        |file: &Path, fault: Fault| mistakes.push(Mistake { file: file.to_owned(), fault, warning: false });
     let config = match read(path).and_then(|text| Config::parse(&text, directory(path))) {
         Ok(config) => config,
         Err(faults) => {
@@ -49,7 +54,21 @@ pub fn check(path: &Path) -> Vec<Mistake> {
     let trust = &config.runner.trust;
     trust_mistakes(trust).into_iter().for_each(|fault| add(trust, fault));
     named_files(&config).into_iter().for_each(|fault| add(path, fault));
+    let discouraged = discouraged(&config).into_iter();
+    mistakes.extend(discouraged.map(|fault| Mistake { file: path.to_owned(), fault, warning: true }));
     mistakes
+}
+
+/// What works and should not be needed.
+fn discouraged(config: &Config) -> Vec<Fault> {
+    let rules = config.ceiling.secrets.iter().enumerate();
+    rules
+        .filter_map(|(index, rule)| {
+            let remedy = rule.usage.discouraged()?;
+            let at = format!("ceiling.secrets[{index}]");
+            Some(place(at, format!("{} may be used as {}", rule.path, rule.usage.as_str()), remedy))
+        })
+        .collect()
 }
 
 fn trust_mistakes(trust: &Path) -> Vec<Fault> {
@@ -170,6 +189,14 @@ mod tests {
     #[test]
     fn sound_files_have_no_mistake() {
         assert_eq!(checked(SOUND, "version = 1\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_discouraged_use_is_a_warning() {
+        let rule = "[[ceiling.secrets]]\npath = \"keys/t\"\nuse = \"query\"\nhosts = [\"a.example\"]\n";
+        let found = checked(&format!("{SOUND}{rule}"), "version = 1\n");
+        let expect = "/runner.toml: warning: ceiling.secrets[0]: keys/t may be used as query\n    a secret in a query stands";
+        assert!(found.len() == 1 && found[0].starts_with(expect), "{found:#?}");
     }
 
     #[test]

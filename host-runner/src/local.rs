@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     io::Write as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -39,6 +39,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     attempt::{NotReady, idempotency_key, know_secrets},
+    broker::Used,
     capability::{
         context::StepContext,
         log::{Line, LogSink},
@@ -48,6 +49,7 @@ use crate::{
     config::Config,
     confine::Confinement,
     launcher::{self, Launch},
+    proposal::{self, Seen},
     report::redact::Redactor,
     sandbox::{Cancel, DescribeError, Description, Ended, Invocation, Sandbox, SandboxConfig},
     secrets::{Providers, Resolve},
@@ -229,7 +231,7 @@ fn sign_in_memory(
 ///
 /// # Errors
 /// [`CannotRun`]. A refusal by the remit is a [`Report`].
-pub async fn run(run: Run, providers: Providers, environment: &Environment) -> Result<Report, CannotRun> {
+pub async fn run(run: Run, providers: Providers, environment: &Environment) -> Result<Recorded, CannotRun> {
     let stage =
         Stage::set(run.component, &run.manifest, run.config.as_ref(), environment, Home::Here).await?;
     let manifest = &stage.loaded.manifest;
@@ -239,21 +241,66 @@ pub async fn run(run: Run, providers: Providers, environment: &Environment) -> R
     let remit = Remit::compute(subject, &manifest.requests, manifest.limits, &grant, &run.secrets, &ceiling);
     let remit = match remit {
         Ok(remit) => remit,
-        Err(denials) => return Ok(Report::denied(denials)),
+        Err(denials) => return Ok(Report::denied(denials).unrecorded()),
     };
     providers.start_with(Arc::clone(&stage.launch));
     let secrets: Arc<dyn Resolve> = Arc::new(providers);
     let redactor = Redactor::new();
     if let Err(NotReady { outcome, message }) = know_secrets(&remit, &*secrets, &redactor).await {
-        return Ok(Report { message, ..Report::of(outcome) });
+        return Ok(Report { message, ..Report::of(outcome) }.unrecorded());
     }
     let node = run.node.map(Arc::new);
-    let invocation = Run::invocation(remit, secrets, run.input, node, redactor)?;
+    let mut invocation = Run::invocation(remit, secrets, run.input, node, redactor)?;
+    let recorder = Arc::new(Recorder::default());
+    invocation.log = recorder.clone();
     let ended = match manifest.kind {
         Kind::Step => stage.sandbox.run(&stage.loaded.prepared, invocation).await,
         Kind::NodeSource => stage.sandbox.discover(&stage.loaded.prepared, invocation).await,
     };
-    Ok(ended.into())
+    let report = Report::from(ended);
+    let used = std::mem::take(&mut *recorder.0.lock().unwrap_or_else(PoisonError::into_inner));
+    let seen = Seen {
+        used: &used,
+        revealed: &report.revealed,
+        denials: &report.denials,
+        usage: report.usage.as_ref(),
+    };
+    let proposal = proposal::step_toml(&manifest.requests, &seen);
+    Ok(Recorded { report, proposal })
+}
+
+/// What a run came to, and the least that its author has to ask for.
+#[derive(Debug, Serialize)]
+pub struct Recorded {
+    /// How it ended.
+    #[serde(flatten)]
+    pub report: Report,
+    /// Sections for `step.toml`.
+    pub proposal: String,
+}
+
+/// Lines on standard error, and what was used.
+#[derive(Default)]
+struct Recorder(Mutex<Vec<Used>>);
+
+/// Most different uses that are kept.
+const MAX_USES: usize = 4096;
+
+impl LogSink for Recorder {
+    fn line(&self, line: Line) {
+        StandardError.line(line);
+    }
+
+    fn progress(&self, done: u64, total: u64) {
+        StandardError.progress(done, total);
+    }
+
+    fn used(&self, used: Used) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() < MAX_USES && !all.contains(&used) {
+            all.push(used);
+        }
+    }
 }
 
 impl Run {
@@ -297,6 +344,11 @@ impl Report {
             revealed: Vec::new(),
             usage: None,
         }
+    }
+
+    /// Of a run that was never begun.
+    fn unrecorded(self) -> Recorded {
+        Recorded { report: self, proposal: String::new() }
     }
 
     fn denied(denials: Vec<Denial>) -> Self {

@@ -30,7 +30,7 @@ use remit_runner::{
     doctor::{self, Finding, Severity, Thorough},
     enrol, explain,
     launcher::{self, Launcher},
-    local,
+    local, measure,
     runner::Exit,
     sandbox,
     secrets::{
@@ -217,6 +217,8 @@ struct SecretPlace {
 enum Step {
     /// Run it once: the result as JSON on standard output, its log on standard error.
     Run(StepRun),
+    /// Run it once and add what it really used, as the least that a step.toml has to ask for.
+    Record(StepRun),
     /// Print the schemas of its input and output.
     Describe {
         /// The component.
@@ -302,6 +304,8 @@ enum Bench {
         #[arg(long, default_value_t = 3000)]
         requests: u32,
     },
+    /// Judge requests, and take secrets out of a text: no component is needed.
+    Rules,
 }
 
 fn main() -> ExitCode {
@@ -390,6 +394,7 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
             examine(&report, thorough, environment)
         }
         Command::Step(Step::Run(step)) => step_run(&step, environment),
+        Command::Step(Step::Record(step)) => step_record(&step, environment),
         Command::Step(Step::Describe { component, kind, profile }) => {
             block_on(describe(component, kind, profile, environment))
         }
@@ -399,6 +404,10 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         }
         Command::Bench(Bench::Broker { suite, requests }) => {
             block_on(broker_cost(suite, requests, environment))
+        }
+        Command::Bench(Bench::Rules) => {
+            say_json(&measure::rules()?)?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
@@ -444,8 +453,9 @@ fn read_config(path: &Path) -> anyhow::Result<Config> {
     let text = String::from_utf8(bytes).with_context(|| path.display().to_string())?;
     let directory = std::path::absolute(check::directory(path))?;
     Config::parse(&text, &directory).map_err(|faults| {
-        let lines =
-            faults.into_iter().map(|fault| check::Mistake { file: path.to_owned(), fault }.to_string());
+        let lines = faults
+            .into_iter()
+            .map(|fault| check::Mistake { file: path.to_owned(), fault, warning: false }.to_string());
         anyhow::anyhow!("the configuration has mistakes:\n{}", lines.collect::<Vec<_>>().join("\n"))
     })
 }
@@ -506,7 +516,7 @@ fn check_files(report: &Report) -> anyhow::Result<ExitCode> {
         Form::Text if mistakes.is_empty() => say("no mistake found"),
         Form::Text => mistakes.iter().for_each(|mistake| say(&mistake.to_string())),
     }
-    Ok(if mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if mistakes.iter().all(|mistake| mistake.warning) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn examine(report: &Report, thorough: Thorough, environment: &Environment) -> anyhow::Result<ExitCode> {
@@ -789,16 +799,26 @@ fn local_run(step: &StepRun) -> anyhow::Result<local::Run> {
     })
 }
 
-fn step_run(step: &StepRun, environment: &Environment) -> anyhow::Result<ExitCode> {
+fn run_recorded(step: &StepRun, environment: &Environment) -> anyhow::Result<local::Recorded> {
     let run = local_run(step)?;
     // Providers may take variables out of the environment: before there are threads.
     let providers = match &run.config {
         Some(config) => start::providers(config, environment)?,
         None => Providers::default(),
     };
-    let report = runtime()?.block_on(local::run(run, providers, environment))?;
+    Ok(runtime()?.block_on(local::run(run, providers, environment))?)
+}
+
+fn step_run(step: &StepRun, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let local::Recorded { report, .. } = run_recorded(step, environment)?;
     say_json(&report)?;
     Ok(if report.outcome.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn step_record(step: &StepRun, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let recorded = run_recorded(step, environment)?;
+    say_json(&recorded)?;
+    Ok(if recorded.report.outcome.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn describe(

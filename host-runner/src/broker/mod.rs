@@ -9,6 +9,7 @@
 
 mod access;
 mod handles;
+mod used;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use self::handles::Handle;
+pub use self::used::Used;
 pub(crate) use self::{
     access::{Access, Ask, Refused},
     handles::{Handles, Held},
@@ -232,6 +234,8 @@ impl Broker {
     /// The way out for requests of this run.
     pub(crate) fn door(&self) -> Door {
         let upstream = Upstream::new(self.config.dialer.clone(), self.secrets.clone(), self.redactor.clone());
+        let log = self.log.clone();
         Door::new(self.remit.clone(), self.account.clone(), self.redactor.clone(), Arc::new(upstream))
+            .telling(move |target| log.used(Used::Request(target.clone())))
     }
 }

@@ -25,6 +25,7 @@ use wasmtime_wasi::{
 
 use super::bindings::remit::step::log;
 use crate::{
+    broker::Used,
     report::redact::Redactor,
     sandbox::{Account, OverLimit, State},
 };
@@ -55,6 +56,8 @@ pub trait LogSink: Send + Sync {
     fn line(&self, line: Line);
     /// Takes word of how far the step is; a total of 0 means that it is not known.
     fn progress(&self, done: u64, total: u64);
+    /// Takes word of a permission that was used. Most do not care.
+    fn used(&self, _: Used) {}
 }
 
 /// Where a component's words go: into the log itself, or to whoever keeps it.
@@ -93,6 +96,11 @@ impl Log {
     pub(crate) fn new(sink: Arc<dyn LogSink>, redactor: Redactor, account: Arc<Account>) -> Self {
         let (stdout, stderr) = (Mutex::default(), Mutex::default());
         Self { sink, redactor, account, cut: AtomicBool::new(false), stdout, stderr }
+    }
+
+    /// Says which permission was used.
+    pub(crate) fn used(&self, used: Used) {
+        self.sink.used(used);
     }
 
     /// Writes a message as one line or several. The limit cuts the log with a mark.

@@ -70,9 +70,96 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use remit_protocol::SecretPath;
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use remit_protocol::{
+        ComponentName, ExecutionId, Limits, ProjectName, SecretPath, StepName,
+        capability::{Ceiling, Remit, Subject},
+        manifest::Kind,
+    };
+    use serde_json::json;
 
     use super::*;
+    use crate::{
+        capability::{
+            Effects,
+            context::StepContext,
+            log::{Line, LogSink},
+        },
+        dial::{resolve, tests::dialer, tls::Trust},
+        launcher,
+        report::redact::Redactor,
+        sandbox::{Cancel, Invocation, SandboxConfig},
+        secrets::{SecretValue, environment::Environment},
+    };
+
+    struct Discard;
+
+    impl LogSink for Discard {
+        fn line(&self, _: Line) {}
+        fn progress(&self, _: u64, _: u64) {}
+    }
+
+    /// A broker whose remit shows `token`, whose path has this value.
+    fn broker(value: &[u8]) -> Broker {
+        let path = SecretPath::new("keys/prod/token").unwrap();
+        let reveal = json!({"reveal": [{"name": "token"}]});
+        let rule = json!({"path": path, "use": "reveal", "components": ["acme/x"]});
+        let remit = Remit::compute(
+            Subject {
+                component: &ComponentName::new("acme/x").unwrap(),
+                project: &ProjectName::new("ops").unwrap(),
+            },
+            &serde_json::from_value(reveal.clone()).unwrap(),
+            Limits::default(),
+            &serde_json::from_value(reveal).unwrap(),
+            &BTreeMap::from([(SecretName::new("token").unwrap(), vec![path.clone()])]),
+            &Ceiling { secrets: vec![serde_json::from_value(rule).unwrap()], ..Ceiling::default() },
+        );
+        let value = SecretValue::new(value.to_vec()).ok().unwrap();
+        let invocation = Invocation {
+            remit: Arc::new(remit.unwrap()),
+            secrets: Arc::new(Environment::new(BTreeMap::from([(path, value)]))),
+            input: String::new(),
+            context: StepContext {
+                execution: ExecutionId::from_u128(0),
+                step: StepName::new("test").unwrap(),
+                node: None,
+                try_number: 1,
+                idempotency_key: String::new(),
+            },
+            log: Arc::new(Discard),
+            cancel: Cancel::new(),
+            redactor: Redactor::new(),
+            timeout: None,
+        };
+        let scratch = std::env::temp_dir();
+        let launch: Arc<dyn launcher::Launch> = Arc::new(launcher::Local::new(scratch.clone()));
+        let dialer = Arc::new(dialer(Arc::new(resolve::System), Trust::untrusting()));
+        let config = SandboxConfig { slots: 1, scratch, dialer, launch: launch.clone() };
+        Broker::new(&invocation, Kind::Step, Arc::new(config), Arc::new(Effects::local(launch)))
+    }
+
+    #[tokio::test]
+    async fn who_is_shown_a_secret_is_recorded_and_it_is_redacted_from_then_on() {
+        let mut broker = broker(b"the-value-itself");
+        let before = broker.redactor.text("got the-value-itself").into_owned();
+        assert_eq!(before, "got the-value-itself");
+        assert_eq!(broker.reveal("token").await.unwrap(), "the-value-itself");
+        assert_eq!(broker.redactor.text("got the-value-itself"), "got [redacted:keys/prod/token]");
+        assert_eq!(broker.account.take_revealed(), [SecretName::new("token").unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_shown_is_not_recorded_as_shown() {
+        let mut named = broker(b"the-value-itself");
+        assert!(named.reveal("other").await.is_err());
+        assert_eq!(named.account.take_denials()[0].permission, "reveal other");
+        assert!(named.account.take_revealed().is_empty());
+        // It is not text: the component gets nothing, and the record errs on the side of the owner.
+        let mut bytes = broker(b"\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8");
+        assert!(matches!(bytes.reveal("token").await, Err(Fault::Answer(_))));
+    }
 
     #[test]
     fn only_what_the_remit_shows_is_shown() {

@@ -63,7 +63,11 @@ impl Finding {
 
 /// Looks at the owner's files; without a configuration there is nothing else to look at.
 pub fn configuration(path: &Path, mut say: impl FnMut(Finding)) -> Option<Config> {
-    let mistakes = check(path);
+    let (warnings, mistakes): (Vec<_>, Vec<_>) = check(path).into_iter().partition(|mistake| mistake.warning);
+    for mistake in warnings {
+        let found = format!("{}: {}", mistake.fault.place, mistake.fault.message);
+        say(Finding::warning("configuration", found, &mistake.fault.remedy));
+    }
     match mistakes.first() {
         None => say(Finding::good("configuration", "no mistake in runner.toml and trust.toml")),
         Some(first) => {

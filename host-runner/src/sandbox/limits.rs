@@ -141,7 +141,7 @@ impl Account {
         std::mem::take(&mut self.denials.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn take_revealed(&self) -> Vec<SecretName> {
+    pub(crate) fn take_revealed(&self) -> Vec<SecretName> {
         std::mem::take(&mut self.revealed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -100,6 +100,7 @@ impl Bench {
             (&["broker"], &|| Ok(vec![process::broker()?])),
             (&["warm-python-step"], &|| Ok(vec![process::warm_python_step()?])),
             (&["trigger-to-outcome", "throughput", "fan-out", "runner-rss"], &|| load::rows(self.seconds)),
+            (&["policy-decision", "redaction"], &process::rules),
             (&["verify-component", "verify-hashing"], &signing::component),
             (&["signed-request"], &|| Ok(vec![signing::request()?])),
             (&["log-append"], &|| Ok(vec![signing::append()?])),

@@ -123,6 +123,34 @@ pub(crate) fn warm_step() -> Result<Row> {
     })
 }
 
+/// Judging a request by twenty rules, and taking a hundred secrets out of a text.
+pub(crate) fn rules() -> Result<Vec<Row>> {
+    let printed = read(program(programs().join("remit-runner")).args(["bench", "rules"]))?;
+    let printed: serde_json::Value = serde_json::from_str(printed.lines().last().unwrap_or_default())?;
+    let number =
+        |name: &str| printed[name].as_f64().with_context(|| format!("remit-runner bench printed no {name}"));
+    let (decision, redaction, copy) =
+        (number("decision_us")?, number("redaction_mb_s")?, number("copy_mb_s")?);
+    Ok(vec![
+        Row {
+            id: "policy-decision",
+            value: decision,
+            unit: "us",
+            baseline: 2.0,
+            ratio: decision / 2.0,
+            note: "address, headers and rule of a request, 20 rules; goal ≤ 2 us".into(),
+        },
+        Row {
+            id: "redaction",
+            value: redaction,
+            unit: "MB/s",
+            baseline: copy,
+            ratio: redaction / copy,
+            note: "100 secrets; baseline copying the text; goal ≥ 500 MB/s".into(),
+        },
+    ])
+}
+
 fn status(pid: u32, field: &str) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line =

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use remit_protocol::{
     Digest,
-    capability::imports::{ImportClass, check_imports, classify, is_inert},
+    capability::{
+        Requests,
+        imports::{ImportClass, check_imports, classify, is_inert},
+        secrets::SecretUse,
+    },
     manifest::Manifest,
 };
 use serde::Serialize;
@@ -42,6 +46,8 @@ struct Inspection {
     refusal: Option<String>,
     /// An import that no request accounts for.
     unaccounted: Option<String>,
+    /// Ways of using a secret that work and should not be needed.
+    discouraged: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -107,6 +113,7 @@ impl Inspect {
                 }
             }
         }
+        let discouraged = discouraged(&claimed.requests);
         let failed = refusal.clone().or_else(|| unaccounted.as_ref().map(ToString::to_string));
         let inspection = Inspection {
             schema: 1,
@@ -117,10 +124,22 @@ impl Inspect {
             verified,
             refusal,
             unaccounted: unaccounted.map(|import| import.interface),
+            discouraged,
         };
         output.print(&inspection, text);
         failed.map_or(Ok(()), |why| Err(Failure::new(Code::Refused, harmless(&why), "")))
     }
+}
+
+/// The ways of using a secret that work and should not be needed.
+fn discouraged(requests: &Requests) -> Vec<String> {
+    let http = requests.http.iter().filter_map(|rule| rule.secret.as_ref());
+    let http = http.map(|secret| (&secret.name, secret.placement.kind()));
+    let all = http.chain(requests.reveal.iter().map(|secret| (&secret.name, SecretUse::Reveal)));
+    all.filter_map(|(name, usage)| {
+        Some(format!("the secret {name} as {}: {}", usage.as_str(), usage.discouraged()?))
+    })
+    .collect()
 }
 
 fn text(inspection: &Inspection) -> String {
@@ -165,6 +184,7 @@ fn text(inspection: &Inspection) -> String {
             ));
         }
     }
+    lines.extend(inspection.discouraged.iter().map(|why| format!("  WARNING  {}", harmless(why))));
     let limits = &manifest.limits;
     lines.push(format!(
         "  limits   memory {}, wall {}, cpu {}, log {}",

@@ -30,6 +30,8 @@ pub(crate) enum Step {
     Test(build::Test),
     /// Run the component here, in the runner's own sandbox, within the remit that is given.
     Run(run::Run),
+    /// Run the component here, and print the least step.toml that this run would have needed.
+    Record(run::Run),
     /// Sign the built component.
     Sign(sign::Sign),
     /// Publish the signed component to the registry.
@@ -49,6 +51,7 @@ impl Step {
             Self::Build(build) => build.run(output),
             Self::Test(test) => test.run(),
             Self::Run(run) => run.run(),
+            Self::Record(run) => run.record(output),
             Self::Sign(sign) => sign.run(output),
             Self::Publish(publish) => publish.run(&Connection::open(target)?, output).await,
             Self::Inspect(inspect) => inspect.run(output),

@@ -1,11 +1,15 @@
 //! `remit step run`: the component in the runner's own sandbox, on the author's machine.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use clap::Args;
 
 use crate::{
     failure::{Code, Failure, Result},
+    output::{Output, harmless},
     package::Package,
     programs,
 };
@@ -35,9 +39,41 @@ pub(crate) struct Run {
 impl Run {
     /// The result stands on standard output as JSON, the log on standard error; the exit code is the runner's.
     pub(crate) fn run(self) -> Result<()> {
+        let status = self
+            .command("run")?
+            .status()
+            .map_err(|error| Failure::new(Code::Unreachable, error.to_string(), ""))?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Failure::new(Code::Failed, "the step did not succeed", ""))
+        }
+    }
+
+    /// The least `step.toml` that this run needs stands on standard output; with JSON, beside the result.
+    pub(crate) fn record(self, output: Output) -> Result<()> {
+        let unreachable = |error: std::io::Error| Failure::new(Code::Unreachable, error.to_string(), "");
+        let mut command = self.command("record")?;
+        let ended = command.stderr(Stdio::inherit()).output().map_err(unreachable)?;
+        let text = String::from_utf8_lossy(&ended.stdout).into_owned();
+        let Ok(recorded) = serde_json::from_str::<serde_json::Value>(text.trim_end()) else {
+            return Err(Failure::new(Code::Failed, "the step was not run", ""));
+        };
+        output.print(&recorded, |recorded| {
+            let proposal = recorded["proposal"].as_str().unwrap_or_default();
+            proposal.lines().map(harmless).collect::<Vec<_>>().join("\n")
+        });
+        if ended.status.success() {
+            return Ok(());
+        }
+        let why = recorded["message"].as_str().unwrap_or("the step did not succeed");
+        Err(Failure::new(Code::Failed, harmless(why), ""))
+    }
+
+    fn command(&self, verb: &str) -> Result<Command> {
         let package = Package::find(&self.folder)?;
         let mut command = programs::sister("remit-runner")?;
-        command.args(["step", "run", "--component"]).arg(package.wasm_path());
+        command.args(["step", verb, "--component"]).arg(package.wasm_path());
         command.arg("--manifest").arg(package.manifest_path()).arg("--input").arg(&self.input);
         for (name, value) in [("--grant", &self.grant), ("--node", &self.node)] {
             if let Some(value) = value {
@@ -50,12 +86,6 @@ impl Run {
         for secret in &self.secrets {
             command.arg("--secret").arg(secret);
         }
-        let status =
-            command.status().map_err(|error| Failure::new(Code::Unreachable, error.to_string(), ""))?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(Failure::new(Code::Failed, "the step did not succeed", ""))
-        }
+        Ok(command)
     }
 }

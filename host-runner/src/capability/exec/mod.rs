@@ -17,7 +17,7 @@ use super::{
     bindings::remit::exec::run::{self, Chunk, Host, HostChild},
 };
 use crate::{
-    broker::{Answer, Broker, Call, Handle, Held},
+    broker::{Answer, Broker, Call, Handle, Held, Used},
     launcher::{Exit, Program, Running, Source},
     report::redact::Stream,
     sandbox::State,
@@ -151,6 +151,7 @@ impl Broker {
         };
         self.account.charge(Limit::Processes, 1)?;
         self.account.charge(Limit::Egress, u64::try_from(stdin.len()).unwrap_or(u64::MAX))?;
+        self.log.used(Used::Program { program, arguments: args.clone() });
         let program = self.program(permit, args, stdin).await?;
         let path = program.path.display().to_string();
         let running = self

@@ -18,7 +18,7 @@ use super::{
     types::CapabilityError,
 };
 use crate::{
-    broker::{Answer, Broker, Call, Handle, Held},
+    broker::{Answer, Broker, Call, Handle, Held, Used},
     sandbox::State,
 };
 
@@ -65,11 +65,13 @@ fn refused(name: &str, error: OpenError) -> Fault {
 impl Broker {
     pub(crate) async fn list_named(&mut self, name: &str) -> Result<Vec<String>, Fault> {
         let entry = self.named(name)?;
+        self.log.used(Used::Entry(name.to_owned()));
         self.effects.files.entries(entry.0).await.map_err(|error| refused(name, error))
     }
 
     pub(crate) async fn open_named(&mut self, name: &str, path: String) -> Result<Handle, Fault> {
         let entry = self.named(name)?;
+        self.log.used(Used::Entry(name.to_owned()));
         let file = self.effects.files.open(entry.0, path).await.map_err(|error| refused(name, error))?;
         self.handles.keep(Held::File(Opened(file)))
     }

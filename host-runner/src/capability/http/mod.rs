@@ -159,6 +159,7 @@ pub struct Door {
     account: Arc<Account>,
     redactor: Redactor,
     egress: Arc<dyn Egress>,
+    tell: Arc<dyn Fn(&HttpTarget) + Send + Sync>,
 }
 
 impl Door {
@@ -169,7 +170,13 @@ impl Door {
         redactor: Redactor,
         egress: Arc<dyn Egress>,
     ) -> Self {
-        Self { remit, account, redactor, egress }
+        Self { remit, account, redactor, egress, tell: Arc::new(|_| {}) }
+    }
+
+    /// The same door, which tells of each request that it lets out.
+    #[must_use]
+    pub fn telling(self, tell: impl Fn(&HttpTarget) + Send + Sync + 'static) -> Self {
+        Self { tell: Arc::new(tell), ..self }
     }
 
     /// Judges a request by everything that needs no network.
@@ -355,7 +362,9 @@ impl WasiHttpHooks for Door {
         };
         let (egress, account, redactor) = (self.egress.clone(), self.account.clone(), self.redactor.clone());
         let body = Outgoing::new(body, account.clone());
-        let door = Self { remit: self.remit.clone(), account, redactor, egress: egress.clone() };
+        (self.tell)(&outbound.target);
+        let remit = self.remit.clone();
+        let door = Self { remit, account, redactor, egress: egress.clone(), tell: self.tell.clone() };
         Box::new(async move {
             let (target, permit) = (outbound.target.clone(), outbound.permit.clone());
             match egress.send(outbound, body).await {

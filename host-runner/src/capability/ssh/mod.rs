@@ -28,7 +28,7 @@ use super::{
     bindings::remit::ssh::run::{self, Chunk, Exit, Host, HostCommand},
 };
 use crate::{
-    broker::{Answer, Broker, Call, Handle, Held},
+    broker::{Answer, Broker, Call, Handle, Held, Used},
     dial::{DialError, address::Prohibited},
     launcher::Source,
     report::redact::Stream,
@@ -171,6 +171,7 @@ impl Broker {
             Fault::denied(&self.account, denial)
         })?;
         self.redactor.add([(&path, &value)]);
+        self.log.used(Used::Command);
         let started = or_cancelled(&cancel, session::start(&dialer, &plan, &value, line, stdin)).await?;
         let running = started.map_err(|error| login_fault(self, &plan, &error))?;
         self.handles.keep(Held::Command(Issued {
