@@ -131,6 +131,7 @@ mod tests {
             log: Arc::new(Discard),
             cancel: Cancel::new(),
             redactor: Redactor::new(),
+            realm: remit_protocol::Digest::of(b"test"),
             timeout: None,
         };
         let scratch = std::env::temp_dir();
