@@ -55,13 +55,28 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
+/// Longest text from outside that is shown as one line.
+const LINE: usize = 400;
+
+/// Text from outside as one line of bounded length: it cannot begin a line that looks like one of ours.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut shown: String = harmless(&text.chars().take(LINE + 1).collect::<String>())
+        .chars()
+        .map(|c| if matches!(c, '\n' | '\t') { '\u{fffd}' } else { c })
+        .collect();
+    if shown.chars().count() > LINE {
+        shown = shown.chars().take(LINE).chain(['…']).collect();
+    }
+    shown
+}
+
 /// Text from outside, without anything that a terminal would act on.
 pub(crate) fn harmless(text: &str) -> String {
     text.chars()
         .map(|c| {
-            let bidi =
-                matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if (c.is_control() && c != '\n' && c != '\t') || bidi { '\u{fffd}' } else { c }
+            // Direction, joining, line and paragraph ends that are no control characters.
+            let unseen = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+            if (c.is_control() && c != '\n' && c != '\t') || unseen { '\u{fffd}' } else { c }
         })
         .collect()
 }

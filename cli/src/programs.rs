@@ -25,6 +25,13 @@ pub(crate) fn tool(name: impl AsRef<std::ffi::OsStr>) -> Command {
     Command::new(name)
 }
 
+/// Where cargo keeps what it downloads.
+#[expect(clippy::disallowed_methods, reason = "the author's own toolchain says where it is in this way")]
+pub(crate) fn cargo_home() -> Option<PathBuf> {
+    let own = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    own.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")))
+}
+
 /// Where the built-in components are: beside the programs, or where a package puts them.
 pub(crate) fn components() -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;

@@ -23,6 +23,7 @@ pub mod origin;
 pub mod refusal;
 pub mod report;
 pub mod time;
+pub mod weigh;
 
 #[cfg(feature = "openapi")]
 mod schema;

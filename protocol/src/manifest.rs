@@ -43,6 +43,9 @@ pub struct Manifest {
     /// The language whose toolchain's own imports are inert; absent: nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profile>,
+    /// The compiler that built it, as it names itself; absent: it was built by other means than `remit step build`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub toolchain: Option<String>,
     /// The interfaces that the component imports, sorted; must equal what the wasm imports.
     pub imports: Vec<String>,
     /// What it asks for.
@@ -130,6 +133,7 @@ impl StepFile {
             description: self.description,
             effect: self.effect,
             profile: self.profile,
+            toolchain: None,
             imports,
             requests: Requests {
                 http: self.http,

@@ -20,6 +20,7 @@ pub mod note;
 pub mod policy;
 pub mod refusal;
 pub mod run;
+pub mod sections;
 pub mod ticket;
 pub mod trail;
 pub mod verdict;

@@ -11,7 +11,7 @@ const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 /// The first eight bytes of a core module.
 const MODULE: [u8; 8] = *b"\0asm\x01\0\0\0";
 /// Deepest nesting of components and modules.
-const MAX_NESTING: usize = 16;
+pub(crate) const MAX_NESTING: usize = 16;
 /// Most imports, and most exports.
 const MAX_NAMES: usize = 1000;
 /// Longest name of an import or export.
@@ -96,10 +96,7 @@ pub fn interfaces(bytes: &[u8]) -> Result<Interfaces, InvalidWasm> {
     if bytes.len() as u64 > MAX_COMPONENT {
         return Err(InvalidWasm::TooLarge(bytes.len() as u64));
     }
-    if !bytes.starts_with(&COMPONENT) {
-        let module = bytes.starts_with(&MODULE);
-        return Err(if module { InvalidWasm::Module } else { InvalidWasm::NotWasm });
-    }
+    check_head(bytes)?;
     let mut found = Interfaces::default();
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
@@ -136,6 +133,15 @@ pub fn interfaces(bytes: &[u8]) -> Result<Interfaces, InvalidWasm> {
     Ok(found)
 }
 
+/// Refuses what does not begin as a component.
+pub(crate) fn check_head(bytes: &[u8]) -> Result<(), InvalidWasm> {
+    if bytes.starts_with(&COMPONENT) {
+        return Ok(());
+    }
+    let module = bytes.starts_with(&MODULE);
+    Err(if module { InvalidWasm::Module } else { InvalidWasm::NotWasm })
+}
+
 fn add(
     items: &mut Vec<Item>,
     name: &wasmparser::ComponentExternName<'_>,
@@ -159,7 +165,7 @@ fn add(
     Ok(())
 }
 
-fn malformed(error: wasmparser::BinaryReaderError) -> InvalidWasm {
+pub(crate) fn malformed(error: wasmparser::BinaryReaderError) -> InvalidWasm {
     let message = error.message().chars().take(200).collect();
     InvalidWasm::Malformed { offset: error.offset(), message }
 }

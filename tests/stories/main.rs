@@ -9,6 +9,7 @@ mod flow;
 mod host;
 mod import;
 mod input;
+mod inspect;
 mod languages;
 mod log;
 mod node;

@@ -63,7 +63,7 @@ pub(crate) fn components(release: bool) -> Result<()> {
         run(program(&remit)
             .args(["step", "build"])
             .arg(root().join("steps").join(&name))
-            .arg("--wasm")
+            .args(["--dependencies", "--wasm"])
             .arg(wasm)
             .arg("--out")
             .arg(&folder))?;

@@ -145,6 +145,7 @@ impl Suite {
             description: "A guest.".to_owned(),
             effect: Effect::Pure,
             profile,
+            toolchain: None,
             imports: wasm::interfaces(&bytes)?.import_names(),
             requests: serde_json::from_str::<Requests>(requests)?,
             limits,

@@ -138,6 +138,42 @@ pub fn check_imports<'a>(
     Ok(())
 }
 
+/// Imports and requests that have no counterpart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Imports that neither a request nor the profile accounts for: the component is refused.
+    pub without_request: Vec<String>,
+    /// Capabilities that are asked for, without an import through which they could be used.
+    pub without_import: Vec<&'static str>,
+}
+
+/// Every import without a request, and every request without an import.
+pub fn accounts<'a>(
+    imports: impl IntoIterator<Item = &'a str>,
+    requests: &Requests,
+    profile: Option<Profile>,
+) -> Accounts {
+    use super::files::FilesRequest;
+    let imports: Vec<&str> = imports.into_iter().collect();
+    let lacks = |import: &&&str| check_imports([**import], requests, profile).is_err();
+    let has = |class: ImportClass| imports.iter().any(|import| classify(import) == class);
+    let scratch = requests.files.contains(&FilesRequest::Scratch);
+    let named = requests.files.iter().any(|request| *request != FilesRequest::Scratch);
+    let asked = [
+        ("http", !requests.http.is_empty(), ImportClass::Http),
+        ("exec", !requests.exec.is_empty(), ImportClass::Exec),
+        ("ssh", !requests.ssh.is_empty(), ImportClass::Ssh),
+        ("a scratch directory", scratch, ImportClass::Scratch),
+        ("named files", named, ImportClass::NamedFiles),
+        ("reveal", !requests.reveal.is_empty(), ImportClass::Reveal),
+    ];
+    let idle = asked.into_iter().filter(|(_, asked, class)| *asked && !has(*class));
+    Accounts {
+        without_request: imports.iter().filter(lacks).map(|import| (*import).to_owned()).collect(),
+        without_import: idle.map(|(name, _, _)| name).collect(),
+    }
+}
+
 /// A component imports an interface that its manifest does not account for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -193,6 +229,35 @@ mod tests {
             check("remit:secrets/reveal@0.1.0", profile, false);
         }
         check("wasi:filesystem/types@0.2.9", None, false);
+    }
+
+    #[test]
+    fn what_has_no_counterpart_is_listed() {
+        fn check(imports: &[&str], requests: &str, without_request: &[&str], without_import: &[&str]) {
+            let requests: Requests = serde_json::from_str(requests).unwrap();
+            let found = accounts(imports.iter().copied(), &requests, None);
+            assert_eq!(found.without_request, without_request);
+            assert_eq!(found.without_import, without_import);
+        }
+        const HTTP: &str = "wasi:http/outgoing-handler@0.2.6";
+        const EXEC: &str = "remit:exec/run@0.1.0";
+        let exec = r#"{"exec":[{"program":"uname"}]}"#;
+        check(&["remit:step/log@0.1.0"], "{}", &[], &[]);
+        check(&[HTTP, EXEC], "{}", &[HTTP, EXEC], &[]);
+        check(&[HTTP, EXEC], exec, &[HTTP], &[]);
+        check(&[HTTP], exec, &[HTTP], &["exec"]);
+        check(
+            &[],
+            r#"{"files":[{"scratch":true},{"name":"n"}],"reveal":[{"name":"t"}]}"#,
+            &[],
+            &["a scratch directory", "named files", "reveal"],
+        );
+        check(
+            &["wasi:filesystem/types@0.2.6"],
+            r#"{"files":[{"name":"n"}]}"#,
+            &["wasi:filesystem/types@0.2.6"],
+            &["named files"],
+        );
     }
 
     #[test]

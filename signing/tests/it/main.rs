@@ -1,6 +1,8 @@
 //! What this room promises, from outside: the profile's negative cases, and properties.
 
 #[cfg(test)]
+mod byte;
+#[cfg(test)]
 mod component;
 #[cfg(test)]
 mod http;
@@ -10,6 +12,8 @@ mod job;
 mod log;
 #[cfg(test)]
 mod note;
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod panic;
 #[cfg(test)]

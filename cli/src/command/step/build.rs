@@ -18,7 +18,10 @@ use crate::{
     programs,
 };
 
-use super::toolchain::Toolchain;
+use super::{
+    bill,
+    toolchain::{Toolchain, cargo},
+};
 
 #[derive(Args)]
 pub(crate) struct Build {
@@ -28,6 +31,9 @@ pub(crate) struct Build {
     /// A component that was built already, by any toolchain; absent: the toolchain of its `profile` builds it, or cargo.
     #[arg(long, value_name = "FILE")]
     wasm: Option<PathBuf>,
+    /// With `--wasm`: put the list of packages that the crate in the folder is made of into the component.
+    #[arg(long, requires = "wasm")]
+    dependencies: bool,
     /// Where the package goes; default: `dist` in that folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -53,18 +59,25 @@ struct Description {
 impl Build {
     pub(crate) fn run(self, output: Output) -> Result<()> {
         let step_file = read_step_file(&self.folder.join("step.toml"))?;
+        let own = Toolchain::of(&step_file) == Toolchain::Cargo;
         let wasm_path = match &self.wasm {
             Some(path) => path.clone(),
             None => Toolchain::of(&step_file).build(&self.folder, &step_file)?,
         };
-        let wasm = files::read(&wasm_path, remit_protocol::limits::MAX_COMPONENT)?;
+        let mut wasm = files::read(&wasm_path, remit_protocol::limits::MAX_COMPONENT)?;
+        if own && (self.wasm.is_none() || self.dependencies) {
+            wasm = bill::embed(&wasm, cargo::packages(&self.folder)?);
+        }
         let interfaces = remit_signing::wasm::interfaces(&wasm).map_err(|error| {
             Failure::input(format_args!("{}: {error}", wasm_path.display()))
                 .with_remedy("build for the target wasm32-wasip2")
         })?;
         let imports = interfaces.import_names();
         let package = Package::at(self.out.unwrap_or_else(|| self.folder.join("dist")));
-        let manifest = describe(step_file, imports, &wasm_path)?;
+        let mut manifest = describe(step_file, imports, &wasm_path)?;
+        if own && self.wasm.is_none() {
+            manifest.toolchain = Some(cargo::toolchain()?);
+        }
         check_imports(manifest.imports.iter().map(String::as_str), &manifest.requests, manifest.profile)
             .map_err(|error| Failure::new(Code::Refused, error.to_string(), ""))?;
         files::write(&package.wasm_path(), &wasm, false)?;
@@ -112,7 +125,7 @@ pub(crate) fn read_step_file(path: &Path) -> Result<StepFile> {
 }
 
 /// The manifest of `step_file`, completed by what the component says of itself in the runner's sandbox.
-fn describe(step_file: StepFile, imports: Vec<String>, wasm: &Path) -> Result<Manifest> {
+pub(super) fn describe(step_file: StepFile, imports: Vec<String>, wasm: &Path) -> Result<Manifest> {
     let kind = match step_file.kind {
         Kind::Step => "step",
         Kind::NodeSource => "node-source",

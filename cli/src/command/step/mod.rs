@@ -1,10 +1,12 @@
 //! `remit step`: the author's way from an empty folder to a published component.
 
+mod bill;
 mod build;
 mod diff;
 mod inspect;
 mod new;
 mod publish;
+mod rebuild;
 mod run;
 mod sign;
 mod toolchain;
@@ -40,6 +42,8 @@ pub(crate) enum Step {
     Inspect(inspect::Inspect),
     /// Stand for, or against, a built component as its reviewer.
     Verdict(verdict::Verdict),
+    /// Build the source twice, in two places, and compare with the published bytes.
+    Rebuild(rebuild::Rebuild),
     /// Compare what two versions of a component ask for: WIDER, NARROWER, SAME or OPAQUE.
     Diff(diff::Diff),
 }
@@ -56,6 +60,7 @@ impl Step {
             Self::Publish(publish) => publish.run(&Connection::open(target)?, output).await,
             Self::Inspect(inspect) => inspect.run(output),
             Self::Verdict(verdict) => verdict.run(target, output).await,
+            Self::Rebuild(rebuild) => rebuild.run(output),
             Self::Diff(diff) => diff.run(output),
         }
     }

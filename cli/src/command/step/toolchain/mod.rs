@@ -1,7 +1,7 @@
 //! From the source of a step to a component: one file a language. What a toolchain needs beside itself is made in the
 //! step's own folder `build`, from the files that pin its version.
 
-mod cargo;
+pub(in crate::command::step) mod cargo;
 mod js;
 mod python;
 mod world;
@@ -42,7 +42,7 @@ impl Toolchain {
     /// Builds the component of the step in `folder`.
     pub(super) fn build(self, folder: &Path, step_file: &StepFile) -> Result<PathBuf> {
         if self == Self::Cargo {
-            return cargo::build(folder);
+            return cargo::build(folder, &cargo::Recipe::default());
         }
         if step_file.kind == Kind::NodeSource {
             return Err(Failure::input(
@@ -53,7 +53,7 @@ impl Toolchain {
         let folder = folder.canonicalize().map_err(|error| Failure::file(folder, &error))?;
         world::write(&folder, step_file)?;
         match self {
-            Self::Cargo => cargo::build(&folder),
+            Self::Cargo => cargo::build(&folder, &cargo::Recipe::default()),
             Self::Python => python::build(&folder),
             Self::Js => js::build(&folder),
         }
