@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod log;
 mod misbehaviours;
 mod orchestrator;
 mod runs;
@@ -13,7 +14,7 @@ mod work;
 use harness::{Authority, Service, Stack, wait_for};
 
 use self::{
-    misbehaviours::{Expect, OPEN, Row, SIGNED, number},
+    misbehaviours::{Expect, LOGGED, REVIEWED, Row, SIGNED, number, open},
     orchestrator::Orchestrator,
     runs::RUNS,
 };
@@ -32,8 +33,8 @@ fn ceiling(folder: &std::path::Path, port: u16, more: &str) -> String {
     )
 }
 
-/// Runs the rows against a runner whose `runner.toml` has `more` in it.
-fn against(phase: u32, more: &str, rows: &[Row]) {
+/// Runs the rows against a runner whose `runner.toml` has `more` in it, and whose `trust.toml` has what `trust` adds.
+fn against(phase: u32, more: &str, trust: impl FnOnce(&Stack) -> String, rows: &[Row]) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("secrets")).unwrap();
     std::fs::write(folder.path().join("secrets/token"), "a-token-that-must-not-leave").unwrap();
@@ -41,7 +42,8 @@ fn against(phase: u32, more: &str, rows: &[Row]) {
     let mut stack = Stack::start(&folder.path().join("site"), &work::trust()).unwrap();
     stack.json(&["project", "create", "demo"]).unwrap();
     let ceiling = ceiling(folder.path(), listener.port(), more);
-    stack.runner("local", &[], &ceiling, &work::trust()).unwrap();
+    let policy = work::trust() + &trust(&stack);
+    stack.runner("local", &[], &ceiling, &policy).unwrap();
     stack.runner_named("local").unwrap().terminate().unwrap();
     let address = stack.url().trim_start_matches("https://").parse().unwrap();
     stack.kill_orchestrator().unwrap();
@@ -49,8 +51,12 @@ fn against(phase: u32, more: &str, rows: &[Row]) {
     let hostile = Orchestrator::take_over(&stack.data(), address).unwrap();
     stack.start_runner("local").unwrap();
     let (mut refused, mut wrong) = (Vec::new(), Vec::new());
-    for (row, (name, make, expect)) in rows.iter().enumerate() {
-        let work = make(number(phase, row));
+    let made = rows.iter().enumerate().map(|(row, (name, make, expect))| {
+        let mut work = make(number(phase, row));
+        work.prepare(&hostile);
+        (name, work, expect)
+    });
+    for (name, work, expect) in made.collect::<Vec<_>>() {
         let attempt = work.attempt();
         let polls = hostile.polls();
         work.hand_out(&hostile);
@@ -103,16 +109,31 @@ fn against(phase: u32, more: &str, rows: &[Row]) {
 
 #[test]
 fn an_owned_orchestrator_widens_nothing() {
-    assert!(OPEN.len() + SIGNED.len() > 80);
-    against(1, "", OPEN);
+    let rows = open();
+    assert!(rows.len() + SIGNED.len() + LOGGED.len() + REVIEWED.len() > 110);
+    against(1, "", |_| String::new(), &rows);
 }
 
 #[test]
 fn where_runs_are_signed_it_neither_begins_nor_orders_them() {
-    against(3, "require_signed = [\"job\", \"run\", \"approve\"]\n\n", RUNS);
+    against(3, "require_signed = [\"job\", \"run\", \"approve\"]\n\n", |_| String::new(), RUNS);
 }
 
 #[test]
 fn where_jobs_are_signed_it_does_not_even_choose_them() {
-    against(2, "require_signed = [\"job\"]\n\n", SIGNED);
+    against(2, "require_signed = [\"job\"]\n\n", |_| String::new(), SIGNED);
+}
+
+#[test]
+fn where_the_log_is_required_it_takes_nothing_back() {
+    let log = |stack: &Stack| {
+        let key = stack.json(&["log", "key"]).unwrap()["key"].as_str().unwrap().to_owned();
+        format!("\n[log]\nrequire = \"required\"\nkeys = [{key:?}]\n")
+    };
+    against(4, "", log, LOGGED);
+}
+
+#[test]
+fn where_reviewers_have_a_say_it_speaks_for_none_of_them() {
+    against(5, "", |_| work::review(), REVIEWED);
 }

@@ -19,7 +19,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use remit_protocol::{
     Digest, Timestamp,
-    endpoint::{BLOBS, COMPONENTS, HELLO, OpenSession, POLL, Poll, REPORT, Report, ReportAnswer, SESSION},
+    endpoint::{
+        BLOBS, COMPONENTS, HELLO, LOG_CONSISTENCY, OpenSession, POLL, Poll, REPORT, Report, ReportAnswer,
+        SESSION,
+    },
     report::{AttemptReply, Event, Verdict},
 };
 use remit_signing::{
@@ -27,6 +30,8 @@ use remit_signing::{
     http::{Content, header, sign_answer},
 };
 use serde_json::{Value, json};
+
+use super::log::Log;
 
 /// What is done to the bytes of an answer on their way, or in place of them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -80,6 +85,7 @@ struct State {
     ran: BTreeMap<String, bool>,
     polls: u64,
     redirected: u64,
+    log: Option<Log>,
 }
 
 /// The server; it stops when this is dropped.
@@ -124,7 +130,12 @@ impl Orchestrator {
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let listener = runtime.block_on(tokio::net::TcpListener::bind(address))?;
-        let state: Arc<Mutex<State>> = Arc::default();
+        let text = std::fs::read_to_string(data.join("log.key"))?;
+        let log = Log::new(
+            SigningKey::from_private_text(&text)?,
+            SigningKey::from_seed(KeyName::new("attacker/log")?, &[67; 32]),
+        );
+        let state = Arc::new(Mutex::new(State { log: Some(log), ..State::default() }));
         let changed = Arc::new(tokio::sync::Notify::new());
         let (own_state, own_changed) = (state.clone(), changed.clone());
         runtime.spawn(async move {
@@ -164,6 +175,11 @@ impl Orchestrator {
     /// Twists the next answer below `path`.
     pub(crate) fn twist(&self, path: &'static str, twist: Twist) {
         self.state().twists.insert(path, twist);
+    }
+
+    /// Does something with the log.
+    pub(crate) fn log<T>(&self, work: impl FnOnce(&mut Log) -> T) -> T {
+        work(self.state().log.as_mut().unwrap())
     }
 
     /// Hands out work at the next poll.
@@ -324,6 +340,16 @@ fn stored(path: &str, state: &State) -> (u16, &'static str, Vec<u8>) {
         && let Some(bundle) = state.bundles.get(place)
     {
         return (200, JSON, bundle.to_string().into_bytes());
+    }
+    if let Some((older, newer)) = path
+        .strip_prefix(LOG_CONSISTENCY)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .and_then(|rest| rest.split_once('/'))
+        && let Some(log) = &state.log
+        && let (Ok(older), Ok(newer)) = (older.parse(), newer.parse())
+        && let Some(hashes) = log.consistency(older, newer)
+    {
+        return (200, JSON, json!({ "hashes": hashes }).to_string().into_bytes());
     }
     (404, JSON, json!({ "code": "not-found", "message": "There is no such thing." }).to_string().into_bytes())
 }

@@ -16,9 +16,12 @@ use remit_signing::{
 };
 use serde_json::{Value, json};
 
-use super::orchestrator::{Orchestrator, Twist, digest};
+use super::{
+    log::Shown,
+    orchestrator::{Orchestrator, Twist, digest},
+};
 
-/// The publisher, the author, and somebody whom nobody trusts.
+/// The publisher, the author, a reviewer, and somebody whom nobody trusts.
 pub(crate) fn key(name: &str) -> SigningKey {
     let seed = match name {
         "acme.example/release" => 1,
@@ -26,6 +29,7 @@ pub(crate) fn key(name: &str) -> SigningKey {
         "acme.example/initiator" => 4,
         "acme.example/approver" => 5,
         "runner" => 6,
+        "sec.example/ann" => 7,
         _ => 3,
     };
     SigningKey::from_seed(KeyName::new(name).unwrap(), &[seed; 32])
@@ -42,6 +46,15 @@ pub(crate) fn trust() -> String {
         key("acme.example/release").vkey(),
         key("acme.example/author").vkey(),
         super::runs::trust(),
+    )
+}
+
+/// The lines that make the owner want a reviewer's word.
+pub(crate) fn review() -> String {
+    format!(
+        "\n[[key]]\nvkey = \"{}\"\nholder = \"ann\"\nkinds = [\"verdict\"]\n\n\
+         [[review]]\ncriteria = \"safe-to-run\"\nkeys = [\"sec.example/ann\"]\nthreshold = 1\n",
+        key("sec.example/ann").vkey()
     )
 }
 
@@ -105,6 +118,10 @@ pub(crate) struct Work {
     pub(crate) twist: Twist,
     /// How the answer below a path is twisted.
     pub(crate) answers: Vec<(&'static str, Twist)>,
+    /// What the log shows of its release.
+    pub(crate) shown: Shown,
+    /// The size that the log had when the release was put into it, if that was before its turn.
+    early: Option<u64>,
 }
 
 impl Work {
@@ -129,7 +146,17 @@ impl Work {
             "effect": document.steps[0].effect(), "started_by": "attacker",
         });
         let answers = Vec::new();
-        Self { assignment, document: bytes, bundle, place, blobs, twist: Twist::Honest, answers }
+        Self {
+            assignment,
+            document: bytes,
+            bundle,
+            place,
+            blobs,
+            twist: Twist::Honest,
+            answers,
+            shown: Shown::Nothing,
+            early: None,
+        }
     }
 
     /// Puts another document in the place of the compiled one, rightly named by its digest.
@@ -152,8 +179,21 @@ impl Work {
         self.assignment["attempt"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Puts the release into the log before its turn, where that is what the row wants.
+    pub(crate) fn prepare(&mut self, orchestrator: &Orchestrator) {
+        if matches!(self.shown, Shown::Older | Shown::OlderWithheld) {
+            let note = self.bundle["note"].as_str().unwrap();
+            self.early = Some(orchestrator.log(|log| log.early(note.as_bytes())));
+        }
+    }
+
     /// Serves everything and hands it out.
-    pub(crate) fn hand_out(self, orchestrator: &Orchestrator) {
+    pub(crate) fn hand_out(mut self, orchestrator: &Orchestrator) {
+        let note = self.bundle["note"].as_str().unwrap_or_default().to_owned();
+        let (shown, early) = (self.shown, self.early);
+        if let Some(proof) = orchestrator.log(|log| log.show(note.as_bytes(), shown, early)) {
+            self.bundle["proof"] = proof.into();
+        }
         for (digest, bytes) in self.blobs {
             orchestrator.serve_blob(&digest, bytes);
         }
