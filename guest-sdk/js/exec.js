@@ -2,7 +2,7 @@
 //
 //     const uptime = exec.run("uptime", ["-p"]).success().text;
 
-import { Child } from "remit:exec/run@0.1.0";
+import { Child } from "remit:exec/run@0.1.1";
 import { asked, Fail } from "./fail.js";
 
 const KEEP = 64 * 1024;

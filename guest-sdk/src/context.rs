@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Fail, Node, host};
+use crate::{Fail, Node, Span, host};
 
 /// What a step may know of its run, and how it tells about it. The attribute hands it over; in native tests
 /// `fake::Fake::run` does.
@@ -18,6 +18,11 @@ impl Context {
     /// The node that the step is being run for; none in a workflow step and in a node source.
     pub fn node(&self) -> Option<Node> {
         host::node()
+    }
+
+    /// The node that the step is being run for, or the failure of a node step that a job runs once.
+    pub fn target(&self) -> Result<Node, Fail> {
+        self.node().ok_or_else(|| Fail::new("this step runs on a node: write `per: node` in the job"))
     }
 
     /// The execution's id.
@@ -59,6 +64,33 @@ impl Context {
     /// What is left until the wall clock limit ends the run.
     pub fn remaining(&self) -> Duration {
         Duration::from_millis(host::remaining())
+    }
+
+    /// Asks again and again, with `every` between, until something is given; none when `at_most` is over, or what is left of
+    /// the run. The first time is at once.
+    pub fn poll<T>(
+        &self,
+        every: Span,
+        at_most: Span,
+        mut ask: impl FnMut() -> Result<Option<T>, Fail>,
+    ) -> Result<Option<T>, Fail> {
+        let begun = self.remaining();
+        loop {
+            if let Some(found) = ask()? {
+                return Ok(Some(found));
+            }
+            let waited = begun.saturating_sub(self.remaining());
+            let late = waited + every.duration() > at_most.duration();
+            if late || self.remaining() <= every.duration() {
+                return Ok(None);
+            }
+            self.sleep(every.duration())?;
+        }
+    }
+
+    /// The time since the beginning of 1970 in UTC, by the clock of the runner's host.
+    pub fn now(&self) -> Duration {
+        host::now()
     }
 
     /// Waits, rounded up to whole milliseconds. When the run is cancelled meanwhile, it ends at once with an error that ends

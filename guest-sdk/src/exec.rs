@@ -13,13 +13,13 @@
 //! ```
 
 use crate::{
-    Refusal, host,
-    output::{self, Chunk, Exit, Output, Running},
+    Fail, Refusal, host,
+    output::{self, Chunk, Exit, Logged, Output, Running},
 };
 
 /// A program by the name that the owner gave it, such as `ansible-playbook`; arguments follow.
 pub fn command(program: impl Into<String>) -> Command {
-    Command { program: program.into(), args: Vec::new(), stdin: Vec::new() }
+    Command { program: program.into(), args: Vec::new(), variables: Vec::new(), stdin: Vec::new() }
 }
 
 /// A program with its arguments, not yet started.
@@ -28,6 +28,7 @@ pub fn command(program: impl Into<String>) -> Command {
 pub struct Command {
     program: String,
     args: Vec<String>,
+    variables: Vec<(String, String)>,
     stdin: Vec<u8>,
 }
 
@@ -44,6 +45,12 @@ impl Command {
         self
     }
 
+    /// Adds an environment variable; the owner says which names a step may set.
+    pub fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
     /// What the program reads from standard input; without it, nothing.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
@@ -52,17 +59,28 @@ impl Command {
 
     /// Starts it.
     pub fn start(self) -> Result<Child, Refusal> {
-        Ok(Child(host::Child::start(&self.program, &self.args, &self.stdin)?))
+        Ok(Child(host::Child::start(&self.program, &self.args, &self.variables, &self.stdin)?))
     }
 
     /// Runs it to its end and keeps the last `keep` bytes of each stream.
     pub fn output(self, keep: usize) -> Result<Output, Refusal> {
-        output::collect(&mut self.start()?, keep, false)
+        output::collect(&mut self.start()?, keep, Logged::None)
     }
 
     /// As [`Command::output`], and each line is logged as it comes: standard output as info, standard error as warn.
     pub fn follow(self, keep: usize) -> Result<Output, Refusal> {
-        output::collect(&mut self.start()?, keep, true)
+        output::collect(&mut self.start()?, keep, Logged::Both)
+    }
+}
+
+impl Command {
+    /// Runs it to its end and gives all of its standard output, UTF-8 text of at most `max` bytes; standard error is logged as
+    /// warn. Any other end than code 0 is a failure, and errors begin with the program's name.
+    pub fn text(self, max: usize) -> Result<String, Fail> {
+        let program = self.program.clone();
+        let named = |fail: Fail| fail.while_doing(&program);
+        let mut child = self.start().map_err(|refusal| named(refusal.into()))?;
+        output::whole(&mut child, max).map_err(named)
     }
 }
 

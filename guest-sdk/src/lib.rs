@@ -3,6 +3,7 @@
 pub mod exec;
 pub mod files;
 pub mod http;
+pub mod interpreter;
 pub mod log;
 pub mod output;
 pub mod secrets;
@@ -13,6 +14,7 @@ mod fail;
 mod node;
 mod refusal;
 mod run;
+mod span;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod fake;
@@ -31,6 +33,7 @@ pub use refusal::Refusal;
 pub use remit_sdk_macros::{JsonSchema, node_source, step};
 pub use schema::*;
 pub use schemars;
+pub use span::{InvalidSpan, Span};
 
 /// The trait alone: its derive macro is ours, so that a step's crate needs no dependency on `schemars`.
 mod schema {

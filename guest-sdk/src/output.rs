@@ -130,14 +130,52 @@ impl From<Output> for Summary {
     }
 }
 
+/// What a step does with the end of a program or an SSH command, as its input says it: `fail_on_exit` and `capture` of the
+/// built-in steps, both `true` when left out ([`yes`]).
+#[derive(Debug, Clone, Copy)]
+pub struct Conclude {
+    /// Whether any other end than exit code 0 fails the step.
+    pub fail_on_exit: bool,
+    /// Whether the end of its output is part of the step's output.
+    pub capture: bool,
+}
+
+/// What `serde(default = "remit_sdk::output::yes")` gives.
+pub fn yes() -> bool {
+    true
+}
+
+impl Conclude {
+    /// Bytes of each stream to keep: 32 KiB stay below the usual limit of an output with every byte escaped in JSON.
+    pub fn keep(self) -> usize {
+        if self.capture { 32 << 10 } else { 0 }
+    }
+
+    /// The step's output, or its failure with `what` before it.
+    pub fn of(self, ended: Result<Output, Refusal>, what: impl fmt::Display) -> Result<Summary, Fail> {
+        let ended = ended.map_err(|refusal| Fail::from(refusal).while_doing(&what))?;
+        let ended =
+            if self.fail_on_exit { ended.success().map_err(|fail| fail.while_doing(&what))? } else { ended };
+        Ok(ended.into())
+    }
+}
+
 /// What a started program and a started SSH command have in common.
 pub(crate) trait Running {
     fn read(&mut self) -> Result<Option<Chunk>, Refusal>;
     fn wait(&mut self) -> Result<Exit, Refusal>;
 }
 
-/// Reads to the end; keeps the last `keep` bytes of each stream and, if asked, logs each line as it comes.
-pub(crate) fn collect(running: &mut impl Running, keep: usize, log: bool) -> Result<Output, Refusal> {
+/// Which streams are logged, a line each as it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Logged {
+    None,
+    Errors,
+    Both,
+}
+
+/// Reads to the end and keeps the last `keep` bytes of each stream.
+pub(crate) fn collect(running: &mut impl Running, keep: usize, logged: Logged) -> Result<Output, Refusal> {
     let mut streams = [Stream::new(Level::Info), Stream::new(Level::Warn)];
     while let Some(chunk) = running.read()? {
         let (at, bytes) = match chunk {
@@ -145,7 +183,7 @@ pub(crate) fn collect(running: &mut impl Running, keep: usize, log: bool) -> Res
             Chunk::Stderr(bytes) => (1, bytes),
         };
         streams[at].keep(&bytes, keep);
-        if log {
+        if logged == Logged::Both || (logged == Logged::Errors && at == 1) {
             streams[at].log(&bytes);
         }
     }
@@ -155,6 +193,19 @@ pub(crate) fn collect(running: &mut impl Running, keep: usize, log: bool) -> Res
     let exit = running.wait()?;
     let [stdout, stderr] = streams.map(Stream::into_tail);
     Ok(Output { exit, stdout, stderr })
+}
+
+/// Reads all of standard output, which is UTF-8 text of at most `max` bytes; standard error is logged. Any other end than
+/// code 0 is a failure.
+pub(crate) fn whole(running: &mut impl Running, max: usize) -> Result<String, Fail> {
+    let ended = collect(running, max, Logged::Errors)?.success()?;
+    if ended.stdout.truncated() {
+        return Err(Fail::new(format!("it wrote more than {max} bytes")));
+    }
+    String::from_utf8(ended.stdout.bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Fail::new(format!("what it wrote is not UTF-8 text: byte {at} does not fit"))
+    })
 }
 
 /// Longest line of the log; a longer one becomes several.

@@ -13,7 +13,7 @@
 
 use crate::{
     Refusal, host,
-    output::{self, Chunk, Exit, Output, Running},
+    output::{self, Chunk, Exit, Logged, Output, Running},
 };
 
 /// A program and its arguments. Each arrives on the node as one argument: the runner quotes for the node's shell.
@@ -49,13 +49,18 @@ impl Command {
 
     /// Runs it to its end and keeps the last `keep` bytes of each stream.
     pub fn output(self, keep: usize) -> Result<Output, Refusal> {
-        output::collect(&mut self.start()?, keep, false)
+        output::collect(&mut self.start()?, keep, Logged::None)
     }
 
     /// As [`Command::output`], and each line is logged as it comes: standard output as info, standard error as warn.
     pub fn follow(self, keep: usize) -> Result<Output, Refusal> {
-        output::collect(&mut self.start()?, keep, true)
+        output::collect(&mut self.start()?, keep, Logged::Both)
     }
+}
+
+/// Starts the SFTP of the node's SSH server: what is written with [`Session::write`] is answered by [`Session::read`].
+pub fn sftp() -> Result<Session, Refusal> {
+    Ok(Session(host::Session::subsystem("sftp")?))
 }
 
 /// A command that was started on the node. Dropping it closes its channel.
@@ -66,6 +71,16 @@ impl Session {
     /// Waits for the next piece of output; none when both streams have ended.
     pub fn read(&mut self) -> Result<Option<Chunk>, Refusal> {
         self.0.read()
+    }
+
+    /// Writes to a subsystem; at most 1 MiB at once.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        self.0.write(bytes)
+    }
+
+    /// Closes the standard input of a subsystem.
+    pub fn finish(&mut self) -> Result<(), Refusal> {
+        self.0.finish()
     }
 
     /// Waits for the end.

@@ -1,5 +1,6 @@
 //! What stories and the demo stand on: the real programs, and real services for them to talk to.
 
+mod docker;
 mod mail;
 mod middlebox;
 mod service;
@@ -7,9 +8,10 @@ mod squid;
 mod sshd;
 mod stack;
 
+pub use docker::{Docker, IMAGE};
 pub use mail::MailServer;
 pub use middlebox::{Faults, Middlebox};
-pub use service::{Authority, Seen, Service};
+pub use service::{Authority, Reply, Seen, Service};
 pub use squid::{Plan, Squid};
 pub use sshd::Sshd;
 pub use stack::{Ended, Host, Runner, Stack, components, programs, wait_for};

@@ -20,6 +20,8 @@ use hyper_util::rt::TokioIo;
 pub struct Seen {
     /// Method and path.
     pub line: String,
+    /// The query, without the question mark.
+    pub query: String,
     /// The `authorization` header.
     pub authorization: Option<String>,
     /// Every header.
@@ -27,6 +29,43 @@ pub struct Seen {
     /// The body.
     pub body: String,
 }
+
+impl Seen {
+    /// The first header of this name, in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+}
+
+/// What a service answers.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// Headers.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
+}
+
+impl Reply {
+    /// Status 200 with a body of this content type.
+    pub fn of(content_type: &str, body: impl Into<String>) -> Self {
+        Self {
+            status: 200,
+            headers: vec![("content-type".to_owned(), content_type.to_owned())],
+            body: body.into(),
+        }
+    }
+
+    /// With another status.
+    #[must_use]
+    pub fn status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+}
+
+type Answering = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
 
 #[derive(Default)]
 struct Record {
@@ -101,8 +140,35 @@ impl Service {
     }
 
     /// As [`start`](Self::start), at a port where one was before.
-    #[expect(clippy::disallowed_methods, reason = "a test's own listener")]
     pub fn start_at(authority: &Authority, name: &str, port: u16) -> anyhow::Result<Self> {
+        Self::serve(authority, name, port, |seen| {
+            let echo = seen.line.split(' ').nth(1).is_some_and(|path| path.starts_with("/echo"));
+            let answer = serde_json::json!({
+                "request": seen.line,
+                "credential": seen.authorization.is_some(),
+                "echo": echo.then_some(&seen.authorization),
+            });
+            Reply::of("application/json", answer.to_string())
+        })
+    }
+
+    /// Starts a service that answers as `answering` says.
+    pub fn answering(
+        authority: &Authority,
+        name: &str,
+        answering: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
+        Self::serve(authority, name, 0, answering)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test's own listener")]
+    fn serve(
+        authority: &Authority,
+        name: &str,
+        port: u16,
+        answering: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
+        let answering: Answering = Arc::new(answering);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", port)))?;
         let address = listener.local_addr()?;
@@ -112,10 +178,10 @@ impl Service {
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 kept.connections.fetch_add(1, Ordering::SeqCst);
-                let (acceptor, kept) = (acceptor.clone(), kept.clone());
+                let (acceptor, kept, answering) = (acceptor.clone(), kept.clone(), answering.clone());
                 tokio::task::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(move |request| answer(request, kept.clone()));
+                    let service = service_fn(move |request| answer(request, kept.clone(), answering.clone()));
                     // A client that goes away is none of the service's business.
                     let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
@@ -160,31 +226,29 @@ impl Drop for Service {
 async fn answer(
     request: Request<hyper::body::Incoming>,
     record: Arc<Record>,
+    answering: Answering,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let line = format!("{} {}", request.method(), request.uri().path());
-    let echo = request.uri().path().starts_with("/echo");
     let told = record.answers.lock().ok().and_then(|told| told.get(request.uri().path()).cloned());
-    let header =
-        request.headers().get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let query = request.uri().query().unwrap_or_default().to_owned();
     let headers = request.headers().iter();
-    let headers = headers
+    let headers: BTreeMap<String, String> = headers
         .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
         .collect();
+    let authorization = headers.get("authorization").cloned();
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let seen =
-        Seen { line, authorization: header, headers, body: String::from_utf8_lossy(&body).into_owned() };
-    let answer = told.unwrap_or_else(|| {
-        serde_json::json!({
-            "request": seen.line,
-            "credential": seen.authorization.is_some(),
-            "echo": echo.then_some(&seen.authorization),
-        })
-    });
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let seen = Seen { line, query, headers, authorization, body };
+    let reply = match told {
+        Some(told) => Reply::of("application/json", told.to_string()),
+        None => answering(&seen),
+    };
     if let Ok(mut list) = record.seen.lock() {
         list.push(seen);
     }
-    Ok(Response::builder()
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(answer.to_string())))
-        .unwrap_or_default())
+    let mut response = Response::builder().status(reply.status);
+    for (name, value) in reply.headers {
+        response = response.header(name, value);
+    }
+    Ok(response.body(Full::new(Bytes::from(reply.body))).unwrap_or_default())
 }

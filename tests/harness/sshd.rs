@@ -51,7 +51,7 @@ impl Sshd {
         std::fs::write(folder.join("known_hosts"), format!("[127.0.0.1]:{port} {}\n", public.trim()))?;
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile {}\nStrictModes no\nUsePAM no\n\
-             PasswordAuthentication no\nPermitRootLogin yes\nMaxStartups 1000\nMaxSessions 1000\nUseDNS no\n",
+             PasswordAuthentication no\nPermitRootLogin yes\nMaxStartups 1000\nMaxSessions 1000\nUseDNS no\nSubsystem sftp internal-sftp\n",
             host.display(),
             folder.join("authorized_keys").display(),
             folder.join("sshd.pid").display()

@@ -4,6 +4,7 @@
 
 mod audit;
 mod author;
+mod catalogue;
 mod crash;
 mod flow;
 mod host;

@@ -72,6 +72,10 @@ pub(crate) fn remaining() -> u64 {
     with(|state| u64::try_from(state.wall.saturating_sub(state.slept).as_millis()).unwrap_or(u64::MAX))
 }
 
+pub(crate) fn now() -> Duration {
+    with(|state| state.began.saturating_add(state.slept))
+}
+
 pub(crate) fn sleep(milliseconds: u64) -> Result<(), Fail> {
     with(|state| {
         let wake = state.slept.saturating_add(Duration::from_millis(milliseconds));
@@ -94,7 +98,7 @@ pub(crate) fn emit(page: Vec<Node>) -> Result<(), Refusal> {
 
 /// A program that is being played.
 #[derive(Debug)]
-struct Played {
+pub(crate) struct Played {
     chunks: VecDeque<Chunk>,
     end: Result<Exit, Refusal>,
 }
@@ -133,7 +137,13 @@ impl Played {
 pub(crate) struct Child(Played);
 
 impl Child {
-    pub(crate) fn start(program: &str, args: &[String], stdin: &[u8]) -> Result<Self, Refusal> {
+    pub(crate) fn start(
+        program: &str,
+        args: &[String],
+        variables: &[(String, String)],
+        stdin: &[u8],
+    ) -> Result<Self, Refusal> {
+        with(|state| state.variables.push(variables.to_vec()));
         let words: Vec<String> = std::iter::once(program.to_owned()).chain(args.iter().cloned()).collect();
         Played::start("program", |state| &mut state.exec, &words, stdin).map(Self)
     }
@@ -148,22 +158,74 @@ impl Child {
 }
 
 #[derive(Debug)]
-pub(crate) struct Session(Played);
+pub(crate) enum Session {
+    Command(Played),
+    /// What the subsystem has answered and nobody has read yet; whether its input is open.
+    Subsystem {
+        answers: VecDeque<Vec<u8>>,
+        open: bool,
+    },
+}
 
 impl Session {
     pub(crate) fn start(argv: &[String], stdin: &[u8]) -> Result<Self, Refusal> {
-        if node().is_none() {
-            return Err(Refusal::Failed("there is no node: this is not a node step".to_owned()));
+        on_a_node()?;
+        Played::start("ssh", |state| &mut state.ssh, argv, stdin).map(Self::Command)
+    }
+
+    pub(crate) fn subsystem(name: &str) -> Result<Self, Refusal> {
+        on_a_node()?;
+        if name != "sftp" || with(|state| state.subsystem.is_none()) {
+            unprepared(&format!("the subsystem {name}"));
         }
-        Played::start("ssh", |state| &mut state.ssh, argv, stdin).map(Self)
+        Ok(Self::Subsystem { answers: VecDeque::new(), open: true })
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        match self {
+            Self::Subsystem { answers, open: true } => {
+                // Taken out while it plays: it may look at the host itself.
+                let played = with(|state| state.subsystem.take());
+                if let Some(mut played) = played {
+                    answers.push_back((played.0)(bytes));
+                    with(|state| state.subsystem = Some(played));
+                }
+                Ok(())
+            }
+            _ => Err(Refusal::Failed("its standard input is closed".to_owned())),
+        }
+    }
+
+    pub(crate) fn finish(&mut self) -> Result<(), Refusal> {
+        if let Self::Subsystem { open, .. } = self {
+            *open = false;
+        }
+        Ok(())
     }
 
     pub(crate) fn read(&mut self) -> Result<Option<Chunk>, Refusal> {
-        self.0.read()
+        match self {
+            Self::Command(played) => played.read(),
+            Self::Subsystem { answers, open } => match answers.pop_front() {
+                Some(answer) => Ok(Some(Chunk::Stdout(answer))),
+                None if *open => Err(Refusal::Failed("nothing was asked of the subsystem".to_owned())),
+                None => Ok(None),
+            },
+        }
     }
 
     pub(crate) fn wait(&mut self) -> Result<Exit, Refusal> {
-        self.0.end.clone()
+        match self {
+            Self::Command(played) => played.end.clone(),
+            Self::Subsystem { .. } => Ok(Exit::Code(0)),
+        }
+    }
+}
+
+fn on_a_node() -> Result<(), Refusal> {
+    match node() {
+        Some(_) => Ok(()),
+        None => Err(Refusal::Failed("there is no node: this is not a node step".to_owned())),
     }
 }
 

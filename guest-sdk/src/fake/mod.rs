@@ -91,6 +91,8 @@ pub struct Run<T> {
     pub requests: Vec<Sent>,
     /// The standard input of every program and every SSH command that was started, in order.
     pub stdin: Vec<Vec<u8>>,
+    /// The environment variables that the step set for every program that it started, in order.
+    pub variables: Vec<Vec<(String, String)>>,
     /// Every node that was emitted.
     pub nodes: Vec<Node>,
     /// The number of nodes of every page.
@@ -119,6 +121,7 @@ struct State {
     step: String,
     attempt: u32,
     wall: Duration,
+    began: Duration,
     cancel_at: Option<Duration>,
     http: Vec<(String, String, Answer)>,
     exec: Vec<(Vec<String>, Program)>,
@@ -130,9 +133,23 @@ struct State {
     progress: Vec<(u64, u64)>,
     requests: Vec<Sent>,
     stdin: Vec<Vec<u8>>,
+    variables: Vec<Vec<(String, String)>>,
+    subsystem: Option<Subsystem>,
     nodes: Vec<Node>,
     pages: Vec<usize>,
     slept: Duration,
+}
+
+/// Gives what comes back for what was written.
+type Answers = dyn FnMut(&[u8]) -> Vec<u8>;
+
+/// What plays a subsystem.
+struct Subsystem(Box<Answers>);
+
+impl std::fmt::Debug for Subsystem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Subsystem")
+    }
 }
 
 /// A directory that goes with the run.
@@ -191,6 +208,13 @@ impl Fake {
         self
     }
 
+    /// What the clock says when the run begins, since the beginning of 1970; `sleep` moves it on.
+    #[must_use]
+    pub fn began(mut self, began: Duration) -> Self {
+        self.state.began = began;
+        self
+    }
+
     /// The run is cancelled after this much sleep: zero for from the start.
     #[must_use]
     pub fn cancel_after(mut self, slept: Duration) -> Self {
@@ -216,6 +240,13 @@ impl Fake {
     #[must_use]
     pub fn ssh(mut self, argv: &[&str], program: Program) -> Self {
         self.state.ssh.push((argv.iter().map(|word| (*word).to_owned()).collect(), program));
+        self
+    }
+
+    /// Plays the node's subsystem `sftp`: `answer` is handed each piece that the step writes and gives what comes back.
+    #[must_use]
+    pub fn sftp(mut self, answer: impl FnMut(&[u8]) -> Vec<u8> + 'static) -> Self {
+        self.state.subsystem = Some(Subsystem(Box::new(answer)));
         self
     }
 
@@ -257,6 +288,7 @@ impl Fake {
             progress: state.progress,
             requests: state.requests,
             stdin: state.stdin,
+            variables: state.variables,
             nodes: state.nodes,
             pages: state.pages,
             slept: state.slept,

@@ -12,8 +12,8 @@ pub(crate) mod imports {
                 import remit:step/log@0.1.0;
                 import remit:step/context@0.1.0;
                 import remit:step/nodes@0.1.0;
-                import remit:exec/run@0.1.0;
-                import remit:ssh/run@0.1.0;
+                import remit:exec/run@0.1.1;
+                import remit:ssh/run@0.1.1;
                 import remit:secrets/reveal@0.1.0;
                 import remit:files/named@0.1.0;
                 import wasi:http/outgoing-handler@0.2.12;

@@ -1,7 +1,10 @@
 //! The host as a component sees it: each function calls an interface of `wit/`. In native tests `fake::host` stands in its place
 //! with the same functions.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -82,6 +85,12 @@ pub(crate) fn node() -> Option<Node> {
 
 pub(crate) use step::context::{attempt, cancelled, execution, idempotency_key, progress, remaining, step};
 
+#[expect(clippy::disallowed_methods, reason = "the one place where a component's clock is read")]
+pub(crate) fn now() -> Duration {
+    // A clock before 1970 is a clock that was never set.
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
 pub(crate) fn sleep(milliseconds: u64) -> Result<(), Fail> {
     step::context::sleep(milliseconds).map_err(|end| match end {
         End::Cancelled => Fail::cancelled(),
@@ -105,8 +114,18 @@ pub(crate) fn emit(page: Vec<Node>) -> Result<(), Refusal> {
 pub(crate) struct Child(exec::Child);
 
 impl Child {
-    pub(crate) fn start(program: &str, args: &[String], stdin: &[u8]) -> Result<Self, Refusal> {
-        Ok(Self(exec::Child::start(program, args, stdin)?))
+    pub(crate) fn start(
+        program: &str,
+        args: &[String],
+        variables: &[(String, String)],
+        stdin: &[u8],
+    ) -> Result<Self, Refusal> {
+        // The older function is enough for most steps, and keeps them running on older hosts.
+        Ok(Self(if variables.is_empty() {
+            exec::Child::start(program, args, stdin)?
+        } else {
+            exec::Child::start_with(program, args, variables, stdin)?
+        }))
     }
 
     pub(crate) fn read(&mut self) -> Result<Option<Chunk>, Refusal> {
@@ -147,6 +166,18 @@ pub(crate) struct Session(ssh::Command);
 impl Session {
     pub(crate) fn start(argv: &[String], stdin: &[u8]) -> Result<Self, Refusal> {
         Ok(Self(ssh::Command::start(argv, stdin)?))
+    }
+
+    pub(crate) fn subsystem(name: &str) -> Result<Self, Refusal> {
+        Ok(Self(ssh::Command::subsystem(name)?))
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        Ok(self.0.write(bytes)?)
+    }
+
+    pub(crate) fn finish(&mut self) -> Result<(), Refusal> {
+        Ok(self.0.finish()?)
     }
 
     pub(crate) fn read(&mut self) -> Result<Option<Chunk>, Refusal> {

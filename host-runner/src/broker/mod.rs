@@ -45,6 +45,8 @@ pub enum Call {
         program: String,
         /// Its arguments.
         args: Vec<String>,
+        /// Environment variables of the step's own.
+        variables: Vec<(String, String)>,
         /// Its standard input.
         #[serde(skip)]
         stdin: Vec<u8>,
@@ -61,6 +63,18 @@ pub enum Call {
         #[serde(skip)]
         stdin: Vec<u8>,
     },
+    /// `ssh`: start a subsystem of the node's server, whose standard input stays open.
+    Subsystem(String),
+    /// `ssh`: write to a subsystem.
+    CommandInput {
+        /// Which.
+        command: Handle,
+        /// What.
+        #[serde(skip)]
+        bytes: Vec<u8>,
+    },
+    /// `ssh`: close a subsystem's standard input.
+    CommandInputEnd(Handle),
     /// `ssh`: the next output of a command.
     CommandOutput(Handle),
     /// `ssh`: how a command ended.
@@ -140,6 +154,13 @@ impl Answer {
         Fault::Halt(HostFault("the broker's answer does not fit the call".to_owned()).into())
     }
 
+    pub(crate) fn done(self) -> Result<(), Fault> {
+        match self {
+            Self::Done => Ok(()),
+            other => Err(other.unexpected()),
+        }
+    }
+
     pub(crate) fn opened(self) -> Result<Handle, Fault> {
         match self {
             Self::Opened(handle) => Ok(handle),
@@ -207,12 +228,21 @@ impl Broker {
     /// What the component is told, or why its run ends.
     pub async fn ask(&mut self, call: Call) -> Result<Answer, Fault> {
         Ok(match call {
-            Call::Start { program, args, stdin } => {
-                Answer::Opened(self.start_program(program, args, stdin).await?)
+            Call::Start { program, args, variables, stdin } => {
+                Answer::Opened(self.start_program(program, args, variables, stdin).await?)
             }
             Call::Output(child) => Answer::of_piece(self.read_program(child).await?),
             Call::Wait(child) => Answer::Ended(self.wait_for_program(child).await?),
             Call::Command { argv, stdin } => Answer::Opened(self.start_command(argv, stdin).await?),
+            Call::Subsystem(name) => Answer::Opened(self.start_subsystem(&name).await?),
+            Call::CommandInput { command, bytes } => {
+                self.write_command(command, bytes).await?;
+                Answer::Done
+            }
+            Call::CommandInputEnd(command) => {
+                self.finish_command(command).await?;
+                Answer::Done
+            }
             Call::CommandOutput(command) => Answer::of_piece(self.read_command(command).await?),
             Call::CommandWait(command) => Answer::CommandEnded(self.wait_for_command(command).await?),
             Call::Reveal(name) => Answer::Text(self.reveal(&name).await?),

@@ -570,6 +570,7 @@ impl Table<'_> {
             args: "{enum a b}".parse().into_iter().collect(),
             cwd: None,
             env: BTreeMap::new(),
+            variables: vec![],
         };
         let setup = Setup {
             guest: "exec".to_owned(),

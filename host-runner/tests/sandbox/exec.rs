@@ -24,6 +24,7 @@ fn program(name: &str, path: &str, args: &[&str]) -> ExecCeiling {
         args: args.iter().map(|arg| arg.parse().unwrap()).collect(),
         cwd: None,
         env: BTreeMap::from([("OWNER".to_owned(), "value".to_owned())]),
+        variables: vec!["REMIT_*".to_owned().try_into().unwrap()],
     }
 }
 
@@ -75,6 +76,9 @@ async fn a_program_gets_its_arguments_and_nothing_of_the_runner() {
     let bench = bench();
     assert_eq!(bench.output("run echo a $HOME ;b").await, json!("a $HOME ;b\n||code 0"));
     assert_eq!(bench.output("run env").await, json!("OWNER=value\n||code 0"));
+    assert_eq!(bench.output("set REMIT_A=b env").await, json!("OWNER=value\nREMIT_A=b\n||code 0"));
+    let (_, message) = bench.end("set OWNER=mine env").await;
+    assert!(message.contains("denied: exec env with the variable"), "{message}");
     assert_eq!(bench.output("run false").await, json!("||code 1"));
     assert_eq!(bench.output("wait false").await, json!("code 1 code 1"));
     assert_eq!(bench.output("feed 200000 cat").await, json!("200000||code 0"));

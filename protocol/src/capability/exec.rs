@@ -2,7 +2,8 @@
 //!
 //! An argument pattern is a literal or one typed place: `{int}`, `{text}`, `{enum a b}`, `{path under DIR}`; the last
 //! pattern may be `{text}*`, any number of texts. A typed place never matches a leading `-`, a `..` segment, a control
-//! character or an empty argument.
+//! character or an empty argument. `{data}` and, last, `{data}*` match any text at all: only for a place that the program
+//! takes as data whatever it says, such as the script after `sh -c`.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 
@@ -27,6 +28,10 @@ pub enum ArgPattern {
     Enum(Vec<String>),
     /// A relative path below a directory.
     PathUnder(String),
+    /// Any text at all: empty, of several lines, with a leading `-`.
+    Data,
+    /// Any number of them; only as the last pattern.
+    AllData,
 }
 
 fn plain(argument: &str) -> bool {
@@ -62,7 +67,13 @@ impl ArgPattern {
             Self::Text | Self::Texts => plain(argument),
             Self::Enum(words) => words.iter().any(|word| word == argument),
             Self::PathUnder(directory) => below(directory, argument),
+            Self::Data | Self::AllData => !argument.contains('\0'),
         }
+    }
+
+    /// True if it stands for any number of arguments.
+    fn many(&self) -> bool {
+        matches!(self, Self::Texts | Self::AllData)
     }
 
     /// True if every argument that `inner` matches, this matches too. `Texts` stands for one of its texts here.
@@ -70,6 +81,8 @@ impl ArgPattern {
         match (self, inner) {
             (_, Self::Literal(text)) => self.matches(text),
             (_, Self::Enum(words)) => words.iter().all(|word| self.matches(word)),
+            (Self::Data | Self::AllData, _) => true,
+            (_, Self::Data | Self::AllData) => false,
             (Self::Text | Self::Texts, _) => true,
             (Self::Int, Self::Int) => true,
             (Self::PathUnder(outer), Self::PathUnder(inner)) => outer == inner || below(outer, inner),
@@ -81,22 +94,26 @@ impl ArgPattern {
 /// True if the vector `arguments` fits `patterns`, one by one.
 pub fn matches_all(patterns: &[ArgPattern], arguments: &[String]) -> bool {
     let (fixed, rest) = match patterns.split_last() {
-        Some((ArgPattern::Texts, fixed)) => (fixed, true),
-        _ => (patterns, false),
+        Some((last, fixed)) if last.many() => (fixed, Some(last)),
+        _ => (patterns, None),
     };
-    let enough = if rest { arguments.len() >= fixed.len() } else { arguments.len() == fixed.len() };
+    let enough = if rest.is_some() { arguments.len() >= fixed.len() } else { arguments.len() == fixed.len() };
     enough
         && fixed.iter().zip(arguments).all(|(pattern, argument)| pattern.matches(argument))
-        && arguments.iter().skip(fixed.len()).all(|argument| ArgPattern::Texts.matches(argument))
+        && rest.is_none_or(|rest| arguments.iter().skip(fixed.len()).all(|argument| rest.matches(argument)))
 }
 
 /// True if every vector that fits `inner` fits `outer`.
 pub fn covers_all(outer: &[ArgPattern], inner: &[ArgPattern]) -> bool {
-    let many = |patterns: &[ArgPattern]| patterns.last() == Some(&ArgPattern::Texts);
+    let many = |patterns: &[ArgPattern]| patterns.last().is_some_and(ArgPattern::many);
     let fixed = |patterns: &[ArgPattern]| patterns.len() - usize::from(many(patterns));
     let lengths =
         if many(outer) { fixed(inner) >= fixed(outer) } else { !many(inner) && inner.len() == outer.len() };
+    // What `inner` lets follow in any number, `outer` has to let follow too.
+    let rest =
+        !many(inner) || outer.last().zip(inner.last()).is_some_and(|(outer, inner)| outer.covers(inner));
     lengths
+        && rest
         && inner[..fixed(inner)].iter().enumerate().all(|(at, own)| {
             outer.get(at.min(outer.len().saturating_sub(1))).is_some_and(|other| other.covers(own))
         })
@@ -111,6 +128,8 @@ impl fmt::Display for ArgPattern {
             Self::Texts => f.write_str("{text}*"),
             Self::Enum(words) => write!(f, "{{enum {}}}", words.join(" ")),
             Self::PathUnder(directory) => write!(f, "{{path under {directory}}}"),
+            Self::Data => f.write_str("{data}"),
+            Self::AllData => f.write_str("{data}*"),
         }
     }
 }
@@ -120,7 +139,7 @@ impl FromStr for ArgPattern {
     fn from_str(text: &str) -> Result<Self, InvalidRule> {
         let invalid = || {
             InvalidRule(format!(
-                "{text:?} is not an argument pattern: a literal, or {{int}}, {{text}}, {{text}}*, {{enum a b}}, {{path under DIR}}"
+                "{text:?} is not an argument pattern: a literal, or {{int}}, {{text}}, {{text}}*, {{enum a b}}, {{path under DIR}}, {{data}}, {{data}}*"
             ))
         };
         if text.len() > 4096 || text.chars().any(char::is_control) {
@@ -128,6 +147,9 @@ impl FromStr for ArgPattern {
         }
         if text == "{text}*" {
             return Ok(Self::Texts);
+        }
+        if text == "{data}*" {
+            return Ok(Self::AllData);
         }
         let Some(inside) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
             return if text.contains(['{', '}']) {
@@ -139,6 +161,7 @@ impl FromStr for ArgPattern {
         match inside.split_once(' ') {
             None if inside == "int" => Ok(Self::Int),
             None if inside == "text" => Ok(Self::Text),
+            None if inside == "data" => Ok(Self::Data),
             Some(("enum", words)) => {
                 let words: Vec<_> = words.split_whitespace().map(str::to_owned).collect();
                 if words.is_empty() { Err(invalid()) } else { Ok(Self::Enum(words)) }
@@ -174,8 +197,10 @@ impl From<ArgPattern> for String {
 
 fn check_args(args: Option<&[ArgPattern]>) -> Result<(), InvalidRule> {
     let args = args.unwrap_or_default();
-    let early = args.iter().rev().skip(1).any(|pattern| *pattern == ArgPattern::Texts);
-    if early { Err(InvalidRule("{text}* can only be the last argument pattern".to_owned())) } else { Ok(()) }
+    match args.iter().rev().skip(1).find(|pattern| pattern.many()) {
+        Some(early) => Err(InvalidRule(format!("{early} can only be the last argument pattern"))),
+        None => Ok(()),
+    }
 }
 
 fn check_program(name: &str) -> Result<(), InvalidRule> {
@@ -186,6 +211,54 @@ fn check_program(name: &str) -> Result<(), InvalidRule> {
         )));
     }
     Ok(())
+}
+
+/// True if a program may be handed something in a variable of this name by anybody but its owner.
+fn variable(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 255
+        && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.starts_with("LD_")
+        && !matches!(name, "PATH" | "IFS" | "ENV" | "BASH_ENV" | "HOME" | "SHELL")
+}
+
+/// Environment variables that a step may set for a program: one name, or all that begin with a word and `_`, written
+/// `WORD_*`. The values are the step's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Variables(String);
+
+impl Variables {
+    /// True if a step may set `name`.
+    pub fn matches(&self, name: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(prefix) => variable(name) && name.len() > prefix.len() && name.starts_with(prefix),
+            None => self.0 == name,
+        }
+    }
+}
+
+impl TryFrom<String> for Variables {
+    type Error = InvalidRule;
+    fn try_from(text: String) -> Result<Self, InvalidRule> {
+        let good = match text.strip_suffix("_*") {
+            Some(word) => variable(word) && word != "LD",
+            None => variable(&text),
+        };
+        if good {
+            return Ok(Self(text));
+        }
+        Err(InvalidRule(format!(
+            "{text:?} is not a variable that a step may set: write one name such as RELEASE, or REMIT_* for all that begin so"
+        )))
+    }
+}
+
+impl From<Variables> for String {
+    fn from(variables: Variables) -> Self {
+        variables.0
+    }
 }
 
 /// A secret that a program gets as an environment variable.
@@ -211,13 +284,6 @@ struct RawExec {
 impl RawExec {
     fn check(&self) -> Result<(), InvalidRule> {
         check_args(self.args.as_deref())?;
-        let variable = |name: &str| {
-            !name.is_empty()
-                && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-                && !name.starts_with(|c: char| c.is_ascii_digit())
-                && !name.starts_with("LD_")
-                && !matches!(name, "PATH" | "IFS" | "ENV" | "BASH_ENV" | "HOME" | "SHELL")
-        };
         match &self.secret {
             Some(secret) if !variable(&secret.env) => {
                 Err(InvalidRule(format!("{:?} is not a variable that can carry a secret", secret.env)))
@@ -317,6 +383,8 @@ struct RawExecCeiling {
     cwd: Option<PathBuf>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    #[serde(default)]
+    variables: Vec<Variables>,
 }
 
 /// A program that the owner lets steps start.
@@ -331,8 +399,10 @@ pub struct ExecCeiling {
     pub args: Vec<ArgPattern>,
     /// Working directory; absent: an empty directory of the step's own.
     pub cwd: Option<PathBuf>,
-    /// The whole environment, but for bound secrets.
+    /// The whole environment, but for bound secrets and `variables`.
     pub env: BTreeMap<String, String>,
+    /// What the step itself may add to the environment; empty: nothing. It never replaces what stands in `env`.
+    pub variables: Vec<Variables>,
 }
 
 impl TryFrom<RawExecCeiling> for ExecCeiling {
@@ -343,7 +413,8 @@ impl TryFrom<RawExecCeiling> for ExecCeiling {
         if !raw.path.is_absolute() {
             return Err(InvalidRule(format!("{}: the program's path is not absolute", raw.program)));
         }
-        Ok(Self { program: raw.program, path: raw.path, args: raw.args, cwd: raw.cwd, env: raw.env })
+        let RawExecCeiling { program, path, args, cwd, env, variables } = raw;
+        Ok(Self { program, path, args, cwd, env, variables })
     }
 }
 
@@ -360,6 +431,9 @@ pub struct ExecPermit {
     pub cwd: Option<PathBuf>,
     /// Environment.
     pub env: BTreeMap<String, String>,
+    /// What the step itself may add to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<Variables>,
     /// A secret in an environment variable: the variable and the secret.
     pub secret: Option<(String, BoundSecret)>,
 }
@@ -368,6 +442,14 @@ impl ExecPermit {
     /// True if this permits starting `program` with `arguments`.
     pub fn matches(&self, program: &str, arguments: &[String]) -> bool {
         self.program == program && self.args.iter().all(|patterns| matches_all(patterns, arguments))
+    }
+
+    /// True if the step may set the variable `name`: the owner says so, and has not set it.
+    pub fn takes_variable(&self, name: &str) -> bool {
+        let secret = self.secret.as_ref().is_some_and(|(own, _)| own == name);
+        !secret
+            && !self.env.contains_key(name)
+            && self.variables.iter().any(|variables| variables.matches(name))
     }
 }
 
@@ -406,14 +488,46 @@ mod tests {
         check(&["a", "{text}*"], &["a"], true);
         check(&["a", "{text}*"], &["a", "b", "c"], true);
         check(&["a", "{text}*"], &["a", "b", "-c"], false);
+        check(&["-c", "{data}"], &["-c", "rm -rf \"$1\"\n../x\t"], true);
+        check(&["-c", "{data}"], &["-c", ""], true);
+        check(&["-c", "{data}"], &["-c", "a\0b"], false);
+        check(&["-c", "{data}", "{data}*"], &["-c", "x", "-y", "", "a\nb"], true);
+        check(&["-c", "{data}"], &["-c", "x", "y"], false);
     }
 
     #[test]
     fn bad_patterns_are_refused() {
-        for bad in
-            ["{", "{any}", "{enum}", "{enum }", "{path under }", "{path under ../x}", "a{text}", "{text}**"]
-        {
+        for bad in [
+            "{",
+            "{any}",
+            "{data",
+            "{data x}",
+            "{data}**",
+            "{enum}",
+            "{enum }",
+            "{path under }",
+            "{path under ../x}",
+            "a{text}",
+            "{text}**",
+        ] {
             assert!(bad.parse::<ArgPattern>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn variables_are_named_by_the_owner() {
+        fn check(rule: &str, name: &str, expect: Option<bool>) {
+            let found = Variables::try_from(rule.to_owned()).ok().map(|rule| rule.matches(name));
+            assert_eq!(found, expect, "{rule} {name}");
+        }
+        check("RELEASE", "RELEASE", Some(true));
+        check("RELEASE", "RELEASES", Some(false));
+        check("REMIT_*", "REMIT_X", Some(true));
+        check("REMIT_*", "REMIT_", Some(false));
+        check("REMIT_*", "REMITX", Some(false));
+        check("REMIT_*", "REMIT_x", Some(false));
+        for bad in ["*", "_*", "LD_*", "LD_PRELOAD", "PATH", "a", "A*", "A_**", "", "BASH_ENV", "1A"] {
+            check(bad, "", None);
         }
     }
 
@@ -428,16 +542,16 @@ mod tests {
             Just("{enum a b}"),
             Just("{enum 1 2}"),
             Just("{path under d}"),
-            Just("{path under d/e}")
+            Just("{path under d/e}"),
+            Just("{data}")
         ]
         .prop_map(|text| text.parse().unwrap())
     }
 
     fn list() -> impl Strategy<Value = Vec<ArgPattern>> {
-        (prop::collection::vec(pattern(), 0..4), any::<bool>()).prop_map(|(mut list, many)| {
-            if many {
-                list.push(ArgPattern::Texts);
-            }
+        let last = prop_oneof![Just(None), Just(Some(ArgPattern::Texts)), Just(Some(ArgPattern::AllData))];
+        (prop::collection::vec(pattern(), 0..4), last).prop_map(|(mut list, many)| {
+            list.extend(many);
             list
         })
     }

@@ -249,6 +249,7 @@ impl Context<'_> {
                     args: std::iter::once(ceiling.args.clone()).chain(given.args.clone()).collect(),
                     cwd: ceiling.cwd.clone(),
                     env: ceiling.env.clone(),
+                    variables: ceiling.variables.clone(),
                     secret: secret.clone(),
                 });
             }

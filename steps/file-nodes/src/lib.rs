@@ -1,14 +1,8 @@
 #![doc = include_str!("../README.md")]
 
-use std::collections::HashSet;
-
 use remit_sdk::{Context, Fail, JsonSchema, Nodes, files, log, node_source};
+use remit_sdk_nodes::{Emitter, Format};
 use serde::Deserialize;
-
-mod entry;
-mod json;
-mod xml;
-mod yaml;
 
 /// Which files, and how they are written.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -20,28 +14,6 @@ pub struct Input {
     pub path: Option<String>,
     /// How the files are written; left out: by the ending of each name.
     pub format: Option<Format>,
-}
-
-/// How a resource model is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "three formats")]
-pub enum Format {
-    Yaml,
-    Json,
-    Xml,
-}
-
-impl Format {
-    fn of(path: &str) -> Option<Self> {
-        let ending = path.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase())?;
-        match ending.as_str() {
-            "yaml" | "yml" => Some(Self::Yaml),
-            "json" => Some(Self::Json),
-            "xml" => Some(Self::Xml),
-            _ => None,
-        }
-    }
 }
 
 /// Largest file: 100,000 nodes of about half a kilobyte.
@@ -58,7 +30,7 @@ pub fn file_nodes(input: Input, nodes: &mut Nodes, context: &Context) -> Result<
     };
     // A directory may hold other files too; a file that was named has to be one of ours.
     let named = input.path.is_some() || paths == [""];
-    let mut seen = Seen::default();
+    let mut emitter = Emitter::new(nodes);
     let mut read = 0_u64;
     let total = paths.len();
     for (done, path) in paths.iter().enumerate() {
@@ -68,54 +40,18 @@ pub fn file_nodes(input: Input, nodes: &mut Nodes, context: &Context) -> Result<
             log::debug!("not a resource model, left out", path = path);
             continue;
         }
-        read_file(&input.file, path, format, &mut seen, nodes)?;
+        let place = if path.is_empty() { input.file.clone() } else { format!("{}/{path}", input.file) };
+        let text = files::read_to_string(&input.file, path, MAX_FILE)?;
+        // A path of the ceiling shows its name, not its ending: what the text starts with decides then.
+        emitter.emit_all(&text, format, &place)?;
         read += 1;
         context.progress(done + 1, total);
     }
     if read == 0 {
         return Err(Fail::new(format!("{} holds no resource model (.yaml, .yml, .json, .xml)", input.file)));
     }
-    log::info!("nodes were read", files = read, nodes = nodes.emitted());
+    log::info!("nodes were read", files = read, nodes = emitter.emitted());
     Ok(())
-}
-
-/// The names that came before.
-#[derive(Default)]
-struct Seen(HashSet<String>);
-
-fn read_file(
-    name: &str,
-    path: &str,
-    format: Option<Format>,
-    seen: &mut Seen,
-    nodes: &mut Nodes,
-) -> Result<(), Fail> {
-    let place = if path.is_empty() { name.to_owned() } else { format!("{name}/{path}") };
-    let inside = |fail: Fail| fail.while_doing(&place);
-    let text = files::read_to_string(name, path, MAX_FILE)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    // A path of the ceiling shows its name, not its ending: what the text starts with decides then.
-    let format = format.unwrap_or_else(|| guessed(text));
-    let found = match format {
-        Format::Yaml => yaml::nodes(text),
-        Format::Json => json::nodes(text),
-        Format::Xml => xml::nodes(text),
-    };
-    for node in found.map_err(|why| inside(Fail::new(why)))? {
-        if !seen.0.insert(node.name.clone()) {
-            log::warn!("the node stands twice; the later one holds", node = node.name, file = place);
-        }
-        nodes.emit(node).map_err(|refusal| inside(refusal.into()))?;
-    }
-    Ok(())
-}
-
-fn guessed(text: &str) -> Format {
-    match text.trim_start().chars().next() {
-        Some('<') => Format::Xml,
-        Some('{' | '[') => Format::Json,
-        _ => Format::Yaml,
-    }
 }
 
 #[cfg(test)]

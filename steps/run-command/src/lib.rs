@@ -1,6 +1,10 @@
 #![doc = include_str!("../README.md")]
 
-use remit_sdk::{Context, Fail, JsonSchema, exec, output::Summary, step};
+use remit_sdk::{
+    Context, Fail, JsonSchema, exec,
+    output::{Conclude, Summary},
+    step,
+};
 use serde::Deserialize;
 
 /// A program and what it gets.
@@ -16,35 +20,19 @@ pub struct Input {
     #[serde(default)]
     pub stdin: String,
     /// Whether any other end than exit code 0 fails the step.
-    #[serde(default = "yes")]
+    #[serde(default = "remit_sdk::output::yes")]
     pub fail_on_exit: bool,
     /// Whether the end of its output, 32 KiB of each stream, is part of the step's output.
-    #[serde(default = "yes")]
+    #[serde(default = "remit_sdk::output::yes")]
     pub capture: bool,
-}
-
-/// Bytes of each stream that are kept: with every byte escaped in JSON they stay below the limit of the output.
-const KEEP: usize = 32 << 10;
-
-fn yes() -> bool {
-    true
 }
 
 /// Runs the program.
 #[step]
 pub fn run_command(input: Input, _: &Context) -> Result<Summary, Fail> {
-    let keep = if input.capture { KEEP } else { 0 };
-    let ended = exec::command(&input.program)
-        .args(input.args)
-        .stdin(input.stdin)
-        .follow(keep)
-        .map_err(|refusal| Fail::from(refusal).while_doing(&input.program))?;
-    let ended = if input.fail_on_exit {
-        ended.success().map_err(|fail| fail.while_doing(&input.program))?
-    } else {
-        ended
-    };
-    Ok(ended.into())
+    let conclude = Conclude { fail_on_exit: input.fail_on_exit, capture: input.capture };
+    let ended = exec::command(&input.program).args(input.args).stdin(input.stdin).follow(conclude.keep());
+    conclude.of(ended, &input.program)
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 #![doc = include_str!("../README.md")]
 
-use remit_sdk::{Context, Fail, JsonSchema, output::Summary, ssh, step};
+use remit_sdk::{
+    Context, Fail, JsonSchema,
+    output::{Conclude, Summary},
+    ssh, step,
+};
 use serde::Deserialize;
 
 /// A command for the node and what it gets.
@@ -14,18 +18,11 @@ pub struct Input {
     #[serde(default)]
     pub stdin: String,
     /// Whether any other end than exit code 0 fails the step.
-    #[serde(default = "yes")]
+    #[serde(default = "remit_sdk::output::yes")]
     pub fail_on_exit: bool,
     /// Whether the end of its output, 32 KiB of each stream, is part of the step's output.
-    #[serde(default = "yes")]
+    #[serde(default = "remit_sdk::output::yes")]
     pub capture: bool,
-}
-
-/// Bytes of each stream that are kept: with every byte escaped in JSON they stay below the limit of the output.
-const KEEP: usize = 32 << 10;
-
-fn yes() -> bool {
-    true
 }
 
 /// Runs the command on the node.
@@ -34,17 +31,10 @@ pub fn ssh_command(input: Input, context: &Context) -> Result<Summary, Fail> {
     let Some(program) = input.argv.first().filter(|program| !program.is_empty()).cloned() else {
         return Err(Fail::new("`argv` names no program: write the program first, then its arguments"));
     };
-    let Some(node) = context.node() else {
-        return Err(Fail::new("this step runs on a node: write `per: node` in the job"));
-    };
-    let keep = if input.capture { KEEP } else { 0 };
-    let ended = ssh::command(input.argv)
-        .stdin(input.stdin)
-        .follow(keep)
-        .map_err(|refusal| Fail::from(refusal).while_doing(format!("{program} on {}", node.name)))?;
-    let ended =
-        if input.fail_on_exit { ended.success().map_err(|fail| fail.while_doing(program))? } else { ended };
-    Ok(ended.into())
+    let node = context.target()?;
+    let conclude = Conclude { fail_on_exit: input.fail_on_exit, capture: input.capture };
+    let ended = ssh::command(input.argv).stdin(input.stdin).follow(conclude.keep());
+    conclude.of(ended, format_args!("{program} on {}", node.name))
 }
 
 #[cfg(test)]
@@ -84,8 +74,12 @@ mod tests {
             let found = found.map(|output| json!([output["exit_code"], output["signal"], output["stdout"]]));
             assert_eq!(found.map_err(|fail| fail.to_string()), expect.map_err(str::to_owned));
         }
-        check(Program::new().code(3), json!({}), Err("p: ended with exit code 3 (exit_code = 3)"));
-        check(Program::new().signal("KILL"), json!({}), Err("p: ended with signal KILL (signal = KILL)"));
+        check(Program::new().code(3), json!({}), Err("p on web1: ended with exit code 3 (exit_code = 3)"));
+        check(
+            Program::new().signal("KILL"),
+            json!({}),
+            Err("p on web1: ended with signal KILL (signal = KILL)"),
+        );
         check(Program::new().stdout("x").code(3), json!({"fail_on_exit": false}), Ok(json!([3, null, "x"])));
         check(Program::new(), json!({"capture": false}), Ok(json!([0, null, ""])));
         check(Program::new().stdout("x"), json!({"capture": false}), Ok(json!([0, null, ""])));

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use remit_sdk::{Context, Fail, JsonSchema, log, step};
+use remit_sdk::{Context, Fail, JsonSchema, Span, log, step};
 use serde::{Deserialize, Serialize};
 
-/// How long to wait.
+mod moment;
+
+/// How long to wait: one of `for` and `until`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// A time such as `30s`, `5m`, `1h30m` or `250ms`.
     #[serde(rename = "for")]
-    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
-    pub time: String,
+    pub time: Option<Span>,
+    /// A point in time after RFC 3339, such as `2026-11-21T22:00:00+01:00`; one that has passed ends the step at once.
+    pub until: Option<String>,
     /// What is being waited for, shown in the log.
     #[serde(default)]
     pub reason: String,
@@ -32,19 +35,22 @@ const SHORTEST_PART: u64 = 1000;
 /// Waits.
 #[step]
 pub fn wait(input: Input, context: &Context) -> Result<Output, Fail> {
-    let total = milliseconds(&input.time)?;
+    let (total, shown) = match (input.time, input.until) {
+        (Some(time), None) => (time.as_millis(), time.to_string()),
+        (None, Some(until)) => (until_then(&until, context)?, until),
+        _ => return Err(Fail::new("write one of `for` and `until`: how long to wait")),
+    };
     let left = u64::try_from(context.remaining().as_millis()).unwrap_or(u64::MAX);
     if total >= left {
         return Err(Fail::new(format!(
-            "waiting for {} takes longer than this run may: raise the step's `timeout` in the job, and `wall` in its grant and in the runner's ceiling",
-            input.time
+            "waiting for {shown} takes longer than this run may: raise the step's `timeout` in the job, and `wall` in its grant and in the runner's ceiling"
         ))
         .with("left_ms", left));
     }
     if input.reason.is_empty() {
-        log::info!("waiting", time = input.time);
+        log::info!("waiting", time = shown);
     } else {
-        log::info!("waiting", time = input.time, reason = input.reason);
+        log::info!("waiting", time = shown, reason = input.reason);
     }
     let part = total.div_ceil(PARTS).max(SHORTEST_PART);
     let mut waited = 0;
@@ -57,26 +63,13 @@ pub fn wait(input: Input, context: &Context) -> Result<Output, Fail> {
     Ok(Output { waited_ms: waited })
 }
 
-/// The units, in the order in which they may stand.
-const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-
-fn milliseconds(text: &str) -> Result<u64, Fail> {
-    let invalid = || Fail::new(format!("`for` is {text:?}: write a time such as 30s, 5m, 1h30m or 250ms"));
-    let mut rest = text;
-    let mut total = 0_u64;
-    let mut units = UNITS.iter();
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(invalid)?;
-        let (number, after) = rest.split_at(digits);
-        let letters = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(letters);
-        // Units fall from left to right and none stands twice: taking them from one iterator sees to it.
-        let (_, size) = units.find(|(name, _)| *name == unit).ok_or_else(invalid)?;
-        let number: u64 = number.parse().map_err(|_| invalid())?;
-        total = number.checked_mul(*size).and_then(|part| total.checked_add(part)).ok_or_else(invalid)?;
-        rest = after;
-    }
-    if total == 0 { Err(invalid()) } else { Ok(total) }
+/// Milliseconds until a point in time.
+fn until_then(until: &str, context: &Context) -> Result<u64, Fail> {
+    let moment = moment::parse(until).ok_or_else(|| {
+        Fail::new(format!("`until` is {until:?}: write a time such as 2026-11-21T22:00:00Z"))
+    })?;
+    let now = i64::try_from(context.now().as_millis()).unwrap_or(i64::MAX);
+    Ok(u64::try_from(moment.saturating_sub(now)).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -85,26 +78,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn times_read_as_people_write_them() {
-        fn check(text: &str, expect: Option<u64>) {
-            assert_eq!(milliseconds(text).ok(), expect, "{text:?}");
-        }
-        check("250ms", Some(250));
-        check("30s", Some(30_000));
-        check("1h30m", Some(5_400_000));
-        check("1d1s5ms", Some(86_401_005));
-        check("90", None);
-        check("", None);
-        check("0s", None);
-        check("1m1h", None);
-        check("1s1s", None);
-        check("1.5s", None);
-        check("-1s", None);
-        check("99999999999999999999s", None);
-        check("999999999999999d", None);
-    }
 
     #[test]
     fn it_waits_and_tells_how_far_it_is() {
@@ -117,6 +90,30 @@ mod tests {
         }
         check("2500ms", 60, 2500, 3);
         check("1h", 7200, 3_600_000, 100);
+    }
+
+    #[test]
+    fn a_point_in_time_is_waited_for() {
+        fn check(until: &str, expect: Result<u64, &str>) {
+            // 2026-11-21T07:00:00Z.
+            let fake = Fake::new().wall(Duration::from_secs(3600)).began(Duration::from_secs(1_795_244_400));
+            let run = fake.call(wait, &json!({"until": until}));
+            let found = run.result.map(|output| output["waited_ms"].as_u64().unwrap());
+            match (found, expect) {
+                (Ok(waited), Ok(expect)) => {
+                    assert_eq!((waited, run.slept), (expect, Duration::from_millis(expect)))
+                }
+                (Err(fail), Err(part)) => assert!(fail.message().contains(part), "{fail}"),
+                (found, _) => panic!("{until}: {found:?}"),
+            }
+        }
+        check("2026-11-21T07:00:30Z", Ok(30_000));
+        check("2026-11-21T08:10:00+01:00", Ok(600_000));
+        check("2020-01-01T00:00:00Z", Ok(0));
+        check("2026-11-22T07:00:00Z", Err("raise the step's `timeout`"));
+        check("tomorrow", Err("write a time such as"));
+        let found = Fake::new().call(wait, &json!({})).result.unwrap_err();
+        assert_eq!(found.message(), "write one of `for` and `until`: how long to wait");
     }
 
     #[test]

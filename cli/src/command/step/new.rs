@@ -44,11 +44,14 @@ impl Language {
         }
     }
 
+    /// Folders in the SDK's that a step in Rust does not need: those of other languages, and what the built-in steps share.
+    const OTHER: [&str; 5] = ["python", "js", "kubernetes", "nodes", "sftp"];
+
     /// Writes the language's SDK to `sdk`.
     fn write_sdk(self, sdk: &Path) -> Result<()> {
         let theirs = |path: &Path| {
             let own = ["template", "tests"].iter().any(|own| path.starts_with(own));
-            let other = ["python", "js"].iter().any(|other| path.starts_with(other));
+            let other = Self::OTHER.iter().any(|other| path.starts_with(other));
             !own && !other && !path.components().any(|part| part.as_os_str() == "__pycache__")
         };
         match self.folder() {

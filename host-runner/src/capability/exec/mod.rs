@@ -26,6 +26,8 @@ use crate::{
 /// Most arguments of a program, and most bytes of all of them.
 const MAX_ARGUMENTS: usize = 1024;
 const MAX_ARGUMENT_BYTES: usize = 128 << 10;
+/// Most variables that a step may set.
+const MAX_VARIABLES: usize = 256;
 /// Largest chunk that a guest is handed.
 const MAX_CHUNK: usize = 64 << 10;
 
@@ -99,6 +101,38 @@ fn denial(program: &str, arguments: &[String], side: Side, why: Option<&str>) ->
     Denial { permission: format!("exec {program}{arguments}{why}"), side, remedy }
 }
 
+/// Refuses the first variable that the owner does not let a step set.
+fn check_variables(permit: &ExecPermit, variables: &[(String, String)]) -> Result<(), Denial> {
+    let Some((name, _)) = variables.iter().find(|(name, _)| !permit.takes_variable(name)) else {
+        return Ok(());
+    };
+    let name: String = name.chars().take(80).collect();
+    let remedy = if permit.env.contains_key(&name) {
+        format!("# the owner has set {name} for {}", permit.program)
+    } else {
+        format!(
+            "[[ceiling.exec]]\nprogram = {:?}\n# beside what stands there\nvariables = [{name:?}]",
+            permit.program
+        )
+    };
+    let permission = format!("exec {} with the variable {name:?}", permit.program);
+    Err(Denial { permission, side: Side::Ceiling, remedy })
+}
+
+/// Refuses what no program can be handed.
+fn check_sizes(args: &[String], variables: &[(String, String)]) -> Result<(), Fault> {
+    let bytes: usize = args.iter().map(String::len).sum();
+    if args.len() > MAX_ARGUMENTS || bytes > MAX_ARGUMENT_BYTES || args.iter().any(|a| a.contains('\0')) {
+        return Err(Fault::failed("too many or too long arguments, or one with a NUL"));
+    }
+    let bytes: usize = variables.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let nul = variables.iter().any(|(_, value)| value.contains('\0'));
+    if variables.len() > MAX_VARIABLES || bytes > MAX_ARGUMENT_BYTES || nul {
+        return Err(Fault::failed("too many or too long variables, or one with a NUL"));
+    }
+    Ok(())
+}
+
 impl Broker {
     /// What to start: the permit's path, environment and directory, and its secret, read now.
     async fn program(
@@ -136,23 +170,25 @@ impl Broker {
         &mut self,
         program: String,
         args: Vec<String>,
+        variables: Vec<(String, String)>,
         stdin: Vec<u8>,
     ) -> Result<Handle, Fault> {
         if self.cancel.is_cancelled() {
             return Err(Fault::cancelled());
         }
-        let bytes: usize = args.iter().map(String::len).sum();
-        if args.len() > MAX_ARGUMENTS || bytes > MAX_ARGUMENT_BYTES || args.iter().any(|a| a.contains('\0')) {
-            return Err(Fault::failed("too many or too long arguments, or one with a NUL"));
-        }
+        check_sizes(&args, &variables)?;
         let permit = match permitted(self.remit.exec(), &program, &args) {
             Ok(permit) => permit.clone(),
             Err(denial) => return Err(Fault::denied(&self.account, denial)),
         };
+        if let Err(denial) = check_variables(&permit, &variables) {
+            return Err(Fault::denied(&self.account, denial));
+        }
         self.account.charge(Limit::Processes, 1)?;
         self.account.charge(Limit::Egress, u64::try_from(stdin.len()).unwrap_or(u64::MAX))?;
         self.log.used(Used::Program { program, arguments: args.clone() });
-        let program = self.program(permit, args, stdin).await?;
+        let mut program = self.program(permit, args, stdin).await?;
+        program.environment.extend(variables);
         let path = program.path.display().to_string();
         let running = self
             .effects
@@ -238,7 +274,18 @@ impl HostChild for State {
         args: Vec<String>,
         stdin: Vec<u8>,
     ) -> Result<Resource<Child>, Fault> {
-        let handle = self.broker.ask(Call::Start { program, args, stdin }).await?.opened()?;
+        self.start_with(program, args, Vec::new(), stdin).await
+    }
+
+    async fn start_with(
+        &mut self,
+        program: String,
+        args: Vec<String>,
+        variables: Vec<(String, String)>,
+        stdin: Vec<u8>,
+    ) -> Result<Resource<Child>, Fault> {
+        let call = Call::Start { program, args, variables, stdin };
+        let handle = self.broker.ask(call).await?.opened()?;
         Ok(self.table.push(Child(handle))?)
     }
 
@@ -278,9 +325,30 @@ mod tests {
             path: format!("/usr/bin/{program}").into(),
             args: std::iter::once(patterns(ceiling)).chain(grant.map(patterns)).collect(),
             cwd: None,
-            env: std::collections::BTreeMap::new(),
+            env: std::collections::BTreeMap::from([("LANG".to_owned(), "C".to_owned())]),
+            variables: vec!["REMIT_*".to_owned().try_into().unwrap(), "LANG".to_owned().try_into().unwrap()],
             secret: None,
         }
+    }
+
+    #[test]
+    fn a_step_sets_the_variables_that_the_owner_lets_it_set() {
+        fn check(name: &str, remedy: Option<&str>) {
+            let variables = [("REMIT_A".to_owned(), "x".to_owned()), (name.to_owned(), String::new())];
+            let found = check_variables(&permit("ls", &[], None), &variables);
+            match (found, remedy) {
+                (Ok(()), None) => {}
+                (Err(denial), Some(remedy)) => {
+                    assert!(denial.remedy.contains(remedy), "{name}: {denial}");
+                    assert_eq!(denial.side, Side::Ceiling);
+                }
+                (found, _) => panic!("{name}: {found:?}"),
+            }
+        }
+        check("REMIT_B", None);
+        check("REMIT_", Some("variables = [\"REMIT_\"]"));
+        check("PATH", Some("variables = [\"PATH\"]"));
+        check("LANG", Some("the owner has set LANG for ls"));
     }
 
     #[test]

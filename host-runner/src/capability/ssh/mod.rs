@@ -21,7 +21,7 @@ use wasmtime::component::{HasSelf, Linker, Resource};
 
 use self::{
     plan::{Plan, Unplanned},
-    session::{Ending, Event, Running, SshError},
+    session::{Ask, Ending, Event, Running, SshError},
 };
 use super::{
     Fault,
@@ -37,6 +37,8 @@ use crate::{
 
 /// Largest piece of output that is handed over at once.
 const CHUNK: usize = 64 << 10;
+/// Most bytes of one write to a subsystem.
+const MAX_WRITE: usize = 1 << 20;
 
 /// A command on the node, as the guest holds it.
 pub struct Command(Handle);
@@ -148,8 +150,8 @@ async fn or_cancelled<T>(cancel: &CancellationToken, work: impl Future<Output = 
 }
 
 impl Broker {
-    pub(crate) async fn start_command(&mut self, argv: Vec<String>, stdin: Vec<u8>) -> Result<Handle, Fault> {
-        let line = plan::command_line(&argv).map_err(Fault::failed)?;
+    /// Logs in to the node as the remit and the node's attributes say, and starts what is asked.
+    async fn log_in(&mut self, ask: Ask) -> Result<Handle, Fault> {
         let Some(node) = self.node.clone() else {
             return Err(Fault::failed("the step is not run for a node: only a node step can use ssh"));
         };
@@ -161,7 +163,9 @@ impl Broker {
         };
         let plan = plan::plan(permit, &node).map_err(|error| unplanned(&self.account, error))?;
         self.account.charge(Limit::Processes, 1)?;
-        self.account.charge(Limit::Egress, (line.len() + stdin.len()) as u64)?;
+        if let Ask::Command { line, stdin } = &ask {
+            self.account.charge(Limit::Egress, (line.len() + stdin.len()) as u64)?;
+        }
         let (secrets, dialer, cancel) =
             (self.secrets.clone(), self.config.dialer.clone(), self.cancel.clone());
         let path = plan.login.secret.path.clone();
@@ -172,7 +176,7 @@ impl Broker {
         })?;
         self.redactor.add([(&path, &value)]);
         self.log.used(Used::Command);
-        let started = or_cancelled(&cancel, session::start(&dialer, &plan, &value, line, stdin)).await?;
+        let started = or_cancelled(&cancel, session::start(&dialer, &plan, &value, ask)).await?;
         let running = started.map_err(|error| login_fault(self, &plan, &error))?;
         self.handles.keep(Held::Command(Issued {
             running: Some(running),
@@ -181,6 +185,35 @@ impl Broker {
             stderr: self.redactor.stream(),
             exit: None,
         }))
+    }
+
+    pub(crate) async fn start_command(&mut self, argv: Vec<String>, stdin: Vec<u8>) -> Result<Handle, Fault> {
+        let line = plan::command_line(&argv).map_err(Fault::failed)?;
+        self.log_in(Ask::Command { line, stdin }).await
+    }
+
+    pub(crate) async fn start_subsystem(&mut self, name: &str) -> Result<Handle, Fault> {
+        if name != "sftp" {
+            return Err(Fault::failed("the only subsystem that a step can use is sftp"));
+        }
+        self.log_in(Ask::Sftp).await
+    }
+
+    pub(crate) async fn write_command(&mut self, this: Handle, bytes: Vec<u8>) -> Result<(), Fault> {
+        if bytes.len() > MAX_WRITE {
+            return Err(Fault::failed(format_args!("more than {MAX_WRITE} bytes in one write")));
+        }
+        self.account.charge(Limit::Egress, bytes.len() as u64)?;
+        let running = self.handles.command(this)?.running.as_mut();
+        let running = running.ok_or_else(|| Fault::failed("the connection has ended"))?;
+        or_cancelled(&self.cancel, running.write(bytes)).await?.map_err(Fault::failed)
+    }
+
+    pub(crate) async fn finish_command(&mut self, this: Handle) -> Result<(), Fault> {
+        match self.handles.command(this)?.running.as_mut() {
+            Some(running) => or_cancelled(&self.cancel, running.finish()).await?.map_err(Fault::failed),
+            None => Ok(()),
+        }
     }
 
     pub(crate) async fn read_command(&mut self, this: Handle) -> Result<Option<(Source, Vec<u8>)>, Fault> {
@@ -231,6 +264,21 @@ impl HostCommand for State {
     async fn start(&mut self, argv: Vec<String>, stdin: Vec<u8>) -> Result<Resource<Command>, Fault> {
         let handle = self.broker.ask(Call::Command { argv, stdin }).await?.opened()?;
         Ok(self.table.push(Command(handle))?)
+    }
+
+    async fn subsystem(&mut self, name: String) -> Result<Resource<Command>, Fault> {
+        let handle = self.broker.ask(Call::Subsystem(name)).await?.opened()?;
+        Ok(self.table.push(Command(handle))?)
+    }
+
+    async fn write(&mut self, this: Resource<Command>, bytes: Vec<u8>) -> Result<(), Fault> {
+        let Command(command) = *self.table.get(&this)?;
+        self.broker.ask(Call::CommandInput { command, bytes }).await?.done()
+    }
+
+    async fn finish(&mut self, this: Resource<Command>) -> Result<(), Fault> {
+        let Command(command) = *self.table.get(&this)?;
+        self.broker.ask(Call::CommandInputEnd(command)).await?.done()
     }
 
     async fn read(&mut self, this: Resource<Command>) -> Result<Option<Chunk>, Fault> {

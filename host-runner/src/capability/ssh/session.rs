@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use remit_protocol::capability::{secrets::SecretUse, ssh::SshPlace};
 use russh::{
-    ChannelMsg, ChannelReadHalf, Sig,
-    client::{self, Handle},
+    ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig,
+    client::{self, Handle, Msg},
     keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate, decode_secret_key},
 };
 use tokio::{
@@ -107,12 +107,22 @@ pub(super) enum Ending {
     Signal(String),
 }
 
+/// What is started on a node.
+pub(super) enum Ask {
+    /// A line for the node's shell; the input is sent and then closed.
+    Command { line: String, stdin: Vec<u8> },
+    /// The server's own SFTP; its input stays open.
+    Sftp,
+}
+
 /// A command that runs on a node. Dropping it cuts the connection.
 pub(super) struct Running {
     output: ChannelReadHalf,
+    /// The standard input of a subsystem, until it is closed.
+    input: Option<ChannelWriteHalf<Msg>>,
     ending: Option<Ending>,
-    /// Feeds the standard input; ends with the command.
-    _input: JoinSet<()>,
+    /// Feeds the standard input of a command; ends with it.
+    _feeding: JoinSet<()>,
     _handle: Handle<Host>,
     _cut: DropGuard,
 }
@@ -134,6 +144,20 @@ impl Running {
                 Some(ChannelMsg::Close | ChannelMsg::Failure) | None => return Event::End,
                 Some(_) => {}
             }
+        }
+    }
+
+    /// Writes to the standard input of a subsystem; waits until the node has room for it.
+    pub(super) async fn write(&mut self, bytes: Vec<u8>) -> Result<(), String> {
+        let input = self.input.as_ref().ok_or("its standard input is closed")?;
+        input.data_bytes(bytes).await.map_err(|error| error.to_string())
+    }
+
+    /// Closes the standard input of a subsystem; one that is closed stays so.
+    pub(super) async fn finish(&mut self) -> Result<(), String> {
+        match self.input.take() {
+            Some(input) => input.eof().await.map_err(|error| error.to_string()),
+            None => Ok(()),
         }
     }
 
@@ -172,7 +196,7 @@ impl client::Handler for Host {
     }
 }
 
-/// Logs in as planned and starts `line`; `stdin` is sent and then closed.
+/// Logs in as planned and starts what is asked.
 ///
 /// # Errors
 /// Nothing runs on the node then.
@@ -180,22 +204,15 @@ pub(super) async fn start(
     dialer: &Dialer,
     plan: &Plan,
     secret: &SecretValue,
-    line: String,
-    stdin: Vec<u8>,
+    ask: Ask,
 ) -> Result<Running, SshError> {
-    match timeout(LOGIN, Box::pin(login(dialer, plan, secret, line, stdin))).await {
+    match timeout(LOGIN, Box::pin(login(dialer, plan, secret, ask))).await {
         Ok(started) => started,
         Err(_) => Err(SshError::Timeout),
     }
 }
 
-async fn login(
-    dialer: &Dialer,
-    plan: &Plan,
-    secret: &SecretValue,
-    line: String,
-    stdin: Vec<u8>,
-) -> Result<Running, SshError> {
+async fn login(dialer: &Dialer, plan: &Plan, secret: &SecretValue, ask: Ask) -> Result<Running, SshError> {
     // What cannot log in anyway is found before anybody is called.
     let credential = Credential::read(plan.usage, secret)?;
     let lists: Vec<_> = plan.places.iter().map(|place| place.addresses.as_slice()).collect();
@@ -226,7 +243,16 @@ async fn login(
     }
     let channel = handle.channel_open_session().await?;
     let (mut output, input) = channel.split();
-    input.exec(true, line).await?;
+    let stdin = match ask {
+        Ask::Command { line, stdin } => {
+            input.exec(true, line).await?;
+            Some(stdin)
+        }
+        Ask::Sftp => {
+            input.request_subsystem(true, "sftp").await?;
+            None
+        }
+    };
     loop {
         match output.wait().await {
             Some(ChannelMsg::Success) => break,
@@ -234,15 +260,21 @@ async fn login(
             _ => return Err(SshError::Refused { user: plan.user.clone(), host: plan.host.clone() }),
         }
     }
-    // Fed beside the reading: a command that writes before it reads would wait for us for ever.
     let mut feeding = JoinSet::new();
-    feeding.spawn(async move {
-        if input.data_bytes(stdin).await.is_ok() {
-            // A command that is gone needs no end of its input.
-            let _ = input.eof().await;
+    let input = match stdin {
+        None => Some(input),
+        Some(stdin) => {
+            // Fed beside the reading: a command that writes before it reads would wait for us for ever.
+            feeding.spawn(async move {
+                if input.data_bytes(stdin).await.is_ok() {
+                    // A command that is gone needs no end of its input.
+                    let _ = input.eof().await;
+                }
+            });
+            None
         }
-    });
-    Ok(Running { output, ending: None, _input: feeding, _handle: handle, _cut: guard })
+    };
+    Ok(Running { output, input, ending: None, _feeding: feeding, _handle: handle, _cut: guard })
 }
 
 fn host_key_error(

@@ -17,7 +17,10 @@ use remit_protocol::{
     },
 };
 
-use super::{session::start, *};
+use super::{
+    session::{Ask, start},
+    *,
+};
 use crate::{
     dial::{Dialer, address::Barred, resolve::Fixed, tests::listener, tls::Trust},
     report::redact::Redactor,
@@ -67,7 +70,7 @@ impl Sshd {
         drop(free);
         let at = |name: &str| directory.path().join(name).display().to_string();
         let config = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication yes\nLogLevel INFO\n",
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication yes\nLogLevel INFO\nSubsystem sftp internal-sftp\n",
             at("host"),
             at("authorized_keys"),
         );
@@ -131,7 +134,7 @@ impl Sshd {
     async fn run(&self, plan: &Plan, key: &str, argv: &[&str], stdin: &[u8]) -> Result<Running, SshError> {
         let argv: Vec<_> = argv.iter().map(|argument| (*argument).to_owned()).collect();
         let line = plan::command_line(&argv).unwrap();
-        start(&dialer(), plan, &self.key(key), line, stdin.to_vec()).await
+        start(&dialer(), plan, &self.key(key), Ask::Command { line, stdin: stdin.to_vec() }).await
     }
 }
 
@@ -232,6 +235,25 @@ async fn only_listed_addresses_are_called_and_only_the_right_secret_logs_in() {
     password.usage = SecretUse::SshPassword;
     let error = sshd.run(&password, "sshd_config", &["true"], b"").await.err().unwrap();
     assert!(matches!(error, SshError::Refused { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_subsystem_is_written_to_and_read_from_by_turns() {
+    let sshd = Sshd::start().await;
+    let mut running = start(&dialer(), &sshd.good(), &sshd.key("ed25519"), Ask::Sftp).await.unwrap();
+    // SSH_FXP_INIT of version 3, which is answered with SSH_FXP_VERSION.
+    running.write(vec![0, 0, 0, 5, 1, 0, 0, 0, 3]).await.unwrap();
+    let Event::Stdout(answer) = running.next().await else { panic!("no answer") };
+    assert_eq!(answer.get(4..9), Some([2, 0, 0, 0, 3].as_slice()));
+    // The real path of the directory where the login begins.
+    running.write(vec![0, 0, 0, 10, 16, 0, 0, 0, 7, 0, 0, 0, 1, b'.']).await.unwrap();
+    let Event::Stdout(answer) = running.next().await else { panic!("no answer") };
+    assert_eq!(answer.get(4..9), Some([104, 0, 0, 0, 7].as_slice()));
+    running.finish().await.unwrap();
+    running.finish().await.unwrap();
+    assert!(running.write(vec![0]).await.unwrap_err().contains("closed"));
+    let (_, _, ending) = collect(running).await;
+    assert_eq!(ending, Some(Ending::Code(0)));
 }
 
 #[tokio::test]

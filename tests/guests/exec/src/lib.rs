@@ -8,7 +8,7 @@ mod bindings {
             package guest:exec;
             world guest {
                 include remit:step/step@0.1.0;
-                import remit:exec/run@0.1.0;
+                import remit:exec/run@0.1.1;
             }
         ",
         world: "guest:exec/guest",
@@ -36,6 +36,7 @@ impl Guest for Exec {
     }
 
     /// `run PROGRAM ARG …` gives output and exit; `wait …` does not read; `feed BYTES PROGRAM …` has standard input;
+    /// `set NAME=VALUE PROGRAM …` sets a variable for it;
     /// `leave SCRIPT` starts the program `group` with a script, logs what it says first, and spins without dropping it.
     fn run(input: String) -> Result<String, End> {
         let text = input.trim_matches('"');
@@ -43,6 +44,7 @@ impl Guest for Exec {
         let answer = match words.split_first() {
             Some((act, rest)) if act == "run" => run(rest, &[]),
             Some((act, rest)) if act == "wait" => wait(rest),
+            Some((act, rest)) if act == "set" => set(rest),
             Some((act, _)) if act == "leave" => leave(text.strip_prefix("leave ").unwrap_or_default()),
             Some((act, rest)) if act == "feed" => match rest.split_first() {
                 Some((bytes, rest)) => run(rest, &vec![b'f'; bytes.parse().unwrap_or_default()]),
@@ -76,8 +78,19 @@ fn ending(exit: &Exit) -> String {
     }
 }
 
+fn set(words: &[String]) -> Result<String, CapabilityError> {
+    let [variable, program, arguments @ ..] = words else {
+        return Err(CapabilityError::Failed("no program".to_owned()));
+    };
+    let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+    output(&Child::start_with(program, arguments, &[(name.to_owned(), value.to_owned())], &[])?)
+}
+
 fn run(words: &[String], stdin: &[u8]) -> Result<String, CapabilityError> {
-    let child = start(words, stdin)?;
+    output(&start(words, stdin)?)
+}
+
+fn output(child: &Child) -> Result<String, CapabilityError> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     while let Some(chunk) = child.read()? {
         match chunk {

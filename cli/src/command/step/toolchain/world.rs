@@ -47,8 +47,8 @@ fn text(step_file: &StepFile) -> String {
     let named = |request: &FilesRequest| !matches!(request, FilesRequest::Scratch);
     let asked = [
         (!step_file.http.is_empty(), "wasi:http/outgoing-handler@0.2.12"),
-        (!step_file.exec.is_empty(), "remit:exec/run@0.1.0"),
-        (!step_file.ssh.is_empty(), "remit:ssh/run@0.1.0"),
+        (!step_file.exec.is_empty(), "remit:exec/run@0.1.1"),
+        (!step_file.ssh.is_empty(), "remit:ssh/run@0.1.1"),
         (step_file.files.iter().any(named), "remit:files/named@0.1.0"),
         (!step_file.reveal.is_empty(), "remit:secrets/reveal@0.1.0"),
     ];
@@ -77,7 +77,7 @@ mod tests {
             assert!(text.contains("  export remit:step/main@0.1.0;\n}\n"));
         }
         check("", &[]);
-        check("[[exec]]\nprogram = \"uname\"\n", &["remit:exec/run@0.1.0;"]);
+        check("[[exec]]\nprogram = \"uname\"\n", &["remit:exec/run@0.1.1;"]);
         check("[[files]]\nscratch = true\n", &[]);
         check("[[reveal]]\nname = \"token\"\n", &["remit:secrets/reveal@0.1.0;"]);
         check(

@@ -10,11 +10,35 @@ use serde::{
 
 /// A value of the file. Scalars are text from here on: attributes are nothing else.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
+    /// Nothing.
     Null,
+    /// A text, or a number or truth value as text.
     Scalar(String),
+    /// Values in order.
     List(Vec<Self>),
+    /// Values by key, in the order of the text.
     Map(Vec<(String, Self)>),
+}
+
+impl Value {
+    /// The value of the last key of this name, in a map.
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        match self {
+            Self::Map(entries) => entries.iter().rev().find(|(own, _)| own == key).map(|(_, value)| value),
+            Self::Null | Self::Scalar(_) | Self::List(_) => None,
+        }
+    }
+
+    /// As JSON, with scalars as texts.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Null => serde_json::Value::Null,
+            Self::Scalar(text) => text.as_str().into(),
+            Self::List(items) => items.iter().map(Self::to_json).collect(),
+            Self::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect(),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Value {
@@ -139,6 +163,6 @@ fn tags(value: &Value) -> Vec<String> {
 }
 
 /// `web, linux` as tags; blanks are dropped.
-pub(crate) fn split_tags(text: &str) -> Vec<String> {
+pub fn split_tags(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
 }

@@ -30,12 +30,18 @@ fn options() -> Options {
     }
 }
 
+/// The documents of a YAML text, as they stand.
+///
+/// # Errors
+/// The parser's, with line and column; and a text that grows beyond its budget when it is read.
+pub fn documents(text: &str) -> Result<Vec<Value>, String> {
+    serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| error.to_string())
+}
+
 /// The nodes of a text, in its order.
 pub(crate) fn nodes(text: &str) -> Result<Vec<Node>, String> {
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| error.to_string())?;
     let mut nodes = Vec::new();
-    for document in documents {
+    for document in documents(text)? {
         match document {
             // A document that is a single text holds no nodes, as an empty one does.
             Value::Null | Value::Scalar(_) => {}

@@ -1,0 +1,229 @@
+//! Node sources: what a runner finds becomes the project's nodes.
+
+use std::path::Path;
+
+use harness::{Docker, IMAGE, Reply, Stack};
+use serde_json::{Value, json};
+
+use super::{secret, serving};
+use crate::site;
+
+/// Saves a source and asks it; gives what the command said.
+fn source(stack: &Stack, folder: &Path, name: &str, lines: &str) -> harness::Ended {
+    let file = folder.join(format!("{name}.toml"));
+    std::fs::write(&file, format!("name = {name:?}\n{lines}")).unwrap();
+    stack.json(&["nodes", "source", "apply", &file.display().to_string()]).unwrap();
+    stack.remit(&["--output", "json", "nodes", "source", "refresh", name]).unwrap()
+}
+
+/// The project's nodes by a filter.
+fn nodes(stack: &Stack, filter: &str) -> Vec<Value> {
+    let page = stack.json(&["nodes", "list", "--filter", filter]).unwrap();
+    page["items"].as_array().unwrap().clone()
+}
+
+fn names(stack: &Stack, filter: &str) -> Vec<String> {
+    nodes(stack, filter).iter().map(|node| node["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_program_and_an_ansible_inventory_are_sources_that_merge_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let inventories = folder.path().join("inventories");
+    std::fs::create_dir_all(inventories.join("group_vars")).unwrap();
+    std::fs::write(
+        inventories.join("hosts.ini"),
+        "[web]\nweb[1:3] ansible_host=10.0.0.9\n\n[web:vars]\nrack=a\n",
+    )
+    .unwrap();
+    std::fs::write(
+        inventories.join("group_vars/web.yml"),
+        "tier: front\nrack: b\ndb_password: hunter2hunter2\n",
+    )
+    .unwrap();
+    let export = folder.path().join("export");
+    std::fs::write(&export, "web1: { tags: cmdb, rack: z }\nold: { tags: cmdb }\n").unwrap();
+    let ceiling = format!(
+        "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"cmdb\"\npath = \"/bin/cat\"\nargs = [{export:?}]\n\n\
+         [[ceiling.exec]]\nprogram = \"ansible-inventory\"\npath = \"/usr/bin/ansible-inventory\"\nargs = [\"-i\", \"hosts.ini\", \"--list\"]\n\
+         cwd = {inventories:?}\nenv = {{ PATH = \"/usr/bin:/bin\", HOME = {0:?}, LC_ALL = \"C.UTF-8\" }}\n\n\
+         [[ceiling.files]]\nname = \"inventories\"\npath = {inventories:?}\n\n\
+         [[ceiling.exec]]\nprogram = \"hangs\"\npath = \"/bin/sleep\"\nargs = [\"1000\"]\n",
+        folder.path()
+    );
+    let stack = site(folder.path(), &ceiling);
+    let found = source(
+        &stack,
+        folder.path(),
+        "cmdb",
+        &format!(
+            "uses = \"remit/script-nodes@1\"\nwith = {{ program = \"cmdb\", args = [{export:?}], format = \"yaml\" }}\n\
+             grant = {{ exec = [{{ program = \"cmdb\" }}] }}\n"
+        ),
+    );
+    assert_eq!(found.code, 0, "{found:?}");
+    assert_eq!(names(&stack, ".*"), ["old", "web1"]);
+
+    // Static: what stands in the file. Dynamic: what Ansible makes of it, with its group_vars.
+    let fixed = source(
+        &stack,
+        folder.path(),
+        "fixed",
+        "uses = \"remit/ansible-nodes@1\"\nwith = { file = \"inventories\", path = \"hosts.ini\" }\n\
+         grant = { files = [{ name = \"inventories\" }] }\n",
+    );
+    assert_eq!(fixed.code, 0, "{fixed:?}");
+    assert_eq!(names(&stack, "tags: web"), ["web1", "web2", "web3"]);
+    let web1 = nodes(&stack, "name: web1").remove(0);
+    assert_eq!((&web1["attributes"]["rack"], &web1["tags"]), (&json!("a"), &json!(["cmdb", "web"])));
+
+    let asked = source(
+        &stack,
+        folder.path(),
+        "asked",
+        "uses = \"remit/ansible-inventory-nodes@1\"\nwith = { inventory = [\"hosts.ini\"] }\n\
+         grant = { exec = [{ program = \"ansible-inventory\" }] }\n",
+    );
+    assert_eq!(asked.code, 0, "{asked:?}\napt-get install ansible-core");
+    let web1 = nodes(&stack, "name: web1").remove(0);
+    assert_eq!(web1["attributes"]["rack"], "b");
+    assert_eq!(web1["attributes"]["tier"], "front");
+    assert_eq!(web1["attributes"]["hostname"], "10.0.0.9");
+    assert_eq!(web1["attributes"]["db_password"], Value::Null);
+    assert!(stack.files_with(b"hunter2hunter2").unwrap().is_empty());
+
+    // One that hangs is ended, and says so; what the others gave stays.
+    let hangs = source(
+        &stack,
+        folder.path(),
+        "hangs",
+        "uses = \"remit/script-nodes@1\"\nwith = { program = \"hangs\", args = [\"1000\"] }\n\n[grant]\n\
+         exec = [{ program = \"hangs\" }]\nlimits = { wall = \"1s\" }\n",
+    );
+    assert_ne!(hangs.code, 0, "{hangs:?}");
+    let listed = stack.json(&["nodes", "source", "list"]).unwrap();
+    let last = listed["items"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["status"], "failed", "{listed:#}");
+    assert!(last["error"].as_str().unwrap().contains("timed-out"), "{last:#}");
+    assert_eq!(names(&stack, ".*").len(), 4);
+}
+
+#[test]
+fn containers_of_a_real_daemon_are_nodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(docker) = Docker::start(&folder.path().join("docker")).unwrap() else { return };
+    docker
+        .client(&[
+            "run",
+            "--detach",
+            "--network",
+            "none",
+            "--name",
+            "web-1",
+            "--label",
+            "tier=front",
+            "--env",
+            "PASSWORD=hunter2hunter2",
+            IMAGE,
+            "/bin/sleep",
+            "1000",
+        ])
+        .unwrap();
+    let client = |args: &str| {
+        format!(
+            "[[ceiling.exec]]\nprogram = \"docker\"\npath = \"/usr/bin/docker\"\nargs = {args}\nenv = {{ DOCKER_HOST = {:?}, HOME = {:?} }}\n\n",
+            docker.host(),
+            folder.path()
+        )
+    };
+    let ceiling = format!(
+        "[ceiling]\n\n{}{}",
+        client("[\"ps\", \"--quiet\", \"--no-trunc\", \"--filter\", \"{text}\"]"),
+        client("[\"inspect\", \"--type\", \"container\", \"{text}*\"]")
+    );
+    let stack = site(folder.path(), &ceiling);
+    let lines = "uses = \"remit/docker-nodes@1\"\nwith = { filters = [\"label=tier\"], tags_label = \"tier\" }\n\
+                 grant = { exec = [{ program = \"docker\" }] }\n";
+    let found = source(&stack, folder.path(), "containers", lines);
+    assert_eq!(found.code, 0, "{found:?}");
+    let web = nodes(&stack, "tags: front+running").remove(0);
+    assert_eq!((&web["name"], &web["attributes"]["docker:image"]), (&json!("web-1"), &json!(IMAGE)));
+    assert!(stack.files_with(b"hunter2hunter2").unwrap().is_empty());
+}
+
+/// A list of nodes in the form of the Kubernetes core API, version 1: <https://kubernetes.io/docs/reference/kubernetes-api/>.
+const CLUSTER: &str = include_str!("fixtures/kubernetes-nodes.json");
+/// A list of machines in the form of the vSphere Automation API 8: <https://developer.broadcom.com/xapis/vsphere-automation-api/latest/>.
+const MACHINES: &str = include_str!("fixtures/vsphere-vm.json");
+const IDENTITY: &str = include_str!("fixtures/vsphere-identity.json");
+
+#[test]
+fn clusters_and_virtual_machines_are_nodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let provider = [
+        secret(folder.path(), "k8s", "the-token-of-the-reader"),
+        "[[ceiling.secrets]]\npath = \"keys/test/k8s\"\nuse = \"bearer\"\nhosts = [\"localhost:PORT\"]\n\n\
+         [[ceiling.secrets]]\npath = \"keys/test/vcenter\"\nuse = \"basic\"\nhosts = [\"localhost:PORT\"]\n\n"
+            .to_owned(),
+    ]
+    .concat();
+    secret(folder.path(), "vcenter", "reader@vsphere.local:a-long-password");
+    let (service, rules) = serving(folder.path(), |seen| {
+        let basic = seen.authorization.as_deref().is_some_and(|value| value.starts_with("Basic "));
+        let session = seen.header("vmware-api-session-id") == Some("b00db39f9e7d");
+        let bearer = seen.authorization.as_deref() == Some("Bearer the-token-of-the-reader");
+        let json = |body: &str| Reply::of("application/json", body);
+        match (seen.line.as_str(), seen.query.as_str()) {
+            ("GET /api/v1/nodes", "limit=250") if bearer => json(CLUSTER),
+            ("GET /api/v1/nodes", _) if !bearer => json(
+                "{\"kind\":\"Status\",\"message\":\"Unauthorized\",\"reason\":\"Unauthorized\",\"code\":401}",
+            )
+            .status(401),
+            ("POST /api/session", _) if basic => json("\"b00db39f9e7d\"").status(201),
+            ("GET /api/vcenter/vm", "power_states=POWERED_ON") if session => json(MACHINES),
+            ("GET /api/vcenter/vm/vm-1021/guest/identity", _) if session => json(IDENTITY),
+            ("GET /api/vcenter/vm/vm-1022/guest/identity", _) if session => json("{}").status(503),
+            ("DELETE /api/session", _) if session => Reply::of("", "").status(204),
+            _ => json("{}").status(404),
+        }
+    });
+    let port = service.port();
+    let stack =
+        site(folder.path(), &format!("[ceiling]\n\n{rules}{}", provider.replace("PORT", &port.to_string())));
+    let rule = |methods: &str, path: &str, secret: &str| {
+        format!(
+            "{{ host = \"localhost\", port = {port}, methods = [{methods}], paths = [{path:?}], private = true{secret} }}"
+        )
+    };
+    let found = source(
+        &stack,
+        folder.path(),
+        "cluster",
+        &format!(
+            "uses = \"remit/kubernetes-nodes@1\"\nwith = {{ url = \"https://localhost:{port}\" }}\nsecrets = {{ token = \"keys/test/k8s\" }}\n\
+             [grant]\nhttp = [{}]\n",
+            rule("\"GET\"", "/api/v1", ", secret = { name = \"token\", use = \"bearer\" }")
+        ),
+    );
+    assert_eq!(found.code, 0, "{found:?}");
+    assert_eq!(names(&stack, "tags: kubernetes"), ["control-plane-1", "worker-1"]);
+    assert_eq!(names(&stack, "kubernetes:ready: True"), ["control-plane-1"]);
+
+    let found = source(
+        &stack,
+        folder.path(),
+        "vcenter",
+        &format!(
+            "uses = \"remit/vsphere-nodes@1\"\nwith = {{ url = \"https://localhost:{port}\", power = [\"POWERED_ON\"] }}\n\
+             secrets = {{ login = \"keys/test/vcenter\" }}\n[grant]\nhttp = [{}, {}, {}]\n",
+            rule("\"POST\"", "/api/session", ", secret = { name = \"login\", use = \"basic\" }"),
+            rule("\"DELETE\"", "/api/session", ""),
+            rule("\"GET\"", "/api/vcenter/vm", "")
+        ),
+    );
+    assert_eq!(found.code, 0, "{found:?}");
+    assert_eq!(names(&stack, "tags: vsphere"), ["app-01", "legacy (no tools)"]);
+    assert_eq!(nodes(&stack, "name: app-01")[0]["attributes"]["hostname"], "10.20.4.17");
+    assert_eq!(service.seen().last().unwrap().line, "DELETE /api/session");
+    assert!(stack.files_with(b"a-long-password").unwrap().is_empty());
+}
