@@ -145,7 +145,7 @@ fn names(folder: &str, not: &[&str]) -> BTreeSet<String> {
 fn a_capability_has_one_name_in_four_places() {
     let expected: BTreeSet<String> =
         remit_protocol::capability::CAPABILITIES.iter().map(|name| (*name).to_owned()).collect();
-    assert_eq!(names("protocol/src/capability", &["mod", "imports", "remit"]), expected);
+    assert_eq!(names("protocol/src/capability", &["mod", "imports", "offer", "remit"]), expected);
     assert!(names("host-runner/src/capability", &[]).is_superset(&expected), "host-runner/src/capability");
     let sdk = names("guest-sdk/src", &[]);
     let wit = names("wit", &[]);

@@ -38,10 +38,13 @@ pub(crate) fn note(text: &str) {
     eprintln!("{text}");
 }
 
-/// Left-aligned columns with a header.
+/// Left-aligned columns with a header. Cells may come from outside: what a terminal would act on is taken out, and a cell is one
+/// line.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let cell = |text: &String| harmless(text).replace(['\n', '\t'], " ");
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }

@@ -153,9 +153,16 @@ impl Conclude {
 
     /// The step's output, or its failure with `what` before it.
     pub fn of(self, ended: Result<Output, Refusal>, what: impl fmt::Display) -> Result<Summary, Fail> {
-        let ended = ended.map_err(|refusal| Fail::from(refusal).while_doing(&what))?;
+        match ended {
+            Ok(ended) => self.judge(ended, what),
+            Err(refusal) => Err(Fail::from(refusal).while_doing(what)),
+        }
+    }
+
+    /// As [`Conclude::of`], for what has ended.
+    pub fn judge(self, ended: Output, what: impl fmt::Display) -> Result<Summary, Fail> {
         let ended =
-            if self.fail_on_exit { ended.success().map_err(|fail| fail.while_doing(&what))? } else { ended };
+            if self.fail_on_exit { ended.success().map_err(|fail| fail.while_doing(what))? } else { ended };
         Ok(ended.into())
     }
 }
@@ -174,25 +181,57 @@ pub(crate) enum Logged {
     Both,
 }
 
-/// Reads to the end and keeps the last `keep` bytes of each stream.
-pub(crate) fn collect(running: &mut impl Running, keep: usize, logged: Logged) -> Result<Output, Refusal> {
-    let mut streams = [Stream::new(Level::Info), Stream::new(Level::Warn)];
-    while let Some(chunk) = running.read()? {
-        let (at, bytes) = match chunk {
-            Chunk::Stdout(bytes) => (0, bytes),
-            Chunk::Stderr(bytes) => (1, bytes),
-        };
-        streams[at].keep(&bytes, keep);
-        if logged == Logged::Both || (logged == Logged::Errors && at == 1) {
-            streams[at].log(&bytes);
+/// Output that comes by another way than [`crate::exec`] and [`crate::ssh`]: each line is logged as it comes, standard output as
+/// info, standard error as warn, and the last bytes of each stream are kept.
+#[derive(Debug)]
+pub struct Lines {
+    keep: usize,
+    streams: [Stream; 2],
+}
+
+impl Lines {
+    /// Keeps the last `keep` bytes of each stream.
+    pub fn new(keep: usize) -> Self {
+        Self { keep, streams: [Stream::new(Level::Info), Stream::new(Level::Warn)] }
+    }
+
+    fn take(&mut self, at: usize, bytes: &[u8], log: bool) {
+        let Some(stream) = self.streams.get_mut(at) else { return };
+        stream.keep(bytes, self.keep);
+        if log {
+            stream.log(bytes);
         }
     }
-    for stream in &mut streams {
-        stream.log_rest();
+
+    /// A piece of standard output.
+    pub fn stdout(&mut self, bytes: &[u8]) {
+        self.take(0, bytes, true);
+    }
+
+    /// A piece of standard error.
+    pub fn stderr(&mut self, bytes: &[u8]) {
+        self.take(1, bytes, true);
+    }
+
+    /// What was kept, with how it ended.
+    pub fn finish(mut self, exit: Exit) -> Output {
+        self.streams.iter_mut().for_each(Stream::log_rest);
+        let [stdout, stderr] = self.streams.map(Stream::into_tail);
+        Output { exit, stdout, stderr }
+    }
+}
+
+/// Reads to the end and keeps the last `keep` bytes of each stream.
+pub(crate) fn collect(running: &mut impl Running, keep: usize, logged: Logged) -> Result<Output, Refusal> {
+    let mut lines = Lines::new(keep);
+    while let Some(chunk) = running.read()? {
+        match chunk {
+            Chunk::Stdout(bytes) => lines.take(0, &bytes, logged == Logged::Both),
+            Chunk::Stderr(bytes) => lines.take(1, &bytes, logged != Logged::None),
+        }
     }
     let exit = running.wait()?;
-    let [stdout, stderr] = streams.map(Stream::into_tail);
-    Ok(Output { exit, stdout, stderr })
+    Ok(lines.finish(exit))
 }
 
 /// Reads all of standard output, which is UTF-8 text of at most `max` bytes; standard error is logged. Any other end than
@@ -211,6 +250,7 @@ pub(crate) fn whole(running: &mut impl Running, max: usize) -> Result<String, Fa
 /// Longest line of the log; a longer one becomes several.
 const LINE: usize = 16 << 10;
 
+#[derive(Debug)]
 struct Stream {
     level: Level,
     kept: VecDeque<u8>,

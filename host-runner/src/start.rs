@@ -233,7 +233,7 @@ pub fn runner(
         runner: identity.runner,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: hostname(),
-        features: features(),
+        features: features(&config.ceiling),
         slots: config.runner.slots,
     };
     let seed = u64::from_le_bytes(clock::random());

@@ -194,7 +194,10 @@ impl Source {
                 let text = files::read_text(&file)?;
                 let source: NewSource = toml::from_str(&text)
                     .map_err(|error| Failure::input(format_args!("{}: {error}", file.display())))?;
-                show_source(output, &connection.post(&path::fill(path::SOURCES, &[project]), &source).await?);
+                let saved: SourceView =
+                    connection.post(&path::fill(path::SOURCES, &[project]), &source).await?;
+                saved.missing.iter().for_each(|sentence| note(sentence));
+                show_source(output, &saved);
             }
             Self::List => {
                 let page: Page<SourceView> = connection.all(&path::fill(path::SOURCES, &[project])).await?;

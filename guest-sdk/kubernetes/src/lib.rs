@@ -12,9 +12,13 @@ use remit_sdk::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
+mod logs;
 mod object;
+mod rollout;
 
+pub use logs::Lines;
 pub use object::{InvalidObject, Object};
+pub use rollout::{Rollout, rollout};
 
 /// Largest answer that is held.
 const MAX_ANSWER: usize = 32 << 20;

@@ -32,6 +32,12 @@ impl Answer {
         Self { refusal: Some(refusal), ..Self::status(0) }
     }
 
+    /// With another status.
+    #[must_use]
+    pub fn with_status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
     /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {

@@ -124,10 +124,24 @@ impl Dialer {
         places: &[&[IpNet]],
     ) -> Result<(TcpStream, usize), DialError> {
         let found = self.resolve(host).await?;
+        let place = Self::place_of(host, &found, places)?;
+        Ok((connect(host, port, &found).await?, place))
+    }
+
+    /// Which place permits `host`, without connecting: somebody else will, on behalf of a step. An address only, since
+    /// nobody knows what a name means there.
+    ///
+    /// # Errors
+    /// As [`Dialer::listed`].
+    pub fn place(&self, host: IpAddr, places: &[&[IpNet]]) -> Result<usize, DialError> {
+        Self::place_of(&host.to_string(), &[host], places)
+    }
+
+    fn place_of(host: &str, found: &[IpAddr], places: &[&[IpNet]]) -> Result<usize, DialError> {
         let mut refused = None;
         for (index, permitted) in places.iter().enumerate() {
-            match address::judge_listed(host, &found, permitted) {
-                Ok(()) => return Ok((connect(host, port, &found).await?, index)),
+            match address::judge_listed(host, found, permitted) {
+                Ok(()) => return Ok(index),
                 Err(prohibited) => refused = Some(prohibited),
             }
         }

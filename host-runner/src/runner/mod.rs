@@ -22,6 +22,7 @@ use futures_util::future::OptionFuture;
 use remit_protocol::{
     AttemptId, Session,
     assignment::Assignment,
+    capability::{Ceiling, offer::offered},
     endpoint::{Poll, PollAnswer, ReportAnswer, SessionOpened},
 };
 use tokio::{
@@ -318,7 +319,8 @@ impl Runner {
     }
 }
 
-/// The features that this runner tells of: the capabilities by name.
-pub fn features() -> BTreeSet<String> {
-    remit_protocol::capability::CAPABILITIES.iter().map(|name| (*name).to_owned()).collect()
+/// The features that this runner tells of: the capabilities by name, and what its ceiling offers of them.
+pub fn features(ceiling: &Ceiling) -> BTreeSet<String> {
+    let capabilities = remit_protocol::capability::CAPABILITIES.iter().map(|name| (*name).to_owned());
+    capabilities.chain(offered(ceiling)).collect()
 }

@@ -35,7 +35,7 @@ impl Bench {
             runner: RunnerId::from_u128(1),
             version: "0.1.0".to_owned(),
             hostname: "dmz-1".to_owned(),
-            features: super::features(),
+            features: super::features(&Default::default()),
             slots: 4,
         };
         let core = Core::new(facts, Session(6), &journal, now, 7);

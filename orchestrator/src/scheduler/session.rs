@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 use remit_protocol::{
     AttemptId, Outcome, PROTOCOL, RunnerId, Session, Span, Timestamp,
     assignment::StartMode,
+    capability::offer::MAX_OFFERS,
     endpoint::{Command, HOLD, Held, HeldState, LEASE, OpenSession, Poll, PollAnswer, SessionOpened},
     limits::MAX_BODY,
 };
@@ -20,6 +21,9 @@ use crate::{
     execution::{AttemptState, Draft, Live},
     store::{Opening, SessionFacts, StoreError},
 };
+
+/// Most features that a runner tells of: the capabilities, and what its ceiling offers.
+const MAX_FEATURES: usize = MAX_OFFERS + 100;
 
 /// Most commands of one answer.
 const COMMANDS: usize = 64;
@@ -69,7 +73,7 @@ impl Scheduler {
         let facts = SessionFacts {
             version: open.version.chars().take(100).collect(),
             hostname: open.hostname.chars().take(255).collect(),
-            features: open.features.into_iter().take(100).collect(),
+            features: open.features.into_iter().filter(|word| word.len() <= 300).take(MAX_FEATURES).collect(),
             slots: open.slots,
             at: self.now(),
         };

@@ -10,6 +10,7 @@ pub mod exec;
 pub mod files;
 pub mod http;
 pub mod imports;
+pub mod offer;
 pub mod secrets;
 pub mod ssh;
 

@@ -3,6 +3,7 @@
 
 mod nodes;
 mod plain;
+mod platforms;
 mod ssh;
 
 use std::path::Path;

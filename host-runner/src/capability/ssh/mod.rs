@@ -1,7 +1,8 @@
 //! `ssh`: running a command on the node that the step is run for. The host speaks SSH; keys never reach the guest.
 //!
 //! [`plan`] decides from permit and attributes, before anything is resolved; [`known_hosts`] proves the node; [`session`] is
-//! the effect: one connection, one login, one command.
+//! the effect: one connection, one login, one command; through a bastion where the node names one, which carries the
+//! connection and sees nothing of it.
 //!
 //! *Invariant:* a secret logs in only as a user that the owner named for it, at an address that the owner named, at a host
 //! whose key the owner's file knows. Each argument arrives as one word.
@@ -21,7 +22,7 @@ use wasmtime::component::{HasSelf, Linker, Resource};
 
 use self::{
     plan::{Plan, Unplanned},
-    session::{Ask, Ending, Event, Running, SshError},
+    session::{Ask, Ending, Event, Running, Secrets, SshError},
 };
 use super::{
     Fault,
@@ -33,6 +34,7 @@ use crate::{
     launcher::Source,
     report::redact::Stream,
     sandbox::{Account, State},
+    secrets::SecretValue,
 };
 
 /// Largest piece of output that is handed over at once.
@@ -45,7 +47,7 @@ pub struct Command(Handle);
 
 /// A command that a run has started on the node.
 pub(crate) struct Issued {
-    running: Option<Running>,
+    running: Option<Box<Running>>,
     /// Output that was redacted and not yet handed over.
     waiting: VecDeque<(Source, Vec<u8>)>,
     stdout: Stream,
@@ -103,6 +105,9 @@ fn unplanned(account: &Account, unplanned: Unplanned) -> Fault {
 
 /// What the owner could change so that the login works, if it is the owner's to change.
 fn denial(plan: &Plan, error: &SshError) -> Option<Denial> {
+    if let SshError::Bastion { source, .. } = error {
+        return denial(plan.bastion.as_deref()?, source);
+    }
     let target = format!("ssh to {}@{}:{}", plan.user, plan.host, plan.port);
     let (permission, remedy) = match error {
         SshError::Dial(DialError::Prohibited(prohibited)) => {
@@ -166,25 +171,36 @@ impl Broker {
         if let Ask::Command { line, stdin } = &ask {
             self.account.charge(Limit::Egress, (line.len() + stdin.len()) as u64)?;
         }
-        let (secrets, dialer, cancel) =
-            (self.secrets.clone(), self.config.dialer.clone(), self.cancel.clone());
-        let path = plan.login.secret.path.clone();
-        let value = or_cancelled(&cancel, secrets.resolve(&path)).await?.map_err(|error| {
-            let permission = format!("the secret {path} for ssh to {}", plan.host);
-            let denial = Denial { permission, side: Side::Ceiling, remedy: format!("# {error}") };
-            Fault::denied(&self.account, denial)
-        })?;
-        self.redactor.add([(&path, &value)]);
+        let secrets = Secrets {
+            node: self.login_secret(&plan).await?,
+            bastion: match &plan.bastion {
+                Some(hop) => Some(self.login_secret(hop).await?),
+                None => None,
+            },
+        };
+        let dialer = self.config.dialer.clone();
         self.log.used(Used::Command);
-        let started = or_cancelled(&cancel, session::start(&dialer, &plan, &value, ask)).await?;
+        let started = or_cancelled(&self.cancel, session::start(&dialer, &plan, &secrets, ask)).await?;
         let running = started.map_err(|error| login_fault(self, &plan, &error))?;
         self.handles.keep(Held::Command(Issued {
-            running: Some(running),
+            running: Some(Box::new(running)),
             waiting: VecDeque::new(),
             stdout: self.redactor.stream(),
             stderr: self.redactor.stream(),
             exit: None,
         }))
+    }
+
+    /// The secret of one login, read now.
+    async fn login_secret(&mut self, plan: &Plan) -> Result<SecretValue, Fault> {
+        let path = &plan.login.secret.path;
+        let value = or_cancelled(&self.cancel, self.secrets.resolve(path)).await?.map_err(|error| {
+            let permission = format!("the secret {path} for ssh to {}", plan.host);
+            let denial = Denial { permission, side: Side::Ceiling, remedy: format!("# {error}") };
+            Fault::denied(&self.account, denial)
+        })?;
+        self.redactor.add([(path, &value)]);
+        Ok(value)
     }
 
     pub(crate) async fn start_command(&mut self, argv: Vec<String>, stdin: Vec<u8>) -> Result<Handle, Fault> {

@@ -16,6 +16,10 @@ use remit_protocol::{
 const HOSTNAME: &str = "hostname";
 /// The attribute that names the user.
 const USERNAME: &str = "username";
+/// The attribute that names a host in between: `user@host` or `user@host:port`.
+const BASTION: &str = "bastion";
+/// The attribute that chooses the secret for it.
+const BASTION_SECRET: &str = "bastion-key-storage-path";
 /// The attribute that says how the node's shell wants its words quoted.
 const QUOTING: &str = "shell-quoting";
 /// Most bytes of a command line: what a Linux kernel takes as one argument of the shell.
@@ -36,6 +40,8 @@ pub struct Plan {
     pub login: SshLogin,
     /// As what.
     pub usage: SecretUse,
+    /// Where to log in first, to go on from there. The host is an address then.
+    pub bastion: Option<Box<Self>>,
 }
 
 /// Why no command can be run on a node.
@@ -94,6 +100,36 @@ pub fn plan(permit: &SshPermit, node: &Node) -> Result<Plan, Unplanned> {
             node.name
         )));
     }
+    let usage = permit.usage.unwrap_or(SecretUse::SshKey);
+    let attribute = match usage {
+        SecretUse::SshPassword => "ssh-password-storage-path",
+        _ => "ssh-key-storage-path",
+    };
+    let mut plan = login_at(permit, node, (host, port, user), &[attribute])?;
+    if let Some(text) = node.attribute(BASTION).filter(|text| !text.is_empty()) {
+        if plan.host.parse::<IpAddr>().is_err() {
+            let why =
+                "write an address: only the bastion could say where a name leads, and it is not believed";
+            return Err(missing(node, HOSTNAME, why));
+        }
+        let place = text.split_once('@').and_then(|(user, place)| {
+            let (host, port) = address(place)?;
+            let good = !user.is_empty() && user.len() <= 255 && !user.chars().any(char::is_control);
+            good.then(|| (host, port, user.to_owned()))
+        });
+        let place = place.ok_or_else(|| missing(node, BASTION, "write user@host or user@host:port"))?;
+        plan.bastion = Some(Box::new(login_at(permit, node, place, &[BASTION_SECRET, attribute])?));
+    }
+    Ok(plan)
+}
+
+/// Plans a login at one place. The first of `attributes` that the node has chooses the secret.
+fn login_at(
+    permit: &SshPermit,
+    node: &Node,
+    (host, port, user): (String, u16, String),
+    attributes: &[&str],
+) -> Result<Plan, Unplanned> {
     let places: Vec<_> = permit
         .places
         .iter()
@@ -109,17 +145,20 @@ pub fn plan(permit: &SshPermit, node: &Node) -> Result<Plan, Unplanned> {
             ),
         ));
     }
-    let (login, usage) = choose(permit, node, &user)?;
-    Ok(Plan { host, port, user, places, login, usage })
+    let (login, usage) = choose(permit, node, &user, attributes)?;
+    Ok(Plan { host, port, user, places, login, usage, bastion: None })
 }
 
 /// The secret that logs in: a node's attribute chooses, but only among those that the remit lists.
-fn choose(permit: &SshPermit, node: &Node, user: &str) -> Result<(SshLogin, SecretUse), Unplanned> {
+fn choose(
+    permit: &SshPermit,
+    node: &Node,
+    user: &str,
+    attributes: &[&str],
+) -> Result<(SshLogin, SecretUse), Unplanned> {
     let usage = permit.usage.unwrap_or(SecretUse::SshKey);
-    let attribute = match usage {
-        SecretUse::SshPassword => "ssh-password-storage-path",
-        _ => "ssh-key-storage-path",
-    };
+    let named = |attribute: &&&str| node.attribute(attribute).is_some();
+    let attribute = attributes.iter().find(named).or(attributes.first()).copied().unwrap_or_default();
     let login = match (node.attribute(attribute), permit.secrets.as_slice()) {
         (_, []) => {
             return Err(denied(
@@ -326,6 +365,39 @@ mod tests {
         check(one, password, &with("ssh-key-storage-path", "keys/c"), "deploy@web1:22 keys/a");
         check(one, key, &with("shell-quoting", "posix"), "deploy@web1:22");
         check(one, key, &with("shell-quoting", "powershell"), "POSIX shells only");
+    }
+
+    #[test]
+    fn a_bastion_is_a_login_of_its_own() {
+        let secrets: &[(&str, &str)] = &[("keys/a", "deploy"), ("keys/b", "admin")];
+        let check = |attributes: &[(&str, &str)], expect: &str| {
+            let own = [("username", "deploy"), ("ssh-key-storage-path", "keys/a")];
+            let all = [attributes, &own].concat();
+            let found = match plan(&permit(secrets, SecretUse::SshKey), &node(&all)) {
+                Ok(Plan { bastion: Some(hop), host, .. }) => {
+                    format!("{}@{}:{} {} then {host}", hop.user, hop.host, hop.port, hop.login.secret.path)
+                }
+                Ok(_) => "direct".to_owned(),
+                Err(Unplanned::Node(text)) => text,
+                Err(Unplanned::Denied(denial)) => denial.to_string(),
+            };
+            assert!(found.contains(expect), "{attributes:?}: {found}");
+        };
+        let address = ("hostname", "10.20.1.5");
+        check(&[address], "direct");
+        check(&[address, ("bastion", "")], "direct");
+        check(
+            &[address, ("bastion", "deploy@jump.example:2222")],
+            "deploy@jump.example:2222 keys/a then 10.20.1.5",
+        );
+        check(
+            &[address, ("bastion", "admin@jump.example"), ("bastion-key-storage-path", "keys/b")],
+            "admin@jump.example:22 keys/b then 10.20.1.5",
+        );
+        check(&[address, ("bastion", "admin@jump.example")], "keys/a to log in as admin is not allowed");
+        check(&[address, ("bastion", "root@jump.example")], "ssh to root@jump.example:22 is not allowed");
+        check(&[address, ("bastion", "jump.example")], "no usable attribute `bastion`");
+        check(&[("hostname", "web1"), ("bastion", "deploy@jump.example")], "only the bastion could say");
     }
 
     #[test]

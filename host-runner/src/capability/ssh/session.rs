@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use remit_protocol::capability::{secrets::SecretUse, ssh::SshPlace};
 use russh::{
     ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig,
@@ -17,7 +18,6 @@ use russh::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     task::JoinSet,
     time::timeout,
 };
@@ -29,7 +29,7 @@ use super::{
     plan::Plan,
 };
 use crate::{
-    dial::{DialError, Dialer},
+    dial::{BoxConnection, DialError, Dialer},
     secrets::SecretValue,
 };
 
@@ -86,6 +86,16 @@ pub enum SshError {
     /// It takes too long.
     #[error("no login in time")]
     Timeout,
+    /// The host in between.
+    #[error("at the bastion {user}@{host}: {source}")]
+    Bastion {
+        /// Its user.
+        user: String,
+        /// The bastion.
+        host: String,
+        /// What happened there.
+        source: Box<SshError>,
+    },
     /// SSH itself failed.
     #[error("ssh: {0}")]
     Protocol(#[from] russh::Error),
@@ -123,7 +133,14 @@ pub(super) struct Running {
     ending: Option<Ending>,
     /// Feeds the standard input of a command; ends with it.
     _feeding: JoinSet<()>,
-    _handle: Handle<Host>,
+    _entered: Entered,
+    /// The connection that carries this one.
+    _bastion: Option<Entered>,
+}
+
+/// A login. Dropping it cuts the connection.
+struct Entered {
+    handle: Handle<Host>,
     _cut: DropGuard,
 }
 
@@ -196,6 +213,12 @@ impl client::Handler for Host {
     }
 }
 
+/// What logs in: at the node, and at the bastion before it if the plan has one.
+pub(super) struct Secrets {
+    pub(super) node: SecretValue,
+    pub(super) bastion: Option<SecretValue>,
+}
+
 /// Logs in as planned and starts what is asked.
 ///
 /// # Errors
@@ -203,45 +226,29 @@ impl client::Handler for Host {
 pub(super) async fn start(
     dialer: &Dialer,
     plan: &Plan,
-    secret: &SecretValue,
+    secrets: &Secrets,
     ask: Ask,
 ) -> Result<Running, SshError> {
-    match timeout(LOGIN, Box::pin(login(dialer, plan, secret, ask))).await {
+    match timeout(LOGIN, Box::pin(login(dialer, plan, secrets, ask))).await {
         Ok(started) => started,
         Err(_) => Err(SshError::Timeout),
     }
 }
 
-async fn login(dialer: &Dialer, plan: &Plan, secret: &SecretValue, ask: Ask) -> Result<Running, SshError> {
+async fn login(dialer: &Dialer, plan: &Plan, secrets: &Secrets, ask: Ask) -> Result<Running, SshError> {
     // What cannot log in anyway is found before anybody is called.
-    let credential = Credential::read(plan.usage, secret)?;
-    let lists: Vec<_> = plan.places.iter().map(|place| place.addresses.as_slice()).collect();
-    let (stream, place) = dialer.listed(&plan.host, plan.port, &lists).await?;
-    let place = &plan.places[place];
-    let file: Arc<str> = read(place).await?.into();
-    let mut config = client::Config {
-        window_size: WINDOW,
-        channel_buffer_size: WAITING,
-        keepalive_interval: Some(KEEPALIVE.0),
-        keepalive_max: KEEPALIVE.1,
-        ..client::Config::default()
+    let credential = Credential::read(plan.usage, &secrets.node)?;
+    let (entered, bastion) = match (&plan.bastion, &secrets.bastion) {
+        (Some(hop), Some(secret)) => {
+            let (stream, place, bastion) = pass(dialer, plan, hop, secret).await?;
+            (enter(stream, plan, place, credential).await?, Some(bastion))
+        }
+        _ => {
+            let (stream, place) = dialer.listed(&plan.host, plan.port, &lists(plan)).await?;
+            (enter(Box::new(stream), plan, place, credential).await?, None)
+        }
     };
-    let known = known_hosts::algorithms(&file, &plan.host, plan.port);
-    if !known.is_empty() {
-        config.preferred.key = known.into();
-    }
-    let refused = Arc::new(OnceLock::new());
-    let host = Host { name: plan.host.clone(), port: plan.port, file, refused: refused.clone() };
-    let cut = CancellationToken::new();
-    let guard = cut.clone().drop_guard();
-    let stream = Cuttable { stream, cut: Box::pin(cut.cancelled_owned()) };
-    let mut handle = client::connect_stream(Arc::new(config), stream, host)
-        .await
-        .map_err(|error| host_key_error(plan, place, refused.get(), error))?;
-    if !credential.authenticate(&mut handle, &plan.user).await? {
-        return Err(SshError::Refused { user: plan.user.clone(), host: plan.host.clone() });
-    }
-    let channel = handle.channel_open_session().await?;
+    let channel = entered.handle.channel_open_session().await?;
     let (mut output, input) = channel.split();
     let stdin = match ask {
         Ask::Command { line, stdin } => {
@@ -274,7 +281,71 @@ async fn login(dialer: &Dialer, plan: &Plan, secret: &SecretValue, ask: Ask) -> 
             None
         }
     };
-    Ok(Running { output, input, ending: None, _feeding: feeding, _handle: handle, _cut: guard })
+    Ok(Running { output, input, ending: None, _feeding: feeding, _entered: entered, _bastion: bastion })
+}
+
+fn lists(plan: &Plan) -> Vec<&[IpNet]> {
+    plan.places.iter().map(|place| place.addresses.as_slice()).collect()
+}
+
+/// Logs in to the bastion and lets it connect to the node, whose address the owner has to have listed.
+async fn pass(
+    dialer: &Dialer,
+    plan: &Plan,
+    hop: &Plan,
+    secret: &SecretValue,
+) -> Result<(BoxConnection, usize, Entered), SshError> {
+    let there = |source: SshError| SshError::Bastion {
+        user: hop.user.clone(),
+        host: hop.host.clone(),
+        source: Box::new(source),
+    };
+    let address =
+        plan.host.parse().map_err(|_| there(SshError::Secret("the node has no address".to_owned())))?;
+    let place = dialer.place(address, &lists(plan))?;
+    let entered = async {
+        let credential = Credential::read(hop.usage, secret)?;
+        let (stream, place) = dialer.listed(&hop.host, hop.port, &lists(hop)).await?;
+        enter(Box::new(stream), hop, place, credential).await
+    };
+    let entered = entered.await.map_err(there)?;
+    let opened = entered.handle.channel_open_direct_tcpip(&plan.host, plan.port.into(), "127.0.0.1", 0).await;
+    let channel = opened.map_err(|error| there(error.into()))?;
+    Ok((Box::new(channel.into_stream()), place, entered))
+}
+
+/// Proves the host at the other end of `stream` and logs in.
+async fn enter(
+    stream: BoxConnection,
+    plan: &Plan,
+    place: usize,
+    credential: Credential,
+) -> Result<Entered, SshError> {
+    let place = &plan.places[place];
+    let file: Arc<str> = read(place).await?.into();
+    let mut config = client::Config {
+        window_size: WINDOW,
+        channel_buffer_size: WAITING,
+        keepalive_interval: Some(KEEPALIVE.0),
+        keepalive_max: KEEPALIVE.1,
+        ..client::Config::default()
+    };
+    let known = known_hosts::algorithms(&file, &plan.host, plan.port);
+    if !known.is_empty() {
+        config.preferred.key = known.into();
+    }
+    let refused = Arc::new(OnceLock::new());
+    let host = Host { name: plan.host.clone(), port: plan.port, file, refused: refused.clone() };
+    let cut = CancellationToken::new();
+    let guard = cut.clone().drop_guard();
+    let stream = Cuttable { stream, cut: Box::pin(cut.cancelled_owned()) };
+    let mut handle = client::connect_stream(Arc::new(config), stream, host)
+        .await
+        .map_err(|error| host_key_error(plan, place, refused.get(), error))?;
+    if !credential.authenticate(&mut handle, &plan.user).await? {
+        return Err(SshError::Refused { user: plan.user.clone(), host: plan.host.clone() });
+    }
+    Ok(Entered { handle, _cut: guard })
 }
 
 fn host_key_error(
@@ -349,7 +420,7 @@ impl Credential {
 
 /// A stream that breaks when its token is cancelled: the library's task holds it, and has no other way to be ended.
 struct Cuttable {
-    stream: TcpStream,
+    stream: BoxConnection,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 

@@ -18,7 +18,7 @@ use remit_protocol::{
 };
 
 use super::{
-    session::{Ask, start},
+    session::{Ask, Secrets, start},
     *,
 };
 use crate::{
@@ -96,6 +96,10 @@ impl Sshd {
         SecretValue::new(std::fs::read(self.file(name)).unwrap()).ok().unwrap()
     }
 
+    fn secrets(&self, name: &str) -> Secrets {
+        Secrets { node: self.key(name), bastion: None }
+    }
+
     fn public(&self, name: &str) -> russh::keys::PublicKey {
         let text = std::fs::read_to_string(self.file(&format!("{name}.pub"))).unwrap();
         russh::keys::PublicKey::from_openssh(text.trim()).unwrap()
@@ -124,6 +128,7 @@ impl Sshd {
                 users: vec![user],
             },
             usage: SecretUse::SshKey,
+            bastion: None,
         }
     }
 
@@ -134,7 +139,7 @@ impl Sshd {
     async fn run(&self, plan: &Plan, key: &str, argv: &[&str], stdin: &[u8]) -> Result<Running, SshError> {
         let argv: Vec<_> = argv.iter().map(|argument| (*argument).to_owned()).collect();
         let line = plan::command_line(&argv).unwrap();
-        start(&dialer(), plan, &self.key(key), Ask::Command { line, stdin: stdin.to_vec() }).await
+        start(&dialer(), plan, &self.secrets(key), Ask::Command { line, stdin: stdin.to_vec() }).await
     }
 }
 
@@ -240,7 +245,7 @@ async fn only_listed_addresses_are_called_and_only_the_right_secret_logs_in() {
 #[tokio::test]
 async fn a_subsystem_is_written_to_and_read_from_by_turns() {
     let sshd = Sshd::start().await;
-    let mut running = start(&dialer(), &sshd.good(), &sshd.key("ed25519"), Ask::Sftp).await.unwrap();
+    let mut running = start(&dialer(), &sshd.good(), &sshd.secrets("ed25519"), Ask::Sftp).await.unwrap();
     // SSH_FXP_INIT of version 3, which is answered with SSH_FXP_VERSION.
     running.write(vec![0, 0, 0, 5, 1, 0, 0, 0, 3]).await.unwrap();
     let Event::Stdout(answer) = running.next().await else { panic!("no answer") };
@@ -254,6 +259,38 @@ async fn a_subsystem_is_written_to_and_read_from_by_turns() {
     assert!(running.write(vec![0]).await.unwrap_err().contains("closed"));
     let (_, _, ending) = collect(running).await;
     assert_eq!(ending, Some(Ending::Code(0)));
+}
+
+#[tokio::test]
+async fn a_bastion_carries_the_connection() {
+    let (bastion, sshd) = (Sshd::start().await, Sshd::start().await);
+    let address = |known: &str| {
+        let mut plan = sshd.plan(known);
+        plan.host = "127.0.0.1".to_owned();
+        plan
+    };
+    let known = known_hosts::line("127.0.0.1", sshd.port, &sshd.public("host"));
+    let through = |known: &str, hop: Plan| Plan { bastion: Some(Box::new(hop)), ..address(known) };
+    let run = async |plan: &Plan, key: &str| {
+        let secrets = Secrets { node: sshd.key("ed25519"), bastion: Some(bastion.key(key)) };
+        let line = "echo there; exec sleep 1000".to_owned();
+        start(&dialer(), plan, &secrets, Ask::Command { line, stdin: Vec::new() }).await
+    };
+    let mut running = run(&through(&known, bastion.good()), "ed25519").await.unwrap();
+    assert!(matches!(running.next().await, Event::Stdout(said) if said == "there\n"));
+    // The node's own key is still judged, and the bastion's too, each by its own name.
+    let error = run(&through("", bastion.good()), "ed25519").await.err().unwrap();
+    assert!(matches!(&error, SshError::HostKey { port, .. } if *port == sshd.port), "{error}");
+    let error = run(&through(&known, bastion.plan("")), "ed25519").await.err().unwrap();
+    let SshError::Bastion { source, .. } = &error else { panic!("{error}") };
+    assert!(matches!(**source, SshError::HostKey { port, .. } if port == bastion.port), "{error}");
+    let error = run(&through(&known, bastion.good()), "other").await.err().unwrap();
+    assert!(error.to_string().contains("refuses the login"), "{error}");
+    // An address that the owner did not list is not gone to by way of the bastion either.
+    let mut far = through(&known, bastion.good());
+    far.host = "10.0.0.1".to_owned();
+    let error = run(&far, "ed25519").await.err().unwrap();
+    assert!(matches!(error, SshError::Dial(DialError::Prohibited(_))), "{error}");
 }
 
 #[tokio::test]
@@ -285,7 +322,7 @@ async fn output_is_redacted_across_pieces() {
     let script = "printf a-secret; echo -on-the-node; printf 'a-secret-on-the-' >&2";
     let running = sshd.run(&sshd.good(), "ed25519", &["sh", "-c", script], b"").await.unwrap();
     let mut command = Issued {
-        running: Some(running),
+        running: Some(Box::new(running)),
         waiting: VecDeque::new(),
         stdout: redactor.stream(),
         stderr: redactor.stream(),

@@ -5,9 +5,13 @@ use axum::{
     extract::{Request, State},
     http::StatusCode,
 };
-use remit_job::compile::discovery;
+use remit_job::{
+    compile::discovery,
+    document::{Action, Document},
+};
 use remit_protocol::{
     Origin, ProjectName, SourceName,
+    capability::offer,
     limits::MAX_NODE_SET,
     manifest::Kind,
     node::NodeSet,
@@ -111,6 +115,7 @@ pub(crate) async fn create(
     }
     let document = discovery(&project, &new, &component)
         .map_err(|faults| Failure::faults("The source was not saved: it has mistakes.", faults))?;
+    let missing = missing(&app, &project, &document).await?;
     let document = app.store.blobs().put(document.to_vec()).await.map_err(Failure::blob)?;
     let config = serde_json::to_value(&new).map_err(Failure::internal)?;
     let made = store::NewSource {
@@ -124,7 +129,38 @@ pub(crate) async fn create(
     app.store.save_source(made).await?;
     app.audit(caller.name(), "source.save", format!("{project}/{}", new.name)).await?;
     app.scheduler.refresh_source(&project, &new.name, (caller.name().as_str(), Origin::Operator)).await?;
-    Ok((StatusCode::CREATED, Json(view(&app, &find(&app, &project, &new.name).await?).await?)))
+    let saved = view(&app, &find(&app, &project, &new.name).await?).await?;
+    Ok((StatusCode::CREATED, Json(SourceView { missing, ..saved })))
+}
+
+/// Why the runners that could be chosen for a source cannot ask it; nothing if one of them can, or has not told.
+async fn missing(app: &App, project: &ProjectName, document: &Document) -> Result<Vec<String>, Failure> {
+    let tags = &document.runner.tags;
+    let chosen = |runner: &store::Runner| {
+        let tagged = if tags.is_empty() { runner.local } else { tags.is_subset(&runner.tags) };
+        tagged && runner.enabled && runner.projects.includes(project)
+    };
+    let runners: Vec<_> = app.store.runners().await?.into_iter().filter(chosen).collect();
+    let grant = document.steps.first().and_then(|step| match &step.action {
+        Action::Component(action) => Some(&action.grant),
+        _ => None,
+    });
+    let Some(grant) = grant else { return Ok(Vec::new()) };
+    if runners.is_empty() {
+        let tags: Vec<_> = tags.iter().map(ToString::to_string).collect();
+        let which =
+            if tags.is_empty() { "is local".to_owned() } else { format!("carries {}", tags.join(", ")) };
+        return Ok(vec![format!("No runner of {project} {which}: nobody can ask the source.")]);
+    }
+    let lacking: Vec<_> =
+        runners.iter().map(|runner| (runner, offer::missing(grant, &runner.features))).collect();
+    if lacking.iter().any(|(_, what)| what.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let sentence = |(runner, what): &(&store::Runner, Vec<String>)| {
+        format!("The ceiling of runner {} lacks {}.", runner.name, what.join(", "))
+    };
+    Ok(lacking.iter().take(20).map(sentence).collect())
 }
 
 /// The nodes that a source gave last, whole.
@@ -197,5 +233,6 @@ async fn view(app: &App, source: &Source) -> Result<SourceView, Failure> {
         execution: source.execution,
         every: source.every,
         config: (source.kind == SourceKind::Component).then(|| source.config.clone()),
+        missing: Vec::new(),
     })
 }

@@ -1,0 +1,257 @@
+//! Steps that speak to a platform: Docker and Ansible for real, Kubernetes and WinRM in the form of their documents.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU32, Ordering},
+};
+
+use harness::{Docker, IMAGE, Reply};
+use serde_json::{Value, json};
+
+use super::{fails, secret, serving, succeeds};
+use crate::site;
+
+#[test]
+fn containers_are_run_and_entered() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(docker) = Docker::start(&folder.path().join("docker")).unwrap() else { return };
+    docker
+        .client(&["run", "--detach", "--network", "none", "--name", "web-1", IMAGE, "/bin/sleep", "1000"])
+        .unwrap();
+    let client = |args: &str| {
+        format!(
+            "[[ceiling.exec]]\nprogram = \"docker\"\npath = \"/usr/bin/docker\"\nargs = {args}\n\
+             env = {{ DOCKER_HOST = {:?}, HOME = {:?} }}\n\n",
+            docker.host(),
+            folder.path()
+        )
+    };
+    let run = format!(
+        "[\"run\", \"--rm\", \"--init\", \"--name\", \"{{text}}\", \"--interactive\", \"--env\", \"{{data}}\", \"--network=none\", {IMAGE:?}, \
+         \"/bin/sh\", \"-c\", \"{{data}}\"]"
+    );
+    let ceiling = format!(
+        "[ceiling]\n\n{}{}",
+        client(&run),
+        client("[\"exec\", \"web-1\", \"/bin/echo\", \"{data}*\"]")
+    );
+    let stack = site(folder.path(), &ceiling);
+    let job = format!(
+        "job: contained\noptions:\n  v: {{ type: string, default: x }}\nsteps:\n  - name: ran\n    uses: remit/docker-run@1\n    with:\n      \
+         image: {IMAGE}\n      command: [/bin/sh, -c, 'printf %s \"$VALUE\"; cat']\n      env: {{ VALUE: \"${{options.v}}\" }}\n      \
+         options: [\"--network=none\"]\n      stdin: \" and in\"\n    grant: {{ exec: [{{ program: docker }}] }}\n  - name: entered\n    \
+         uses: remit/docker-exec@1\n    with: {{ container: web-1, command: [/bin/echo, \"${{options.v}}\"] }}\n    \
+         grant: {{ exec: [{{ program: docker }}] }}\n"
+    );
+    let odd = "it's \"$HOME\"\n-x";
+    let shown = succeeds(&stack, folder.path(), &job, &["--option", &format!("v={odd}")]);
+    assert_eq!(shown["steps"][0]["run"]["output"]["stdout"], format!("{odd} and in"));
+    assert_eq!(shown["steps"][1]["run"]["output"]["stdout"], format!("{odd}\n"));
+    assert_eq!(
+        docker.client(&["ps", "--all", "--quiet"]).unwrap().lines().count(),
+        1,
+        "a container was left"
+    );
+    let wider = format!(
+        "job: wider\nsteps:\n  - name: ran\n    uses: remit/docker-run@1\n    \
+         with: {{ image: {IMAGE}, options: [\"--privileged\"] }}\n    grant: {{ exec: [{{ program: docker }}] }}\n"
+    );
+    fails(&stack, folder.path(), &wider, "not allowed by this step's remit: exec docker");
+}
+
+#[test]
+fn a_playbook_runs_and_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("written");
+    std::fs::write(
+        folder.path().join("site.yml"),
+        "- hosts: all\n  connection: local\n  gather_facts: false\n  tasks:\n    - copy: { dest: \"{{ target }}\", content: \"{{ text }}\" }\n",
+    )
+    .unwrap();
+    std::fs::write(folder.path().join("hosts"), "here ansible_python_interpreter=/usr/bin/python3\n")
+        .unwrap();
+    let ceiling = format!(
+        "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"ansible-playbook\"\npath = \"/usr/bin/ansible-playbook\"\n\
+         args = [\"-i\", \"hosts\", \"--extra-vars\", \"{{data}}\", \"site.yml\"]\ncwd = {0:?}\n\
+         env = {{ PATH = \"/usr/bin:/bin\", HOME = {0:?}, LC_ALL = \"C.UTF-8\" }}\n",
+        folder.path()
+    );
+    let stack = site(folder.path(), &ceiling);
+    let job = |name: &str, target: &str| {
+        format!(
+            "job: {name}\noptions:\n  v: {{ type: string, default: x }}\nsteps:\n  - name: play\n    uses: remit/ansible-playbook@1\n    with:\n      \
+             playbook: site.yml\n      inventory: [hosts]\n      extra_vars: {{ target: {target:?}, text: \"${{options.v}}\" }}\n    \
+             grant: {{ exec: [{{ program: ansible-playbook }}] }}\n"
+        )
+    };
+    let odd = "it's \"$HOME\" a=b";
+    let source = job("play", &target.display().to_string());
+    let shown = succeeds(&stack, folder.path(), &source, &["--option", &format!("v={odd}")]);
+    assert_eq!(std::fs::read_to_string(&target).unwrap(), odd);
+    let output = &shown["steps"][0]["run"]["output"];
+    assert_eq!(
+        (&output["changed"], &output["hosts"]["here"]["changed"]),
+        (&json!(true), &json!(1)),
+        "{shown:#}"
+    );
+    fails(
+        &stack,
+        folder.path(),
+        &job("broken", "/proc/nowhere/file"),
+        "site.yml: ended with exit code 2: a host failed",
+    );
+}
+
+/// A cluster that has one Deployment and takes one Job; answers have the form of Kubernetes 1.33.
+fn cluster(seen: &harness::Seen, asked: &AtomicU32, begun: &Mutex<bool>) -> Reply {
+    let json = |value: Value| Reply::of("application/json", value.to_string());
+    let missing = || {
+        json(json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "not found", "reason": "NotFound", "code": 404}))
+            .status(404)
+    };
+    if seen.authorization.as_deref() != Some("Bearer the-token-of-the-deployer") {
+        let status = json!({"kind": "Status", "status": "Failure", "message": "Unauthorized", "reason": "Unauthorized", "code": 401});
+        return json(status).status(401);
+    }
+    let deployments = "/apis/apps/v1/namespaces/shop/deployments/web";
+    let jobs = "/apis/batch/v1/namespaces/shop/jobs";
+    let (method, path) = seen.line.split_once(' ').unwrap();
+    match (method, path) {
+        ("GET", "/apis/apps/v1") => {
+            json(json!({"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": [
+            {"name": "deployments", "singularName": "deployment", "namespaced": true, "kind": "Deployment", "verbs": ["get", "patch"]},
+            {"name": "deployments/scale", "singularName": "", "namespaced": true, "kind": "Scale", "verbs": ["get", "patch"]}]}))
+        }
+        ("PATCH", path) if path == deployments => {
+            assert_eq!(seen.header("content-type"), Some("application/apply-patch+yaml"));
+            json(serde_json::from_str(&seen.body).unwrap()).status(201)
+        }
+        ("GET", path) if path == deployments => {
+            let ready = asked.fetch_add(1, Ordering::SeqCst).min(1) * 3;
+            json(
+                json!({"kind": "Deployment", "metadata": {"generation": 1}, "spec": {"replicas": 3}, "status": {
+                "observedGeneration": 1, "replicas": 3, "updatedReplicas": 3, "availableReplicas": ready}}),
+            )
+        }
+        ("GET", path) if path == format!("{deployments}/scale") => json(
+            json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "spec": {"replicas": 3}, "status": {"replicas": 3}}),
+        ),
+        ("PATCH", path) if path == format!("{deployments}/scale") => {
+            assert_eq!(seen.header("content-type"), Some("application/merge-patch+json"));
+            json(json!({"kind": "Scale", "spec": {"replicas": 5}, "status": {"replicas": 3}}))
+        }
+        ("POST", path) if path == jobs => {
+            *begun.lock().unwrap() = true;
+            json(json!({"kind": "Job"})).status(201)
+        }
+        ("GET", path) if path == format!("{jobs}/migrate") && *begun.lock().unwrap() => {
+            json(json!({"kind": "Job", "status": {
+            "succeeded": 1, "conditions": [{"type": "SuccessCriteriaMet", "status": "True"}, {"type": "Complete", "status": "True"}]}}))
+        }
+        ("DELETE", path) if path == format!("{jobs}/migrate") => json(json!({"kind": "Job"})),
+        ("GET", "/api/v1/namespaces/shop/pods") => json(json!({"kind": "PodList", "metadata": {}, "items": [
+            {"metadata": {"name": "migrate-x2f9k", "creationTimestamp": "2026-11-21T08:00:00Z"}, "status": {"phase": "Succeeded"}}]})),
+        ("GET", "/api/v1/namespaces/shop/pods/migrate-x2f9k/log") => {
+            Reply::of("text/plain", "migrated 12 tables\n")
+        }
+        _ => missing(),
+    }
+}
+
+#[test]
+fn a_cluster_is_changed_and_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let provider = secret(folder.path(), "k8s", "the-token-of-the-deployer");
+    let (asked, begun) = (AtomicU32::new(0), Mutex::new(false));
+    let (service, rules) = serving(folder.path(), move |seen| cluster(seen, &asked, &begun));
+    let port = service.port();
+    let allowed = format!(
+        "[[ceiling.secrets]]\npath = \"keys/test/k8s\"\nuse = \"bearer\"\nhosts = [\"localhost:{port}\"]\n\n"
+    );
+    let stack = site(folder.path(), &format!("[ceiling]\n\n{rules}{allowed}{provider}"));
+    let grant = format!(
+        "    secrets: {{ token: keys/test/k8s }}\n    grant:\n      http: [{{ host: localhost, port: {port}, methods: [METHODS], paths: [/], private: true }}]\n"
+    );
+    let with = |methods: &str| grant.replace("METHODS", methods);
+    let url = format!("https://localhost:{port}");
+    let job = format!(
+        "job: cluster\nsteps:\n  - name: applied\n    uses: remit/kubernetes-apply@1\n    with:\n      url: {url}\n      namespace: shop\n      wait: 30s\n      \
+         objects: [{{ apiVersion: apps/v1, kind: Deployment, metadata: {{ name: web }}, spec: {{ replicas: 3 }} }}]\n{}\
+         \x20 - name: scaled\n    uses: remit/kubernetes-scale@1\n    with: {{ url: {url:?}, namespace: shop, name: web, replicas: 5 }}\n{}\
+         \x20 - name: ran\n    uses: remit/kubernetes-job@1\n    with: {{ url: {url:?}, namespace: shop, name: migrate, spec: {{ template: {{}} }} }}\n{}\
+         \x20 - name: shown\n    uses: remit/kubernetes-logs@1\n    with: {{ url: {url:?}, namespace: shop, pod: migrate-x2f9k }}\n{}",
+        with("GET, PATCH"),
+        with("GET, PATCH"),
+        with("GET, POST, DELETE"),
+        with("GET")
+    );
+    let shown = succeeds(&stack, folder.path(), &job, &[]);
+    let output = |step: usize| shown["steps"][step]["run"]["output"].clone();
+    assert_eq!(output(0)["objects"][0]["created"], true);
+    assert_eq!(output(1), json!({ "before": 3, "after": 5 }));
+    assert_eq!(output(2)["end"], "migrated 12 tables\n");
+    assert_eq!(output(3)["pods"][0]["end"], "migrated 12 tables\n");
+    assert!(stack.files_with(b"the-token-of-the-deployer").unwrap().is_empty());
+}
+
+/// A Windows machine whose answers have the form of MS-WSMV.
+fn windows(seen: &harness::Seen, received: &AtomicU32) -> Reply {
+    let envelope = |body: &str| {
+        Reply::of(
+            "application/soap+xml;charset=UTF-8",
+            format!(
+                "<s:Envelope xml:lang=\"en-US\" xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\" \
+                 xmlns:rsp=\"http://schemas.microsoft.com/wbem/wsman/1/windows/shell\"><s:Header/><s:Body>{body}</s:Body></s:Envelope>"
+            ),
+        )
+    };
+    if !seen.authorization.as_deref().is_some_and(|value| value.starts_with("Basic ")) {
+        return Reply::of("text/plain", "").status(401);
+    }
+    let action = seen.body.split("<a:Action").nth(1).unwrap_or_default();
+    let action =
+        action.split("</a:Action>").next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    match action {
+        "Create" => envelope("<rsp:Shell><rsp:ShellId>2F6D-77</rsp:ShellId></rsp:Shell>"),
+        "Command" => envelope("<rsp:CommandResponse><rsp:CommandId>C0FF-EE</rsp:CommandId></rsp:CommandResponse>"),
+        "Receive" if received.fetch_add(1, Ordering::SeqCst) == 0 => envelope(
+            "<s:Fault><s:Reason><s:Text>timed out</s:Text></s:Reason><s:Detail><f:WSManFault xmlns:f=\"f\" Code=\"2150858793\"/></s:Detail></s:Fault>",
+        )
+        .status(500),
+        "Receive" => envelope(
+            "<rsp:ReceiveResponse><rsp:Stream Name=\"stdout\" CommandId=\"C0FF-EE\">UnVubmluZw0K</rsp:Stream>\
+             <rsp:CommandState CommandId=\"C0FF-EE\" State=\"http://schemas.microsoft.com/wbem/wsman/1/windows/shell/CommandState/Done\">\
+             <rsp:ExitCode>0</rsp:ExitCode></rsp:CommandState></rsp:ReceiveResponse>",
+        ),
+        _ => envelope(""),
+    }
+}
+
+#[test]
+fn a_windows_machine_runs_powershell() {
+    let folder = tempfile::tempdir().unwrap();
+    let provider = secret(folder.path(), "windows", "admin:a-password-of-windows");
+    let received = AtomicU32::new(0);
+    let (service, rules) = serving(folder.path(), move |seen| windows(seen, &received));
+    let port = service.port();
+    let allowed = format!(
+        "[[ceiling.secrets]]\npath = \"keys/test/windows\"\nuse = \"basic\"\nhosts = [\"localhost:{port}\"]\n\n"
+    );
+    let stack = site(folder.path(), &format!("[ceiling]\n\n{rules}{allowed}{provider}"));
+    let job = format!(
+        "job: windows\nsteps:\n  - name: one\n    uses: remit/winrm-command@1\n    \
+         with: {{ host: localhost, port: {port}, script: \"(Get-Service $env:NAME).Status\", env: {{ NAME: \"a<b>&\\\"c\" }} }}\n    \
+         secrets: {{ login: keys/test/windows }}\n    \
+         grant: {{ http: [{{ host: localhost, port: {port}, methods: [POST], paths: [/wsman], private: true }}] }}\n"
+    );
+    let shown = succeeds(&stack, folder.path(), &job, &[]);
+    assert_eq!(shown["steps"][0]["run"]["output"]["stdout"], "Running\r\n");
+    let bodies: Vec<_> = service.seen().into_iter().map(|seen| seen.body).collect();
+    assert!(
+        bodies[0].contains("<rsp:Variable Name=\"NAME\">a&lt;b&gt;&amp;&quot;c</rsp:Variable>"),
+        "{}",
+        bodies[0]
+    );
+    assert!(bodies.last().unwrap().contains("transfer/Delete"));
+    assert!(stack.files_with(b"a-password-of-windows").unwrap().is_empty());
+}
