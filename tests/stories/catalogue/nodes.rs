@@ -92,6 +92,19 @@ fn a_program_and_an_ansible_inventory_are_sources_that_merge_in_order() {
     assert_eq!(web1["attributes"]["db_password"], Value::Null);
     assert!(stack.files_with(b"hunter2hunter2").unwrap().is_empty());
 
+    // What its runner lacks is told when a source is saved.
+    let file = folder.path().join("lacks.toml");
+    std::fs::write(
+        &file,
+        "name = \"lacks\"\nuses = \"remit/script-nodes@1\"\nwith = { program = \"nowhere\" }\n\
+         grant = { exec = [{ program = \"nowhere\" }] }\n",
+    )
+    .unwrap();
+    let saved = stack.json(&["nodes", "source", "apply", &file.display().to_string()]).unwrap();
+    let told = "The ceiling of runner local lacks the program nowhere ([[ceiling.exec]]).";
+    assert_eq!(saved["missing"], json!([told]), "{saved:#}");
+    stack.json(&["nodes", "source", "delete", "lacks"]).unwrap();
+
     // One that hangs is ended, and says so; what the others gave stays.
     let hangs = source(
         &stack,

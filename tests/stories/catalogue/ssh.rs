@@ -8,7 +8,7 @@ use serde_json::json;
 use super::succeeds;
 use crate::{apply, run, site};
 
-/// A server, a stack whose runner may log in there, and one node, `web1`.
+/// A server, a stack whose runner may log in there, and two nodes.
 fn logged_in(folder: &Path, more: &str) -> (Sshd, Stack) {
     let sshd = Sshd::start(&folder.join("sshd")).unwrap();
     let secrets = folder.join("secrets");
@@ -24,17 +24,22 @@ fn logged_in(folder: &Path, more: &str) -> (Sshd, Stack) {
         sshd.known_hosts()
     );
     let stack = site(folder, &ceiling);
-    let node = json!({ "web1": { "hostname": format!("127.0.0.1:{}", sshd.port()), "username": "root", "path": folder } });
+    let place = format!("127.0.0.1:{}", sshd.port());
+    // The second one is reached through the server itself, as its own bastion.
+    let node = json!({
+        "web1": { "hostname": place, "username": "root" },
+        "web2": { "hostname": place, "username": "root", "bastion": format!("root@{place}") },
+    });
     let file = folder.join("nodes.json");
     std::fs::write(&file, node.to_string()).unwrap();
     stack.json(&["nodes", "load", &file.display().to_string()]).unwrap();
     (sshd, stack)
 }
 
-/// A job of one node step.
+/// A job of one node step, one node after the other.
 fn job(name: &str, uses: &str, rest: &str) -> String {
     format!(
-        "job: {name}\nnodes: {{ filter: \"name: web1\" }}\noptions:\n  v: {{ type: string, default: x }}\nsteps:\n  - name: one\n    \
+        "job: {name}\nnodes: {{ filter: \"name: web.\" }}\noptions:\n  v: {{ type: string, default: x }}\nsteps:\n  - name: one\n    \
          uses: remit/{uses}@1\n    per: node\n{rest}"
     )
 }
