@@ -101,7 +101,7 @@ mod tests {
             let found = run.result.map(|output| output["waited_ms"].as_u64().unwrap());
             match (found, expect) {
                 (Ok(waited), Ok(expect)) => {
-                    assert_eq!((waited, run.slept), (expect, Duration::from_millis(expect)))
+                    assert_eq!((waited, run.slept), (expect, Duration::from_millis(expect)));
                 }
                 (Err(fail), Err(part)) => assert!(fail.message().contains(part), "{fail}"),
                 (found, _) => panic!("{until}: {found:?}"),
