@@ -1,6 +1,7 @@
 //! The effect: one connection, one login, one command. Everything ends when it is dropped.
 
 use std::{
+    collections::VecDeque,
     path::PathBuf,
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -41,6 +42,8 @@ const KEEPALIVE: (Duration, usize) = (Duration::from_secs(15), 4);
 const WINDOW: u32 = 256 << 10;
 /// Pieces of output that wait for the guest.
 const WAITING: usize = 16;
+/// Most bytes that a node may say while it is written to.
+const MAX_EARLY: usize = 1 << 20;
 /// Largest known-hosts file.
 const MAX_KNOWN_HOSTS: u64 = 64 << 20;
 
@@ -110,6 +113,15 @@ pub(super) enum Event {
     End,
 }
 
+impl Event {
+    fn len(&self) -> usize {
+        match self {
+            Self::Stdout(bytes) | Self::Stderr(bytes) => bytes.len(),
+            Self::End => 0,
+        }
+    }
+}
+
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -131,6 +143,8 @@ pub(super) struct Running {
     /// The standard input of a subsystem, until it is closed.
     input: Option<ChannelWriteHalf<Msg>>,
     ending: Option<Ending>,
+    /// What came while something was written.
+    early: VecDeque<Event>,
     /// Feeds the standard input of a command; ends with it.
     _feeding: JoinSet<()>,
     _entered: Entered,
@@ -147,27 +161,31 @@ struct Entered {
 impl Running {
     /// Waits for the next event.
     pub(super) async fn next(&mut self) -> Event {
-        loop {
-            match self.output.wait().await {
-                Some(ChannelMsg::Data { data }) => return Event::Stdout(data),
-                Some(ChannelMsg::ExtendedData { data, ext: 1 }) => return Event::Stderr(data),
-                Some(ChannelMsg::ExitStatus { exit_status }) => {
-                    // The first one counts.
-                    self.ending.get_or_insert(Ending::Code(exit_status.cast_signed()));
-                }
-                Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                    self.ending.get_or_insert(Ending::Signal(signal(&signal_name)));
-                }
-                Some(ChannelMsg::Close | ChannelMsg::Failure) | None => return Event::End,
-                Some(_) => {}
-            }
+        match self.early.pop_front() {
+            Some(event) => event,
+            None => event(&mut self.output, &mut self.ending).await,
         }
     }
 
-    /// Writes to the standard input of a subsystem; waits until the node has room for it.
+    /// Writes to the standard input of a subsystem; waits until the node has room for it. What the node says meanwhile is kept:
+    /// unread, it would stop the connection, and with it the writing.
     pub(super) async fn write(&mut self, bytes: Vec<u8>) -> Result<(), String> {
-        let input = self.input.as_ref().ok_or("its standard input is closed")?;
-        input.data_bytes(bytes).await.map_err(|error| error.to_string())
+        let Self { input, output, early, ending, .. } = self;
+        let input = input.as_ref().ok_or("its standard input is closed")?;
+        let mut sending = std::pin::pin!(input.data_bytes(bytes));
+        loop {
+            let event = tokio::select! {
+                biased;
+                sent = &mut sending => return sent.map_err(|error| error.to_string()),
+                event = event(output, ending) => event,
+            };
+            let over = event == Event::End;
+            early.push_back(event);
+            let held: usize = early.iter().map(Event::len).sum();
+            if over || held > MAX_EARLY {
+                return Err(if over { "the connection has ended" } else { "the node says too much unread" }.to_owned());
+            }
+        }
     }
 
     /// Closes the standard input of a subsystem; one that is closed stays so.
@@ -181,6 +199,24 @@ impl Running {
     /// How it ended, once [`Event::End`] was seen; none if the connection broke first.
     pub(super) fn ending(&self) -> Option<&Ending> {
         self.ending.as_ref()
+    }
+}
+
+async fn event(output: &mut ChannelReadHalf, ending: &mut Option<Ending>) -> Event {
+    loop {
+        match output.wait().await {
+            Some(ChannelMsg::Data { data }) => return Event::Stdout(data),
+            Some(ChannelMsg::ExtendedData { data, ext: 1 }) => return Event::Stderr(data),
+            Some(ChannelMsg::ExitStatus { exit_status }) => {
+                // The first one counts.
+                ending.get_or_insert(Ending::Code(exit_status.cast_signed()));
+            }
+            Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
+                ending.get_or_insert(Ending::Signal(signal(&signal_name)));
+            }
+            Some(ChannelMsg::Close | ChannelMsg::Failure) | None => return Event::End,
+            Some(_) => {}
+        }
     }
 }
 
@@ -281,7 +317,7 @@ async fn login(dialer: &Dialer, plan: &Plan, secrets: &Secrets, ask: Ask) -> Res
             None
         }
     };
-    Ok(Running { output, input, ending: None, _feeding: feeding, _entered: entered, _bastion: bastion })
+    Ok(Running { output, input, ending: None, early: VecDeque::new(), _feeding: feeding, _entered: entered, _bastion: bastion })
 }
 
 fn lists(plan: &Plan) -> Vec<&[IpNet]> {

@@ -254,6 +254,18 @@ async fn a_subsystem_is_written_to_and_read_from_by_turns() {
     running.write(vec![0, 0, 0, 10, 16, 0, 0, 0, 7, 0, 0, 0, 1, b'.']).await.unwrap();
     let Event::Stdout(answer) = running.next().await else { panic!("no answer") };
     assert_eq!(answer.get(4..9), Some([104, 0, 0, 0, 7].as_slice()));
+    // Many questions before an answer is read, more than the connection holds.
+    let mut answered = 0;
+    for id in 0..2000_u32 {
+        let mut question = vec![0, 0, 0, 10, 16];
+        question.extend(id.to_be_bytes());
+        question.extend([0, 0, 0, 1, b'.']);
+        running.write(question).await.unwrap();
+    }
+    while answered < 2000 {
+        let Event::Stdout(answer) = running.next().await else { panic!("no answer") };
+        answered += answer.windows(5).filter(|part| part[0] == 104 && part[1..3] == [0, 0]).count();
+    }
     running.finish().await.unwrap();
     running.finish().await.unwrap();
     assert!(running.write(vec![0]).await.unwrap_err().contains("closed"));
