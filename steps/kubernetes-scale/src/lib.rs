@@ -82,9 +82,8 @@ pub fn kubernetes_scale(input: Input, context: &Context) -> Result<Output, Fail>
     let scale = object.segment("scale");
     let inside = |fail: Fail| fail.while_doing(format_args!("{plural}/{}", input.name));
     let before: Scale = send(http::get(&scale)).map_err(inside)?.json()?;
-    let patch = http::patch(&scale)
-        .json(&json!({"spec": {"replicas": input.replicas}}))
-        .header("content-type", "application/merge-patch+json");
+    let body = serde_json::to_vec(&json!({"spec": {"replicas": input.replicas}}))?;
+    let patch = http::patch(&scale).header("content-type", "application/merge-patch+json").body(body);
     let after: Scale = send(patch).map_err(inside)?.json()?;
     log::info!("scaled", before = before.spec.replicas, after = after.spec.replicas);
     if let Some(wait) = input.wait {
@@ -136,7 +135,10 @@ mod tests {
             .http("GET", OBJECT, state(3))
             .call(kubernetes_scale, &input);
         assert_eq!(run.result.unwrap(), json!({"before": 1, "after": 3}));
-        assert_eq!(run.requests[1].json(), json!({"spec": {"replicas": 3}}));
+        let sent = &run.requests[1];
+        assert_eq!(sent.json(), json!({"spec": {"replicas": 3}}));
+        let kinds: Vec<_> = sent.headers.iter().filter(|(name, _)| name == "content-type").collect();
+        assert_eq!(kinds, [&("content-type".to_owned(), "application/merge-patch+json".to_owned())]);
         let late = (0..6).fold(begin(Fake::new()), |fake, _| fake.http("GET", OBJECT, state(2)));
         assert_eq!(
             late.call(kubernetes_scale, &input).result.unwrap_err().message(),

@@ -183,7 +183,8 @@ impl Running {
             early.push_back(event);
             let held: usize = early.iter().map(Event::len).sum();
             if over || held > MAX_EARLY {
-                return Err(if over { "the connection has ended" } else { "the node says too much unread" }.to_owned());
+                return Err(if over { "the connection has ended" } else { "the node says too much unread" }
+                    .to_owned());
             }
         }
     }
@@ -317,7 +318,15 @@ async fn login(dialer: &Dialer, plan: &Plan, secrets: &Secrets, ask: Ask) -> Res
             None
         }
     };
-    Ok(Running { output, input, ending: None, early: VecDeque::new(), _feeding: feeding, _entered: entered, _bastion: bastion })
+    Ok(Running {
+        output,
+        input,
+        ending: None,
+        early: VecDeque::new(),
+        _feeding: feeding,
+        _entered: entered,
+        _bastion: bastion,
+    })
 }
 
 fn lists(plan: &Plan) -> Vec<&[IpNet]> {
