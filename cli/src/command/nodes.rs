@@ -107,7 +107,11 @@ fn source_row(source: &SourceView) -> Vec<String> {
     };
     vec![
         source.name.to_string(),
-        source.component.as_ref().map_or_else(|| "loaded".to_owned(), ToString::to_string),
+        match (&source.component, &source.job) {
+            (Some(component), _) => component.to_string(),
+            (None, Some(job)) => format!("job {job}"),
+            (None, None) => "loaded".to_owned(),
+        },
         status.to_owned(),
         source.nodes.to_string(),
         source.refreshed.map(|time| time.to_seconds_text()).unwrap_or_default(),
@@ -207,7 +211,8 @@ impl Source {
             }
             Self::Refresh { name } => {
                 let begun: SourceView = connection.post(&at(path::SOURCE_REFRESH, &name), &()).await?;
-                if let Some(execution) = begun.execution {
+                // The results of a job are there when the answer is.
+                if let Some(execution) = begun.execution.filter(|_| begun.job.is_none()) {
                     note(&format!("asking the runner: execution {execution}"));
                     super::execution::follow(connection, execution, output, super::execution::Quiet::Yes)
                         .await?;

@@ -78,6 +78,7 @@ fn setup(service: &Service, files: &Path) -> Setup {
         args: args.iter().map(|arg| arg.parse().unwrap()).collect(),
         cwd: None,
         env: std::collections::BTreeMap::new(),
+        variables: Vec::new(),
     };
     let ceiling = Ceiling {
         exec: vec![program("echo", &["permitted"]), program("sleep", &["{int}"]), program("env", &[])],

@@ -23,8 +23,11 @@ pub fn discovery(
 ) -> Result<Document, Vec<Fault>> {
     let manifest = &component.manifest;
     let mut faults = Vec::new();
+    let Some(uses) = source.uses.clone() else {
+        return Err(vec![fault("uses", "it names no component", "name one of kind node-source")]);
+    };
     if manifest.kind != Kind::NodeSource {
-        let message = format!("{} is a step, not a node source", source.uses);
+        let message = format!("{uses} is a step, not a node source");
         return Err(vec![fault("uses", message, "use a component of kind node-source")]);
     }
     let with = Template::new(Value::Object(source.with.clone()))
@@ -47,7 +50,7 @@ pub fn discovery(
         }
         None => {
             let step = ComponentSource {
-                uses: source.uses.clone(),
+                uses,
                 with: with.clone(),
                 secrets: secrets.clone(),
                 chosen: BTreeMap::new(),

@@ -3,6 +3,8 @@
 //! *Must not know:* how a source is asked, which is a runner's work, or which nodes an execution takes, which is the
 //! scheduler's. *Invariant:* a set that is stored has passed every bound.
 
+mod results;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use remit_job::filter::{InvalidFilter, NodeFilter};
@@ -12,6 +14,7 @@ use remit_protocol::{
     node::{InvalidNodes, Node, NodeSet},
 };
 
+pub use self::results::{Results, enhance};
 use crate::store::{BlobError, Store, StoreError};
 
 /// Most parsed sets that are kept: each may have 100,000 nodes.

@@ -12,6 +12,7 @@ use super::{
     commit::Drafts,
     runner::{Known, Message},
     session::MAX_ASSIGNMENT,
+    trigger::TriggerError,
 };
 use crate::{
     execution::{AttemptState, ExecutionState, Live, SectionState, transition::Illegal},
@@ -108,17 +109,20 @@ impl Scheduler {
             state.sources_looked_at = Some(now);
         }
         for source in self.store().sources_with_interval().await? {
-            let Some(every) = source.every.filter(|_| source.kind == SourceKind::Component) else { continue };
+            let Some(every) = source.every.filter(|_| source.kind != SourceKind::Static) else { continue };
             let busy = source.execution.is_some_and(|id| self.state().live.contains_key(&id));
             // A refresh that failed is tried again when its time comes, not at once.
             let last = source
                 .execution
                 .map(|id| Timestamp::from_millis(u64::try_from(id.to_u128() >> 80).unwrap_or(0)));
+            // Taking a job's results costs nothing when there are no newer ones.
+            let last = last.filter(|_| source.kind == SourceKind::Component);
             let due = last.is_none_or(|last| now.since(last) >= every.duration());
             if due
                 && !busy
                 && let Err(error) =
                     self.refresh_source(&source.project, &source.name, ("schedule", Origin::Interval)).await
+                && !matches!(error, TriggerError::NoResults(_))
             {
                 tracing::warn!(%error, project = %source.project, source = %source.name, "a node source could not be asked");
             }

@@ -19,7 +19,7 @@ use remit_protocol::{
     digest::{self, Digest},
     endpoint::Fault,
     node::NodeSet,
-    operator::{ProjectSettings, RunnerStatus, SignedRun},
+    operator::{self, ProjectSettings, RunnerStatus, SignedRun},
 };
 use remit_signing::{
     note::{NoteKind, UnverifiedNote},
@@ -30,7 +30,11 @@ use serde_json::{Map, Value};
 use super::{Scheduler, State, commit::Drafts, matching::Requirement, names};
 use crate::{
     execution::{Change, Draft, ExecutionState, Head, NodeSelection, Parent, Place, Purpose, plan},
-    store::{BlobError, Created, NewExecution, Source, Store, StoreError, merge},
+    nodes::{Results, enhance},
+    store::{
+        BlobError, Created, ExecutionFilter, MAX_PAGE, NewExecution, ResultFilter, Source, SourceKind, Store,
+        StoreError, merge,
+    },
 };
 
 /// A job that is to be run.
@@ -125,6 +129,9 @@ pub enum TriggerError {
     /// So many executions of the project have not ended, and there may be no more.
     #[error("{0} executions of the project have not ended, and it may have no more")]
     Quota(u32),
+    /// The job has not been run to an end yet.
+    #[error("the job {0} has no results yet: run it")]
+    NoResults(JobName),
     /// Values are not acceptable.
     #[error("{}", first(.0))]
     Faults(Vec<Fault>),
@@ -267,6 +274,9 @@ impl Scheduler {
     ) -> Result<ExecutionId, TriggerError> {
         let sources = self.store().sources(project).await?;
         let source = sources.into_iter().find(|source| source.name == *name);
+        if let Some(source) = source.as_ref().filter(|source| source.kind == SourceKind::Job) {
+            return self.take_results(source).await;
+        }
         let document = source.and_then(|source| source.document);
         let which = document.ok_or_else(|| TriggerError::NoSource(project.clone(), name.clone()))?;
         let document = self.document(which).await?;
@@ -294,21 +304,73 @@ impl Scheduler {
         Ok(self.begin(id, head, document, Arc::from([]), None).await?.execution)
     }
 
+    /// Takes what the newest execution of a source's job has found out about its nodes; what was taken already stays.
+    async fn take_results(&self, source: &Source) -> Result<ExecutionId, TriggerError> {
+        let job = source.config.get("job").and_then(Value::as_str).and_then(|job| JobName::new(job).ok());
+        let job = job.ok_or_else(|| TriggerError::NoSource(source.project.clone(), source.name.clone()))?;
+        let filter = ExecutionFilter {
+            project: Some(source.project.clone()),
+            job: Some(job.clone()),
+            state: Some(operator::ExecutionState::Ended),
+            limit: 1,
+            ..ExecutionFilter::default()
+        };
+        let newest = self.store().executions(filter).await?.into_iter().next();
+        let newest = newest.ok_or_else(|| TriggerError::NoResults(job.clone()))?.id;
+        if source.execution == Some(newest) && source.nodes.is_some() {
+            return Ok(newest);
+        }
+        let record = self.store().execution(newest).await?.ok_or(TriggerError::NoResults(job))?;
+        let nodes = match &record.head.nodes {
+            Some(nodes) => self.node_set(nodes.set).await?,
+            None => NodeSet::default(),
+        };
+        let document = self.document(record.head.document).await?;
+        let mut results = Results::new(source.name.clone(), nodes);
+        let mut after = None;
+        loop {
+            let filter =
+                ResultFilter { per_node: Some(true), after, limit: MAX_PAGE, ..ResultFilter::default() };
+            let page = self.store().results(newest, filter).await?;
+            for result in &page {
+                let step = usize::try_from(result.ended.step.0).ok().and_then(|at| document.steps.get(at));
+                results.take(step.map_or("", |step| step.name.as_str()), &result.ended);
+            }
+            let Some(last) = page.last().filter(|_| page.len() >= MAX_PAGE as usize) else { break };
+            after = Some((last.ended.node, last.ended.step));
+        }
+        let set = results.into_set();
+        let count = u32::try_from(set.nodes.len()).unwrap_or(u32::MAX);
+        let bytes = serde_json::to_vec(&set).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let stored = self
+            .store()
+            .blobs()
+            .put(bytes)
+            .await
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        self.store().take_results(source, newest, (stored, count), self.now()).await?;
+        Ok(newest)
+    }
+
     /// The nodes of a project by name: its sources, merged in their order.
     pub async fn project_nodes(&self, project: &ProjectName) -> Result<Arc<NodeSet>, StoreError> {
         let sources = self.store().sources(project).await?;
-        let sets: Vec<digest::Sized> = sources.iter().filter_map(|source: &Source| source.nodes).collect();
-        let digests: Vec<Digest> = sets.iter().map(|set| set.digest).collect();
+        let sets: Vec<(SourceKind, digest::Sized)> =
+            sources.iter().filter_map(|source: &Source| Some((source.kind, source.nodes?))).collect();
+        let digests: Vec<Digest> = sets.iter().map(|(_, set)| set.digest).collect();
         if let Some((known, nodes)) = &self.state().nodes
             && *known == digests
         {
             return Ok(Arc::clone(nodes));
         }
-        let mut parts = Vec::with_capacity(sets.len());
-        for set in sets {
-            parts.push(self.node_set(set).await?);
+        let mut whole = NodeSet::default();
+        for (kind, set) in sets {
+            let part = self.node_set(set).await?;
+            whole = match kind {
+                SourceKind::Static | SourceKind::Component => merge([whole, part]),
+                SourceKind::Job => enhance(whole, part),
+            };
         }
-        let mut whole = merge(parts);
         whole.nodes.sort_by(|a, b| a.name.cmp(&b.name));
         let nodes = Arc::new(whole);
         self.state().nodes = Some((digests, Arc::clone(&nodes)));

@@ -19,6 +19,8 @@ pub enum SourceKind {
     Static,
     /// A component discovers them: refreshing runs the source's document.
     Component,
+    /// The results of a job say more about nodes that other sources have: refreshing takes the newest ones.
+    Job,
 }
 
 /// A source that is to be made or changed.
@@ -190,6 +192,24 @@ impl Store {
                     return Err(StoreError::conflict("node source", name, "its nodes come from a component"));
                 }
                 refreshed(tx, (&project, &name), None, &Refreshed::Nodes { set, count }, at)
+            })
+            .await
+    }
+
+    /// Gives a source of kind `job` what an execution of the job found out; the set is a blob already.
+    pub async fn take_results(
+        &self,
+        source: &Source,
+        by: ExecutionId,
+        (set, count): (digest::Sized, u32),
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (project, name) = (source.project.clone(), source.name.clone());
+        self.db
+            .write(move |tx| {
+                tx.prepare_cached("update source set execution = ? where project = ? and name = ?")?
+                    .execute(params![row::key(by.to_u128()), project.as_str(), name.as_str()])?;
+                refreshed(tx, (&project, &name), Some(by), &Refreshed::Nodes { set, count }, at)
             })
             .await
     }

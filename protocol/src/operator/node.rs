@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    ComponentName, ComponentSelector, ExecutionId, SecretName, SecretPath, SourceName, Span, Tag, Timestamp,
-    capability::Grant, node::Node,
+    ComponentName, ComponentSelector, ExecutionId, JobName, SecretName, SecretPath, SourceName, Span, Tag,
+    Timestamp, capability::Grant, node::Node,
 };
 
 /// Which nodes are wanted.
@@ -46,7 +46,7 @@ pub struct NodePage {
     pub next: Option<String>,
 }
 
-/// A node source to be made: a component of kind `node-source` and what it is given.
+/// A node source to be made: a component of kind `node-source` and what it is given, or a job whose results become attributes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -54,7 +54,11 @@ pub struct NewSource {
     /// Its name in the project.
     pub name: SourceName,
     /// Which component.
-    pub uses: ComponentSelector,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<ComponentSelector>,
+    /// In place of a component: a job whose newest results become attributes of the nodes that it ran for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobName>,
     /// Its input.
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
@@ -102,6 +106,9 @@ pub struct SourceView {
     /// The component as its maker wrote it, version included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<ComponentSelector>,
+    /// The job whose results it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobName>,
     /// How it is doing.
     pub status: SourceStatus,
     /// How many nodes it has given.

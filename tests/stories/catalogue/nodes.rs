@@ -6,7 +6,7 @@ use harness::{Docker, IMAGE, Reply, Stack};
 use serde_json::{Value, json};
 
 use super::{secret, serving};
-use crate::site;
+use crate::{apply, run, site};
 
 /// Saves a source and asks it; gives what the command said.
 fn source(stack: &Stack, folder: &Path, name: &str, lines: &str) -> harness::Ended {
@@ -239,4 +239,42 @@ fn clusters_and_virtual_machines_are_nodes() {
     assert_eq!(nodes(&stack, "name: app-01")[0]["attributes"]["hostname"], "10.20.4.17");
     assert_eq!(service.seen().last().unwrap().line, "DELETE /api/session");
     assert!(stack.files_with(b"a-long-password").unwrap().is_empty());
+}
+
+#[test]
+fn a_job_that_looks_after_nodes_gives_them_attributes() {
+    let folder = tempfile::tempdir().unwrap();
+    let stack = site(folder.path(), "[ceiling]\n");
+    let loaded: serde_json::Map<_, _> =
+        (0..4).map(|number| (format!("n{number}"), json!({ "hostname": "h", "rack": number }))).collect();
+    let file = folder.path().join("nodes.json");
+    std::fs::write(&file, Value::Object(loaded).to_string()).unwrap();
+    stack.json(&["nodes", "load", &file.display().to_string()]).unwrap();
+    apply(
+        &stack,
+        folder.path(),
+        "job: check\nnodes: { filter: \"name: n[0-2]\", keep_going: true }\nsteps:\n  - name: ping\n    uses: remit/transform@1\n    per: node\n    \
+         with:\n      value: \"${node.name == 'n1' ? {} : {'a': 1}}\"\n      pick: { a: /a }\n  - name: attributes\n    \
+         uses: remit/set-output@1\n    per: node\n    with: { values: { kernel: \"6.1-${node.name}\", tags: [seen] } }\n",
+    );
+    let file = folder.path().join("health.toml");
+    std::fs::write(&file, "name = \"health\"\njob = \"check\"\n").unwrap();
+    let saved = stack.json(&["nodes", "source", "apply", &file.display().to_string()]).unwrap();
+    assert_eq!((&saved["status"], &saved["job"]), (&json!("new"), &json!("check")), "{saved:#}");
+    let none = stack.remit(&["nodes", "source", "refresh", "health"]).unwrap();
+    assert!(none.code != 0 && none.err.contains("check"), "{none:?}");
+
+    let shown = run(&stack, &["check"]);
+    assert_eq!(shown["summary"]["outcome"], "failed", "{shown:#}");
+    let fresh = stack.json(&["nodes", "source", "refresh", "health"]).unwrap();
+    assert_eq!((&fresh["status"], &fresh["nodes"]), (&json!("fresh"), &json!(3)), "{fresh:#}");
+    assert_eq!(names(&stack, "health:status: healthy"), ["n0", "n2"]);
+    assert_eq!(names(&stack, "health:status: unhealthy"), ["n1"]);
+    assert_eq!(names(&stack, "tags: seen"), ["n0", "n2"]);
+    assert_eq!(names(&stack, "name: n.* !health:status: unhealthy"), ["n0", "n2", "n3"]);
+    let first = nodes(&stack, "name: n0").remove(0);
+    assert_eq!(first["attributes"]["kernel"], "6.1-n0");
+    let sick = nodes(&stack, "name: n1").remove(0);
+    assert!(sick["attributes"]["health:why"].as_str().unwrap().contains("leads to nothing"), "{sick:#}");
+    assert_eq!(nodes(&stack, "name: n3")[0]["attributes"]["health:status"], Value::Null);
 }

@@ -10,7 +10,7 @@ use remit_job::{
     document::{Action, Document},
 };
 use remit_protocol::{
-    Origin, ProjectName, SourceName,
+    JobName, Origin, ProjectName, SourceName, Span,
     capability::offer,
     limits::MAX_NODE_SET,
     manifest::Kind,
@@ -27,6 +27,7 @@ use crate::{
         extract::{self, Asked, Json, Place, content_length},
     },
     nodes,
+    scheduler::TriggerError,
     store::{self, Source, SourceKind},
 };
 
@@ -107,10 +108,18 @@ pub(crate) async fn create(
         let message = format!("{:?} is the source of the nodes that people load.", nodes::LOADED);
         return Err(Failure::invalid(message, "Choose another name."));
     }
-    let component = super::job::select(&app, &new.uses).await?;
-    let component = component.ok_or_else(|| Failure::not_found("component", &new.uses))?;
+    let uses = match (&new.uses, &new.job) {
+        (Some(uses), None) => uses,
+        (None, Some(job)) => return of_job(&app, &caller, &project, &new, job).await,
+        _ => {
+            let message = "A source names either a component, `uses`, or a job, `job`.";
+            return Err(Failure::invalid(message, "Write one of both."));
+        }
+    };
+    let component = super::job::select(&app, uses).await?;
+    let component = component.ok_or_else(|| Failure::not_found("component", uses))?;
     if component.manifest.kind != Kind::NodeSource {
-        let message = format!("{} is a step, not a node source.", new.uses);
+        let message = format!("{uses} is a step, not a node source.");
         return Err(Failure::invalid(message, "Name a component of kind node-source."));
     }
     let document = discovery(&project, &new, &component)
@@ -131,6 +140,44 @@ pub(crate) async fn create(
     app.scheduler.refresh_source(&project, &new.name, (caller.name().as_str(), Origin::Operator)).await?;
     let saved = view(&app, &find(&app, &project, &new.name).await?).await?;
     Ok((StatusCode::CREATED, Json(SourceView { missing, ..saved })))
+}
+
+/// Saves a source that takes the results of a job, and takes those that there are.
+async fn of_job(
+    app: &App,
+    caller: &Caller,
+    project: &ProjectName,
+    new: &NewSource,
+    job: &JobName,
+) -> Result<(StatusCode, Json<SourceView>), Failure> {
+    let bare =
+        new.with.is_empty() && new.secrets.is_empty() && new.grant.is_none() && new.runner_tags.is_empty();
+    if !bare {
+        let message =
+            "A source of a job takes no `with`, `secrets`, `grant` or `runner_tags`: the job has its own.";
+        return Err(Failure::invalid(message, "Leave them out."));
+    }
+    if app.store.job(project, job, None).await?.is_none() {
+        return Err(Failure::not_found("job", job));
+    }
+    let made = store::NewSource {
+        project: project.clone(),
+        name: new.name.clone(),
+        kind: SourceKind::Job,
+        config: serde_json::to_value(new).map_err(Failure::internal)?,
+        document: None,
+        every: Some(new.every.unwrap_or(Span::from_secs(10))),
+    };
+    app.store.save_source(made).await?;
+    app.audit(caller.name(), "source.save", format!("{project}/{}", new.name)).await?;
+    let taken =
+        app.scheduler.refresh_source(project, &new.name, (caller.name().as_str(), Origin::Operator)).await;
+    if let Err(error) = taken
+        && !matches!(error, TriggerError::NoResults(_))
+    {
+        return Err(error.into());
+    }
+    Ok((StatusCode::CREATED, Json(view(app, &find(app, project, &new.name).await?).await?)))
 }
 
 /// Why the runners that could be chosen for a source cannot ask it; nothing if one of them can, or has not told.
@@ -225,6 +272,7 @@ async fn view(app: &App, source: &Source) -> Result<SourceView, Failure> {
     Ok(SourceView {
         name: source.name.clone(),
         component: uses.as_ref().map(|uses| uses.name().clone()),
+        job: source.config.get("job").and_then(|job| job.as_str()).and_then(|job| JobName::new(job).ok()),
         uses,
         status,
         nodes: u64::from(source.count),
