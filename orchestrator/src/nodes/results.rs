@@ -14,7 +14,7 @@ use remit_protocol::{
 use serde_json::Value;
 
 /// The step whose outputs become attributes of the node by their own names.
-pub const ATTRIBUTES: &str = "attributes";
+const ATTRIBUTES: &str = "attributes";
 /// Most bytes of what a node's attribute says of a failure.
 const MAX_WHY: usize = 500;
 
