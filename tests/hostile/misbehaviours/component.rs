@@ -44,7 +44,7 @@ fn invalid_code(number: u32) -> Work {
 
 /// A release that imports something of `remit:step` that there is not.
 fn newer_interface(number: u32) -> Work {
-    let Release { manifest, mut wasm, .. } = Release::of("transform", number);
+    let Release { manifest, mut wasm, .. } = Release::of("wait", number);
     let (old, new) = ("remit:step/log@0.1.0", "remit:step/lag@0.1.0");
     for at in 0..wasm.len() - old.len() {
         if wasm[at..].starts_with(old.as_bytes()) {
@@ -53,7 +53,11 @@ fn newer_interface(number: u32) -> Work {
     }
     let text = String::from_utf8(manifest).unwrap();
     assert!(text.contains(old));
-    Work::new(number, &Release::new(text.replace(old, new).into_bytes(), wasm), PURE)
+    Work::new(
+        number,
+        &Release::new(text.replace(old, new).into_bytes(), wasm),
+        "    with: { for: 1s }\n",
+    )
 }
 
 pub(crate) const ROWS: &[Row] = &[
