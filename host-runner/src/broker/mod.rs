@@ -135,6 +135,7 @@ impl Call {
     pub(crate) fn bytes(&mut self) -> Option<&mut Vec<u8>> {
         match self {
             Self::Start { stdin, .. } | Self::Command { stdin, .. } => Some(stdin),
+            Self::CommandInput { bytes, .. } => Some(bytes),
             _ => None,
         }
     }
