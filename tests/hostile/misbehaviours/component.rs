@@ -53,11 +53,7 @@ fn newer_interface(number: u32) -> Work {
     }
     let text = String::from_utf8(manifest).unwrap();
     assert!(text.contains(old));
-    Work::new(
-        number,
-        &Release::new(text.replace(old, new).into_bytes(), wasm),
-        "    with: { for: 1s }\n",
-    )
+    Work::new(number, &Release::new(text.replace(old, new).into_bytes(), wasm), "    with: { for: 1s }\n")
 }
 
 pub(crate) const ROWS: &[Row] = &[
