@@ -118,7 +118,6 @@ mod tests {
         );
         let value = SecretValue::new(value.to_vec()).ok().unwrap();
         let invocation = Invocation {
-            realm: remit_protocol::Digest::of(b"test"),
             remit: Arc::new(remit.unwrap()),
             secrets: Arc::new(Environment::new(BTreeMap::from([(path, value)]))),
             input: String::new(),
