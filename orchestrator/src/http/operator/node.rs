@@ -280,7 +280,7 @@ async fn view(app: &App, source: &Source) -> Result<SourceView, Failure> {
         error: source.error.clone(),
         execution: source.execution,
         every: source.every,
-        config: (source.kind == SourceKind::Component).then(|| source.config.clone()),
+        config: (source.kind != SourceKind::Static).then(|| source.config.clone()),
         missing: Vec::new(),
     })
 }
