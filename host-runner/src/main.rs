@@ -18,8 +18,9 @@ use remit_protocol::{
     SecretName, SecretPath,
     capability::{Grant, imports::Profile},
     limits::{MAX_COMPONENT, MAX_MANIFEST},
-    manifest::Kind,
+    manifest::{Kind, Manifest},
     node::Node,
+    weigh,
 };
 use remit_runner::{
     audit, check,
@@ -106,7 +107,7 @@ enum Command {
     Audit(Audit),
     /// Say what the owner's file would allow a step: a question in JSON on standard input, the answer on standard output.
     #[command(hide = true)]
-    Explain(Configured),
+    Explain(Explain),
     /// A component on this machine, for its author.
     #[command(subcommand)]
     Step(Step),
@@ -129,6 +130,15 @@ struct Configured {
     /// The owner's file.
     #[arg(long, value_name = "FILE", default_value = "runner.toml")]
     config: PathBuf,
+}
+
+#[derive(Args)]
+struct Explain {
+    #[command(flatten)]
+    configured: Configured,
+    /// The question is a manifest: what the ceiling says to each of its requests.
+    #[arg(long)]
+    requests: bool,
 }
 
 #[derive(Args)]
@@ -379,7 +389,7 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         Command::Worker => work(),
         Command::Check(report) => check_files(&report),
         Command::Audit(audit) => show_audit(audit),
-        Command::Explain(configured) => explain_step(&configured.config),
+        Command::Explain(asked) => explain_step(&asked),
         Command::Conformance(suite) => block_on(conform(suite, environment)),
         Command::Secret(secret) => keep_secret(secret, environment),
         Command::Enrol(plan) => block_on(enrol_host(plan)),
@@ -476,9 +486,14 @@ fn show_audit(command: Audit) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain_step(config: &Path) -> anyhow::Result<ExitCode> {
-    let config = read_config(config)?;
+fn explain_step(asked: &Explain) -> anyhow::Result<ExitCode> {
+    let config = read_config(&asked.configured.config)?;
     let question = standard_input(MAX_QUESTION)?;
+    if asked.requests {
+        let manifest = Manifest::from_slice(&question).context("the manifest")?;
+        say_json(&weigh::weigh(&manifest.name, &manifest.requests, &config.ceiling))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let question = serde_json::from_slice(&question).context("the question")?;
     say_json(&explain::explain(&config, &question))?;
     Ok(ExitCode::SUCCESS)

@@ -322,7 +322,7 @@ pub(crate) fn count() -> usize {
 }
 
 fn start(program: &str, args: &[&str]) -> Value {
-    json!({"Start": {"program": program, "args": args}})
+    json!({"Start": {"program": program, "args": args, "variables": []}})
 }
 
 fn open(name: &str, path: &str) -> Value {

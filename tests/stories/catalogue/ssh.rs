@@ -125,5 +125,7 @@ fn files_are_written_and_copied_in_one_go() {
     );
     apply(&stack, folder.path(), &denied);
     let shown = run(&stack, &["denied"]);
-    assert!(shown.to_string().contains("/proc/nowhere/file on web1: making the file"), "{shown:#}");
+    let id = shown["summary"]["id"].as_str().unwrap();
+    let nodes = stack.json(&["execution", "nodes", id, "--step", "0"]).unwrap();
+    assert!(nodes.to_string().contains("/proc/nowhere/file on web1: making the file"), "{nodes:#}");
 }
