@@ -38,7 +38,7 @@ enum Task {
     },
     /// Measure, each number beside a baseline of the same run.
     Bench(bench::Bench),
-    /// Make hostile inputs for everything that reads what others wrote: [--minutes N | --iterations N] [--seed N] [TARGET].
+    /// Make hostile inputs for everything that reads what others wrote: `[--minutes N | --iterations N] [--seed N] [TARGET]`.
     Fuzz {
         /// As `remit-fuzz --help` says.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

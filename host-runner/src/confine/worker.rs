@@ -4,7 +4,7 @@
 //! alone), and a list of the system calls that running loaded code takes: nothing to open, to connect, to start, to look
 //! into, and no memory that becomes executable. What only an attacker would call ends the process at once.
 //!
-//! *Invariant:* [`confine`] is called when the code is loaded and before any of it runs.
+//! *Invariant:* [`seal`] is called when the code is loaded and before any of it runs.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
