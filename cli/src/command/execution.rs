@@ -11,7 +11,7 @@ use remit_protocol::{
 };
 use serde::Serialize;
 
-use super::{gate, nodes::query};
+use super::{again, gate, nodes::query};
 use crate::{
     connection::Connection,
     failure::{Code, Failure, Result},
@@ -87,6 +87,10 @@ pub(crate) enum Execution {
     },
     /// What waits, and why.
     Queue,
+    /// Run its job again, from the beginning, on the nodes that did not end well.
+    Rerun(again::RerunExecution),
+    /// Go on with it, from the first step that did not end well; what came before is taken over.
+    Resume(again::ResumeExecution),
 }
 
 /// The number of a step.
@@ -199,6 +203,7 @@ fn view_text(view: &ExecutionView) -> String {
     if !summary.origin.is_operator() {
         lines.push(format!("trigger: {}", summary.origin));
     }
+    lines.extend(view.again.as_ref().map(ToString::to_string));
     if let Some(ended) = summary.ended {
         lines.push(format!(
             "ended at {} after {} ms",
@@ -354,6 +359,8 @@ impl Execution {
                 let summary: ExecutionSummary = connection.post(&address, &Decide { decision }).await?;
                 output.print(&summary, |summary| format!("execution {id}: {}", standing(summary)));
             }
+            Self::Rerun(rerun) => rerun.run(connection, output).await?,
+            Self::Resume(resume) => resume.run(connection, output).await?,
             Self::Queue => {
                 let page: Page<QueueEntry> = connection.all(path::QUEUE).await?;
                 output.print(&page, |page| {

@@ -1,5 +1,6 @@
 //! One file a noun.
 
+pub(crate) mod again;
 pub(crate) mod audit;
 pub(crate) mod channel;
 pub(crate) mod component;

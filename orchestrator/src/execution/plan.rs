@@ -141,7 +141,12 @@ impl Live {
                 return self.end_section(at, refused, &why, now, draft);
             }
         };
-        let empty = matches!(&place.work, Work::Steps { nodes: Some(ranges), .. } if ranges.iter().all(|(a, b)| a == b));
+        if self.open_nodes(at).is_some_and(|open| open.is_empty()) && self.has_nodes(at) {
+            // All of them were taken over from an earlier execution.
+            let outcome = self.rolled_up(at, Outcome::Skipped);
+            return self.end_section(at, outcome, "", now, draft);
+        }
+        let empty = matches!(&place.work, Work::Steps { nodes: Some(_), .. }) && !self.has_nodes(at);
         if !runs || empty {
             let why = if empty { "no node matches" } else { "" };
             return self.end_section(at, Outcome::Skipped, why, now, draft);
@@ -160,6 +165,10 @@ impl Live {
             }
             Work::Halt { .. } => self.halt(at, now, draft),
         }
+    }
+
+    fn has_nodes(&self, at: usize) -> bool {
+        matches!(&self.sections[at].record.place.work, Work::Steps { nodes: Some(ranges), .. } if ranges.iter().any(|(a, b)| a < b))
     }
 
     /// The step of a section that is one step.

@@ -87,6 +87,8 @@ struct World {
     begun: BTreeMap<(SectionNumber, Epoch), u32>,
     ends: u32,
     attempt_ends: BTreeMap<AttemptId, u32>,
+    steps: BTreeMap<StepIndex, Outcome>,
+    results: BTreeMap<(StepIndex, Option<NodeIndex>), Outcome>,
 }
 
 fn head(nodes: u32) -> Head {
@@ -120,11 +122,25 @@ fn head(nodes: u32) -> Head {
 
 impl World {
     fn new(document: remit_job::document::Document, nodes: u32) -> Self {
+        Self::after(document, nodes, None)
+    }
+
+    /// What it has come to, as a store would say.
+    fn came_to(&self) -> super::Earlier {
+        let steps = self.steps.clone();
+        let results = self.results.iter().map(|((step, node), outcome)| (*step, *node, *outcome, None));
+        super::Earlier { id: self.live.id, steps, results: results.collect() }
+    }
+
+    fn after(document: remit_job::document::Document, nodes: u32, earlier: Option<&super::Earlier>) -> Self {
         let now = Timestamp::from_millis(1_795_000_000_000);
         let names: Arc<[NodeName]> = (0..nodes).map(|n| format!("n{n}").parse().unwrap()).collect();
         let places = plan::places(&document, (nodes > 0).then_some(nodes));
         let id = ExecutionId::from_parts(now, 0);
-        let (live, draft) = plan::start(id, head(nodes), Arc::new(document), names, places);
+        let (mut live, mut draft) = plan::start(id, head(nodes), Arc::new(document), names, places);
+        if let Some(earlier) = earlier {
+            live.take_over(earlier, &mut draft).unwrap();
+        }
         let mut world = Self {
             live,
             now,
@@ -134,6 +150,8 @@ impl World {
             begun: BTreeMap::new(),
             ends: 0,
             attempt_ends: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            results: BTreeMap::new(),
         };
         world.keep(draft);
         let mut draft = Draft::default();
@@ -158,6 +176,12 @@ impl World {
                     }
                 }
                 Change::Execution { state, .. } if state.is_final() => self.ends += 1,
+                Change::StepConcluded { step, outcome } => {
+                    self.steps.insert(step, outcome);
+                }
+                Change::StepEnded { ended, .. } => {
+                    self.results.insert((ended.step, ended.node), ended.outcome);
+                }
                 _ => {}
             }
         }
@@ -364,6 +388,39 @@ proptest! {
         let mut world = World::new(samples::node_step(class), 5);
         acts.into_iter().for_each(|act| world.run(act));
         world.comes_to_an_end(by_force);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever an execution came to: one that goes on with it runs nothing again that is known to be done, takes nothing
+    /// over that is not, keeps the guarantees, and ends well if all that it runs does.
+    #[test]
+    fn what_goes_on_runs_exactly_what_is_left(
+        acts in proptest::collection::vec(act(), 0..60),
+        class in proptest::sample::select(vec!["pure", "effect"]),
+        more in proptest::collection::vec(act(), 0..30),
+    ) {
+        let document = samples::node_step(class);
+        let mut world = World::new(document.clone(), 5);
+        acts.into_iter().for_each(|act| world.run(act));
+        world.run(Act::Cancel(true));
+        let earlier = world.came_to();
+        let left: Vec<NodeIndex> = earlier.fates(&document, 5).into_keys().collect();
+        let mut next = World::after(document, 5, Some(&earlier));
+        let open = next.live.open_nodes(0).unwrap_or_default();
+        let open: Vec<NodeIndex> = open.into_iter().flat_map(|(a, b)| a..b).map(NodeIndex).collect();
+        match earlier.resume_point(&next.live.document) {
+            Some(_) => prop_assert_eq!(&open, &left),
+            None => prop_assert!(left.is_empty()),
+        }
+        for node in (0..5).map(NodeIndex).filter(|node| !left.contains(node)) {
+            let good = earlier.results.iter().any(|(_, on, outcome, _)| *on == Some(node) && outcome.is_good());
+            prop_assert!(good || earlier.steps.values().all(|outcome| outcome.is_good()));
+        }
+        more.into_iter().for_each(|act| next.run(act));
+        next.comes_to_an_end(false);
     }
 }
 

@@ -8,7 +8,7 @@ use remit_protocol::{
     assignment::{OptionValues, Strategy},
     capability::Effect,
     digest,
-    operator::Decision,
+    operator::{Again, Decision},
     report::{Event, SignedResult, StepEnded},
 };
 use serde::{Deserialize, Serialize};
@@ -65,9 +65,9 @@ pub struct Head {
     /// The section for which it runs, if another execution began it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
-    /// The execution whose unfinished nodes it runs again.
+    /// The earlier execution to which it goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub again: Option<ExecutionId>,
+    pub again: Option<Again>,
 }
 
 /// For what another execution began this one.
@@ -265,6 +265,15 @@ pub enum Change {
         attempt: Option<AttemptId>,
         /// How.
         ended: Box<StepEnded>,
+    },
+    /// What steps came to in an earlier execution counts in this one.
+    TakenOver {
+        /// Which execution.
+        from: ExecutionId,
+        /// Which steps, `[first, end)`.
+        steps: (StepIndex, StepIndex),
+        /// On which nodes, as ranges `[first, end)`; none for a workflow step.
+        nodes: Option<Vec<(u32, u32)>>,
     },
     /// A step ended on all nodes, by this roll-up.
     StepConcluded {

@@ -266,6 +266,7 @@ impl From<TriggerError> for Failure {
     fn from(error: TriggerError) -> Self {
         match error {
             TriggerError::NoJob(_, job) => Self::not_found("job", job),
+            TriggerError::NoExecution(id) => Self::not_found("execution", id),
             TriggerError::NoResults(job) => Self::not_found("ended execution of job", job),
             TriggerError::NoSource(_, source) => Self::not_found("node source that can be asked", source),
             TriggerError::Quota(quota) => Self::quota(&format!("{quota} executions that have not ended")),

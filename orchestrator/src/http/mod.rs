@@ -279,6 +279,9 @@ fn routes(app: App) -> Table {
         .route(N::Execution(P::Operator),  routes!(execution::cancel))
         .route(N::Execution(P::Operator),  routes!(execution::answer))
         .route(N::Execution(P::Operator),  routes!(execution::decide))
+        .route(N::Execution(P::Operator),  routes!(execution::rerun))
+        .route(N::Execution(P::Operator),  routes!(execution::rerun_plan))
+        .route(N::Execution(P::Operator),  routes!(execution::resume))
         .route(N::Token,                   routes!(execution::queue))
 
         .route(N::Project(P::Viewer),      routes!(node::list))

@@ -5,11 +5,12 @@
 
 use remit_job::document::{Action, JobAction};
 use remit_protocol::{
-    ExecutionId, OptionName, Origin, Outcome, RefusalCode, SectionNumber, operator::CancelMode,
+    ExecutionId, OptionName, Origin, Outcome, RefusalCode, SectionNumber, StepIndex,
+    operator::{Again, CancelMode},
 };
 use serde_json::{Map, Value};
 
-use super::{ControlError, Scheduler, State, Trigger, TriggerError};
+use super::{ControlError, Scheduler, State, Trigger, TriggerError, again::Item};
 use crate::{
     execution::{Live, Parent, SectionState},
     store::{Child, ResultFilter, StoreError},
@@ -18,7 +19,7 @@ use crate::{
 /// Most children of a section.
 const MAX_CHILDREN: usize = 100;
 /// How deep jobs may run jobs.
-const MAX_DEPTH: usize = 8;
+pub(super) const MAX_DEPTH: usize = 8;
 /// Largest outputs of children that a parent sees, in bytes.
 const MAX_OUTPUTS: usize = 256 << 10;
 
@@ -26,8 +27,8 @@ const REFUSED: Outcome = Outcome::Refused(RefusalCode::Parameter);
 
 /// What is due for a section that runs other jobs.
 enum Due {
-    /// Its children are to exist, and it waits for them.
-    Wanted(Vec<Trigger>),
+    /// Its children are to exist, and it waits for them; where it goes back to an earlier execution, with that.
+    Wanted(Vec<Trigger>, Option<(Again, StepIndex)>),
     /// It cannot have children.
     Wrong(String),
     /// It does not wait for children any more.
@@ -54,15 +55,36 @@ impl Scheduler {
         };
         let known = self.store().children(id, section).await?;
         let wanted = match due {
-            Due::Wanted(wanted) => wanted,
+            Due::Wanted(wanted, None) => {
+                wanted.into_iter().map(|trigger| Item::Wanted(Box::new(trigger))).collect()
+            }
+            Due::Wanted(wanted, Some((again, step))) => self.items_again(&again, step, wanted).await?,
             Due::Wrong(why) => return self.children_ended(id, section, REFUSED, None, &why).await,
             Due::Over => return self.call_off(known).await,
         };
-        for (item, trigger) in (0_u32..).zip(&wanted) {
-            if known.iter().any(|child| child.item == item) {
+        let mut children = Vec::with_capacity(wanted.len());
+        let (mut outcomes, mut missing) = (Vec::with_capacity(wanted.len()), false);
+        for (number, item) in (0_u32..).zip(wanted) {
+            let trigger = match item {
+                Item::Wanted(trigger) => trigger,
+                Item::Taken(child) => {
+                    outcomes.push(Some(child.state.outcome().unwrap_or(Outcome::Succeeded)));
+                    children.push(child);
+                    continue;
+                }
+                Item::Left(child) => {
+                    outcomes.push(Some(Outcome::Skipped));
+                    children.push(child);
+                    continue;
+                }
+            };
+            if let Some(child) = known.iter().find(|child| child.item == number) {
+                outcomes.push(child.state.outcome());
+                children.push(child.clone());
                 continue;
             }
-            match self.trigger(trigger.clone()).await {
+            missing = true;
+            match self.trigger(Trigger::clone(&trigger)).await {
                 Ok(_) => {}
                 Err(TriggerError::Store(error)) => return Err(error),
                 Err(error) => {
@@ -72,15 +94,15 @@ impl Scheduler {
                 }
             }
         }
-        if known.len() < wanted.len() {
+        if missing {
             return Ok(());
         }
-        let outcomes: Option<Vec<Outcome>> = known.iter().map(|child| child.state.outcome()).collect();
+        let outcomes: Option<Vec<Outcome>> = outcomes.into_iter().collect();
         let Some(outcomes) = outcomes else { return Ok(()) };
         let bad = known.iter().filter(|child| !child.state.outcome().is_some_and(Outcome::is_good));
         let bad: Vec<String> =
             bad.map(|child| format!("execution {} ended as {}", child.id, child.state)).collect();
-        let outputs = self.outputs(&known).await?;
+        let outputs = self.outputs(&children).await?;
         let outcome = remit_job::rollup::step(outcomes);
         self.children_ended(id, section, outcome, outputs, &bad.join("; ")).await
     }
@@ -151,7 +173,10 @@ impl State {
             return Due::Wrong(format!("jobs run jobs more than {MAX_DEPTH} deep"));
         }
         match children(live, at) {
-            Ok(wanted) => Due::Wanted(wanted),
+            Ok(wanted) => {
+                let step = StepIndex(live.sections[at].record.place.steps().start);
+                Due::Wanted(wanted, live.head.again.clone().map(|again| (again, step)))
+            }
             Err(why) => Due::Wrong(why),
         }
     }

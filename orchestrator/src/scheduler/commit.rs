@@ -79,6 +79,7 @@ impl State {
                 Change::Approved(_)
                 | Change::Dispatched { .. }
                 | Change::StepEnded { .. }
+                | Change::TakenOver { .. }
                 | Change::StepConcluded { .. }
                 | Change::SourceNodes { .. }
                 | Change::Notice(_)

@@ -8,6 +8,7 @@
 //! *Never here:* SQL, sockets, a clock of its own ([`Surroundings`] give time and randomness). *Invariants:* an attempt is
 //! told to its runner until it says that it heard; why an execution waits is always answerable.
 
+mod again;
 mod assignment;
 mod children;
 mod clockwork;
@@ -47,7 +48,7 @@ use crate::{
 
 pub use control::ControlError;
 pub use session::SessionError;
-pub use trigger::{Trigger, TriggerError, Triggered};
+pub use trigger::{Drafted, Trigger, TriggerError, Triggered};
 pub use waiting::{Reason, Waiting};
 
 /// From when on a runner that is not heard of gets no new work.

@@ -19,7 +19,7 @@ use remit_protocol::{
     digest::{self, Digest},
     endpoint::Fault,
     node::NodeSet,
-    operator::{self, ProjectSettings, RunnerStatus, SignedRun},
+    operator::{self, Again, ProjectSettings, RunnerStatus, SignedRun},
 };
 use remit_signing::{
     note::{NoteKind, UnverifiedNote},
@@ -29,7 +29,7 @@ use serde_json::{Map, Value};
 
 use super::{Scheduler, State, commit::Drafts, matching::Requirement, names};
 use crate::{
-    execution::{Change, Draft, ExecutionState, Head, NodeSelection, Parent, Place, Purpose, plan},
+    execution::{Change, Draft, Earlier, ExecutionState, Head, NodeSelection, Parent, Purpose, plan},
     nodes::{Results, enhance},
     store::{
         BlobError, Created, ExecutionFilter, MAX_PAGE, NewExecution, ResultFilter, Source, SourceKind, Store,
@@ -66,6 +66,8 @@ pub struct Trigger {
     pub parent: Option<Parent>,
     /// The run as somebody signed it: its id, option values and nodes are then these.
     pub signed: Option<SignedRun>,
+    /// The earlier execution to which it goes back: revision, options and nodes are then its.
+    pub again: Option<Again>,
 }
 
 impl Trigger {
@@ -90,6 +92,24 @@ impl Trigger {
             not_before: None,
             parent: None,
             signed: None,
+            again: None,
+        }
+    }
+
+    /// The runner tags that are asked for, if the job allows that; `usual` otherwise.
+    pub(super) fn tags(
+        &self,
+        document: &Document,
+        usual: &BTreeSet<Tag>,
+    ) -> Result<BTreeSet<Tag>, TriggerError> {
+        match &self.runner_tags {
+            // A job that runs this one was saved by somebody who may change this one, too.
+            Some(tags) if tags != usual && !document.runner.may_override && self.parent.is_none() => {
+                let remedy = "leave the tags out, or let the job's editor set `runner.override: true`";
+                Err(fault("runner_tags", "the job does not allow other runner tags", remedy))
+            }
+            Some(tags) => Ok(tags.clone()),
+            None => Ok(usual.clone()),
         }
     }
 }
@@ -106,6 +126,8 @@ pub struct Drafted {
     pub nodes: Arc<[NodeName]>,
     /// The runners that carry its tags and work for its project.
     pub runners: Vec<(RunnerId, RunnerName, RunnerStatus)>,
+    /// What it takes over from an earlier execution.
+    pub(super) taken: Option<Earlier>,
 }
 
 /// The execution of a trigger.
@@ -123,6 +145,9 @@ pub enum TriggerError {
     /// There is no such job or revision.
     #[error("project {0} has no job {1}, or not this revision of it")]
     NoJob(ProjectName, JobName),
+    /// There is no such execution.
+    #[error("there is no execution {0}")]
+    NoExecution(ExecutionId),
     /// There is no such node source, or it is not one that can be asked.
     #[error("project {0} has no node source {1} that a component feeds")]
     NoSource(ProjectName, SourceName),
@@ -144,7 +169,7 @@ fn first(faults: &[Fault]) -> String {
     faults.first().map(|fault| format!("{}: {}", fault.place, fault.message)).unwrap_or_default()
 }
 
-fn fault(place: &str, message: impl Into<String>, remedy: &str) -> TriggerError {
+pub(super) fn fault(place: &str, message: impl Into<String>, remedy: &str) -> TriggerError {
     TriggerError::Faults(vec![Fault {
         line: None,
         column: None,
@@ -165,13 +190,16 @@ impl Scheduler {
                 false => Err(fault("signed", "there is an execution of this id", "sign it anew")),
             };
         }
-        let Drafted { id, head, document, nodes, .. } = self.draft(&trigger).await?;
+        let drafted = self.draft(&trigger).await?;
         let key = trigger.idempotency_key.clone().map(|key| (key, request_digest(&trigger)));
-        self.begin(id, head, document, nodes, key).await
+        self.begin(drafted, key).await
     }
 
     /// What an execution of a job would be: nothing is recorded but its node set, which a signature may name.
     pub async fn draft(&self, trigger: &Trigger) -> Result<Drafted, TriggerError> {
+        if let Some(again) = &trigger.again {
+            return self.draft_again(trigger, again).await;
+        }
         let job = self.store().job(&trigger.project, &trigger.job, trigger.revision).await?;
         let job = job.ok_or_else(|| TriggerError::NoJob(trigger.project.clone(), trigger.job.clone()))?;
         let document = self.document(job.document).await?;
@@ -183,8 +211,11 @@ impl Scheduler {
         let variables = variables(&settings);
         let given: Map<String, Value> =
             trigger.options.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
-        let signed =
-            trigger.signed.as_ref().map(|signed| read_signed(signed, trigger, job.document)).transpose()?;
+        let signed = trigger
+            .signed
+            .as_ref()
+            .map(|signed| of_a_signed_run(signed, trigger, job.document))
+            .transpose()?;
         let id = match &signed {
             Some((order, _)) => order.run,
             None => ExecutionId::from_parts(self.now(), self.inner.surroundings.random()),
@@ -209,19 +240,7 @@ impl Scheduler {
             let message = format!("the values take {size} bytes together, at most {most} travel to a runner");
             return Err(fault("options", message, "pass large inputs as files or through a step"));
         }
-        let tags = match &trigger.runner_tags {
-            // A job that runs this one was saved by somebody who may change this one, too.
-            Some(tags)
-                if *tags != document.runner.tags
-                    && !document.runner.may_override
-                    && trigger.parent.is_none() =>
-            {
-                let remedy = "leave the tags out, or let the job's editor set `runner.override: true`";
-                return Err(fault("runner_tags", "the job does not allow other runner tags", remedy));
-            }
-            Some(tags) => tags.clone(),
-            None => document.runner.tags.clone(),
-        };
+        let tags = trigger.tags(&document, &document.runner.tags)?;
         let mut head = Head {
             project: trigger.project.clone(),
             job: trigger.job.clone(),
@@ -252,10 +271,10 @@ impl Scheduler {
         let given = signed.as_ref().map(|(order, _)| order.nodes);
         let nodes = self.resolve(id, &mut head, &document, filter, given).await?;
         let runners = self.could_run(&head);
-        Ok(Drafted { id, head, document, nodes, runners })
+        Ok(Drafted { id, head, document, nodes, runners, taken: None })
     }
 
-    fn could_run(&self, head: &Head) -> Vec<(RunnerId, RunnerName, RunnerStatus)> {
+    pub(super) fn could_run(&self, head: &Head) -> Vec<(RunnerId, RunnerName, RunnerStatus)> {
         let (state, elapsed) = (self.state(), self.elapsed());
         let requirement = Requirement::of(head);
         let fits = state.runners.values().filter(|known| requirement.fits(&known.runner));
@@ -301,7 +320,9 @@ impl Scheduler {
             parent: None,
             again: None,
         };
-        Ok(self.begin(id, head, document, Arc::from([]), None).await?.execution)
+        let nodes = Arc::from([]);
+        let drafted = Drafted { id, head, document, nodes, runners: Vec::new(), taken: None };
+        Ok(self.begin(drafted, None).await?.execution)
     }
 
     /// Takes what the newest execution of a source's job has found out about its nodes; what was taken already stays.
@@ -404,7 +425,7 @@ impl Scheduler {
     }
 
     /// Counts only where there could be too many: most projects are far from it.
-    fn check_quota(&self, project: &ProjectName, most: u32) -> Result<(), TriggerError> {
+    pub(super) fn check_quota(&self, project: &ProjectName, most: u32) -> Result<(), TriggerError> {
         let state = self.state();
         let limit = usize::try_from(most).unwrap_or(usize::MAX);
         if state.live.len() < limit {
@@ -481,15 +502,12 @@ impl Scheduler {
     }
 
     /// Records an execution and everything that can be decided about it at once.
-    async fn begin(
+    pub(super) async fn begin(
         &self,
-        id: ExecutionId,
-        head: Head,
-        document: Arc<Document>,
-        nodes: Arc<[NodeName]>,
+        drafted: Drafted,
         key: Option<(IdempotencyKey, Digest)>,
     ) -> Result<Triggered, TriggerError> {
-        let places = plan::places(&document, head.nodes.as_ref().map(|nodes| nodes.count));
+        let (id, head) = (drafted.id, drafted.head.clone());
         let turn = self.store().turn().await?;
         let (creating, mut aftermath) = {
             let mut state = self.state();
@@ -497,7 +515,7 @@ impl Scheduler {
                 return Err(fault("signed", "there is an execution of this id", "sign it anew"));
             }
             let now = self.now();
-            let draft = self.plan(&mut state, (id, head.clone(), document, nodes, places))?;
+            let draft = self.plan(&mut state, drafted)?;
             let mut drafts = Drafts::default();
             *drafts.of(id) = draft;
             let (mut commits, aftermath) = state.commits(drafts, now);
@@ -540,15 +558,16 @@ impl Scheduler {
     }
 
     /// Puts a new execution into memory, lets it go if its turn has come, and hands out what can be.
-    fn plan(
-        &self,
-        state: &mut State,
-        (id, head, document, nodes, places): (ExecutionId, Head, Arc<Document>, Arc<[NodeName]>, Vec<Place>),
-    ) -> Result<Draft, StoreError> {
+    fn plan(&self, state: &mut State, drafted: Drafted) -> Result<Draft, StoreError> {
+        let Drafted { id, head, document, nodes, taken, .. } = drafted;
         let (now, elapsed) = (self.now(), self.elapsed());
+        let places = plan::places(&document, head.nodes.as_ref().map(|nodes| nodes.count));
         let (mut live, mut draft) = plan::start(id, head, document, nodes, places);
         let illegal =
             |illegal: crate::execution::transition::Illegal| StoreError::Unavailable(illegal.to_string());
+        if let Some(earlier) = taken {
+            live.take_over(&earlier, &mut draft).map_err(illegal)?;
+        }
         if state.may_go(&live.head, now) {
             live.admit(now, &mut draft).map_err(illegal)?;
         } else {
@@ -594,7 +613,7 @@ pub(super) fn variables(settings: &ProjectSettings) -> Map<String, Value> {
     settings.variables.iter().map(|(name, value)| (name.to_string(), value.clone())).collect()
 }
 
-fn unstored(error: BlobError) -> TriggerError {
+pub(super) fn unstored(error: BlobError) -> TriggerError {
     match error {
         BlobError::Full => StoreError::Full.into(),
         other => StoreError::Unavailable(other.to_string()).into(),
@@ -608,7 +627,7 @@ fn run_note(signed: &SignedRun) -> Result<RunNote, TriggerError> {
 }
 
 /// What was signed, if it is about this job as it is now. Whether the signature is good is for runners to say.
-fn read_signed(
+pub(super) fn of_a_signed_run(
     signed: &SignedRun,
     trigger: &Trigger,
     document: digest::Sized,
@@ -633,5 +652,8 @@ fn read_signed(
 fn request_digest(trigger: &Trigger) -> Digest {
     let asked =
         (&trigger.revision, &trigger.options, &trigger.filter, &trigger.runner_tags, &trigger.not_before);
+    if let Some(again) = &trigger.again {
+        return Digest::of(&serde_json::to_vec(&(asked, again)).unwrap_or_default());
+    }
     Digest::of(&serde_json::to_vec(&asked).unwrap_or_default())
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use remit_protocol::{
     AttemptId, ExecutionId, JobName, NodeIndex, Origin, Outcome, ProjectName, Revision, SectionNumber,
-    StepIndex, Timestamp, digest, operator,
+    StepIndex, Timestamp,
+    assignment::OptionValues,
+    digest, operator,
     report::{StepEnded, Usage},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value as Column};
@@ -110,6 +112,10 @@ pub struct Child {
     pub item: u32,
     /// There is a list.
     pub many: bool,
+    /// Its job.
+    pub job: JobName,
+    /// Its option values.
+    pub options: OptionValues,
     /// Its job document.
     pub document: digest::Sized,
     /// How it stands.
@@ -343,6 +349,8 @@ impl Store {
                         item: row.get("parent_item")?,
                         many: head.parent.is_some_and(|parent| parent.many),
                         document: head.document,
+                        job: head.job,
+                        options: head.options,
                         state: row::text(row, "state")?,
                         began: row::maybe_time(row, "began")?,
                     })

@@ -1,7 +1,8 @@
 //! Recording what the pure core decided about executions.
 
 use remit_protocol::{
-    AttemptId, Digest, ExecutionId, IdempotencyKey, NodeIndex, Origin, Outcome, Timestamp, report::StepEnded,
+    AttemptId, Digest, ExecutionId, IdempotencyKey, NodeIndex, Origin, Outcome, StepIndex, Timestamp,
+    report::StepEnded,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -274,6 +275,7 @@ fn apply(tx: &Connection, id: ExecutionId, change: &Change, at: Timestamp) -> Re
         }
         Change::Dispatched { attempt, number, nodes } => dispatch(tx, *attempt, *number, nodes),
         Change::StepEnded { attempt, ended } => step_ended(tx, id, *attempt, ended),
+        Change::TakenOver { from, steps, nodes } => take_over(tx, id, *from, *steps, nodes.as_deref()),
         Change::StepConcluded { step, outcome } => {
             tx.prepare_cached("insert or replace into step values (?, ?, ?)")?.execute(params![
                 row::key(id.to_u128()),
@@ -382,6 +384,30 @@ fn dispatch(tx: &Connection, attempt: AttemptId, number: u64, nodes: &[NodeIndex
         number,
         row::to_json(&nodes)?
     ])?;
+    Ok(())
+}
+
+/// Results of an earlier execution become results of this one; no attempt of its own stands behind them.
+fn take_over(
+    tx: &Connection,
+    id: ExecutionId,
+    from: ExecutionId,
+    (first, end): (StepIndex, StepIndex),
+    nodes: Option<&[(u32, u32)]>,
+) -> Result<(), StoreError> {
+    // A workflow step's result stands at the node before the first.
+    let nodes: Vec<(i64, i64)> = match nodes {
+        Some(nodes) => nodes.iter().map(|(first, end)| (i64::from(*first), i64::from(*end))).collect(),
+        None => vec![(-1, 0)],
+    };
+    for (low, high) in nodes {
+        tx.prepare_cached(
+            "insert or replace into result
+             select ?1, step, node, null, outcome, tries, started, ended, output, message, usage, remit from result
+             where execution = ?2 and node >= ?3 and node < ?4 and step >= ?5 and step < ?6",
+        )?
+        .execute(params![row::key(id.to_u128()), row::key(from.to_u128()), low, high, first.0, end.0])?;
+    }
     Ok(())
 }
 

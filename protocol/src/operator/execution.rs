@@ -1,14 +1,18 @@
 //! Executions: how they stand, what their steps came to, their log, and what happens to them right now.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AttemptId, ComponentName, ComponentVersion, Digest, Epoch, ExecutionId, JobName, NodeIndex, NodeName,
-    Origin, Outcome, ProjectName, Revision, RunnerName, SectionNumber, StepIndex, StepName, Timestamp,
-    capability::Effect, report::LogEntry, report::Usage,
+    AttemptId, ComponentName, ComponentVersion, Digest, Epoch, ExecutionId, IdempotencyKey, JobName,
+    NodeIndex, NodeName, Origin, Outcome, ProjectName, Revision, RunnerName, SectionNumber, StepIndex,
+    StepName, Tag, Timestamp, capability::Effect, operator::SignedRun, report::LogEntry, report::Usage,
 };
 
 /// How an execution stands.
@@ -98,6 +102,102 @@ pub struct ExecutionSummary {
     pub waiting: Option<String>,
 }
 
+/// How a node ended on which a job is run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum NodeFate {
+    /// Badly, and it is known how.
+    Failed,
+    /// Its runner was lost or restarted: it may have run to its end.
+    Unknown,
+    /// Something of it was never begun, and nothing of it went wrong.
+    NotStarted,
+}
+
+impl NodeFate {
+    /// What is run again where nothing else is asked for: what is known not to be done.
+    pub const USUAL: [Self; 2] = [Self::Failed, Self::NotStarted];
+}
+
+impl fmt::Display for NodeFate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::NotStarted => "not-started",
+        })
+    }
+}
+
+/// How an execution goes back to an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Repeat {
+    /// From the beginning, on the nodes that ended so.
+    Rerun {
+        /// How.
+        nodes: BTreeSet<NodeFate>,
+    },
+    /// From the first step that did not end well; what came before is taken over.
+    Resume,
+}
+
+/// To which earlier execution one goes back, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Again {
+    /// The earlier one.
+    pub execution: ExecutionId,
+    /// How.
+    pub how: Repeat,
+}
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.how {
+            Repeat::Rerun { nodes } => {
+                let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+                write!(f, "reruns execution {} where it ended as {}", self.execution, nodes.join(" or "))
+            }
+            Repeat::Resume => write!(f, "continues execution {}", self.execution),
+        }
+    }
+}
+
+/// Run the job of an execution again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Rerun {
+    /// On the nodes that ended so; none: on those that failed or were not started.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub nodes: BTreeSet<NodeFate>,
+    /// Other runner tags than it had, if the job allows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_tags: Option<BTreeSet<Tag>>,
+    /// The same key in the same job means the same execution, for 24 hours at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<IdempotencyKey>,
+    /// The new run as the caller signed it: a signature is about one run, so the earlier one does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedRun>,
+}
+
+/// Go on with an execution that ended badly, from its first step that did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Resume {
+    /// Other runner tags than it had, if the job allows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_tags: Option<BTreeSet<Tag>>,
+    /// The same key in the same job means the same execution, for 24 hours at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
 /// An execution with its sections and steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -125,6 +225,9 @@ pub struct ExecutionView {
     /// The signed note of who wants this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_note: Option<String>,
+    /// The earlier execution to which it goes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Again>,
     /// The executions that it began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<ChildView>,

@@ -104,6 +104,12 @@ pub const EXECUTION_CANCEL: &str = "/api/v1/executions/{execution}/cancel";
 pub const EXECUTION_ANSWER: &str = "/api/v1/executions/{execution}/sections/{section}/answer";
 /// Decide about a section that is held in doubt.
 pub const EXECUTION_DECIDE: &str = "/api/v1/executions/{execution}/sections/{section}/decide";
+/// `POST` [`super::Rerun`] → [`super::Triggered`]: the job again, on nodes that did not end well.
+pub const EXECUTION_RERUN: &str = "/api/v1/executions/{execution}/rerun";
+/// `POST` [`super::Rerun`] → [`super::Plan`]: what that would be.
+pub const EXECUTION_RERUN_PLAN: &str = "/api/v1/executions/{execution}/rerun/plan";
+/// `POST` [`super::Resume`] → [`super::Triggered`]: goes on from the first step that did not end well.
+pub const EXECUTION_RESUME: &str = "/api/v1/executions/{execution}/resume";
 /// `GET` ([`super::QueueQuery`]) → `Page<`[`super::QueueEntry`]`>`: what waits, and why.
 pub const QUEUE: &str = "/api/v1/queue";
 

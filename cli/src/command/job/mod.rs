@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::execution::{Execution, Quiet, follow};
 
 mod options;
-mod run;
+pub(super) mod run;
 mod sign;
 
 use crate::{

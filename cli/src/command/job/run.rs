@@ -86,7 +86,7 @@ impl RunJob {
             let key = key::load(file)?;
             let plan: Plan =
                 connection.post(&path::fill(path::JOB_PLAN, &[&project, &self.name]), &trigger).await?;
-            trigger.signed = Some(self.signed(connection, plan, &key).await?);
+            trigger.signed = Some(signed(connection, plan, &key, self.valid_for).await?);
             (trigger.options, trigger.filter) = (Default::default(), None);
         }
         let address = path::fill(path::JOB_EXECUTIONS, &[&project, &self.name]);
@@ -103,47 +103,56 @@ impl RunJob {
         });
         Ok(())
     }
+}
 
-    /// Signs exactly what the plan says, after its parts were looked at: what is shown is what is signed.
-    async fn signed(
-        &self,
-        connection: &Connection,
-        plan: Plan,
-        key: &remit_signing::SigningKey,
-    ) -> Result<SignedRun> {
-        if self.valid_for.duration() > MAX_VALIDITY {
-            return Err(Failure::input("a signed run is valid for at most 24 hours"));
-        }
-        let nodes = names(&plan)?;
-        let view: JobView = connection.get(&path::fill(path::JOB, &[&plan.project, &plan.job])).await?;
-        let document: Document = serde_json::from_value(view.document)
-            .map_err(|error| Failure::input(format_args!("the job document cannot be read: {error}")))?;
-        if Sized::of(&document.to_vec()) != plan.definition || document.job != plan.job {
-            return Err(altered("the job document is not the one of the plan"));
-        }
-        say(&plan_text(&plan, &nodes));
-        let second = Timestamp::from_millis(note_command::now().as_secs() * 1000);
-        let only: Option<RunnerId> = match &plan.runners[..] {
-            [one] => Some(one.id),
-            _ => None,
-        };
-        let says = RunNote {
-            order: Order {
-                run: plan.execution,
-                job: JobPath { project: plan.project, job: plan.job },
-                definition: plan.definition,
-                options: Sized::of(plan.options.as_bytes()),
-                nodes: plan.nodes.map(|nodes| nodes.set),
-            },
-            runner: only,
-            issued: second,
-            expires: second.plus(self.valid_for.duration()),
-        };
-        let signed =
-            note::sign(&says.to_text(), &[key]).map_err(|refusal| note_command::refused(&refusal))?;
-        let note = String::from_utf8(signed).map_err(|error| Failure::input(error.to_string()))?;
-        Ok(SignedRun { note, options: plan.options })
+/// Signs exactly what the plan says, after its parts were looked at: what is shown is what is signed.
+pub(in crate::command) async fn signed(
+    connection: &Connection,
+    plan: Plan,
+    key: &remit_signing::SigningKey,
+    valid_for: Span,
+) -> Result<SignedRun> {
+    if valid_for.duration() > MAX_VALIDITY {
+        return Err(Failure::input("a signed run is valid for at most 24 hours"));
     }
+    let nodes = names(&plan)?;
+    let view: JobView = connection.get(&path::fill(path::JOB, &[&plan.project, &plan.job])).await?;
+    let document: Document = serde_json::from_value(view.document)
+        .map_err(|error| Failure::input(format_args!("the job document cannot be read: {error}")))?;
+    if view.summary.revision != plan.revision {
+        return Err(Failure::new(
+            Code::Failed,
+            format!(
+                "the job {} has changed: it was revision {}, and is {}",
+                plan.job, plan.revision, view.summary.revision
+            ),
+            "what is signed has to be looked at: run the job as it is now, `remit job run --sign`",
+        ));
+    }
+    if Sized::of(&document.to_vec()) != plan.definition || document.job != plan.job {
+        return Err(altered("the job document is not the one of the plan"));
+    }
+    say(&plan_text(&plan, &nodes));
+    let second = Timestamp::from_millis(note_command::now().as_secs() * 1000);
+    let only: Option<RunnerId> = match &plan.runners[..] {
+        [one] => Some(one.id),
+        _ => None,
+    };
+    let says = RunNote {
+        order: Order {
+            run: plan.execution,
+            job: JobPath { project: plan.project, job: plan.job },
+            definition: plan.definition,
+            options: Sized::of(plan.options.as_bytes()),
+            nodes: plan.nodes.map(|nodes| nodes.set),
+        },
+        runner: only,
+        issued: second,
+        expires: second.plus(valid_for.duration()),
+    };
+    let signed = note::sign(&says.to_text(), &[key]).map_err(|refusal| note_command::refused(&refusal))?;
+    let note = String::from_utf8(signed).map_err(|error| Failure::input(error.to_string()))?;
+    Ok(SignedRun { note, options: plan.options })
 }
 
 fn altered(what: &str) -> Failure {
@@ -155,7 +164,7 @@ fn altered(what: &str) -> Failure {
 }
 
 /// The nodes of a plan, out of the very text that its digest names.
-fn names(plan: &Plan) -> Result<Vec<String>> {
+pub(in crate::command) fn names(plan: &Plan) -> Result<Vec<String>> {
     let Some(nodes) = &plan.nodes else { return Ok(Vec::new()) };
     if !nodes.set.is(nodes.text.as_bytes()) {
         return Err(altered("the nodes are not those of the plan"));
@@ -166,7 +175,7 @@ fn names(plan: &Plan) -> Result<Vec<String>> {
     Ok(set.nodes.iter().map(|node| node.name.to_string()).collect())
 }
 
-fn plan_text(plan: &Plan, nodes: &[String]) -> String {
+pub(in crate::command) fn plan_text(plan: &Plan, nodes: &[String]) -> String {
     let mut lines = vec![
         format!("{}/{} revision {}  {}", plan.project, plan.job, plan.revision, plan.definition.digest),
         format!("options  {}", harmless(&plan.options)),

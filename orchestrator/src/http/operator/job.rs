@@ -387,6 +387,11 @@ pub(crate) async fn plan(
     let mut trigger = wanted(&app, &caller, (project.clone(), job), trigger)?;
     trigger.filter = super::project::saved_filter(&app, &project, trigger.filter).await?;
     let drafted = app.scheduler.draft(&trigger).await?;
+    plan_of(&app, drafted).await.map(Json)
+}
+
+/// An execution that would be, as people see it.
+pub(super) async fn plan_of(app: &App, drafted: scheduler::Drafted) -> Result<Plan, Failure> {
     let head = drafted.head;
     let nodes = match head.nodes {
         Some(nodes) => {
@@ -397,9 +402,9 @@ pub(crate) async fn plan(
         None => None,
     };
     let runners = drafted.runners.into_iter();
-    Ok(Json(Plan {
+    Ok(Plan {
         execution: drafted.id,
-        project,
+        project: head.project,
         job: head.job,
         revision: head.revision,
         definition: head.document,
@@ -407,7 +412,7 @@ pub(crate) async fn plan(
         nodes,
         runners: runners.map(|(id, name, status)| PlannedRunner { id, name, status }).collect(),
         steps: drafted.document.steps.iter().map(planned).collect(),
-    }))
+    })
 }
 
 fn planned(step: &Step) -> PlannedStep {

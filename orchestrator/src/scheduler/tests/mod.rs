@@ -1,5 +1,6 @@
 //! The failure cases of the runner protocol, with a clock that is moved by hand and runners in memory.
 
+mod again;
 mod clockwork;
 mod flow;
 mod notice;

@@ -1,5 +1,6 @@
 //! Executions: listed, shown, read node by node and line by line, cancelled, decided.
 
+mod again;
 mod view;
 
 use axum::{Extension, extract::State};
@@ -23,6 +24,7 @@ use crate::{
     store::{ExecutionFilter, LogFilter, LogLine, ResultFilter},
 };
 
+pub(crate) use again::{__path_rerun, __path_rerun_plan, __path_resume, rerun, rerun_plan, resume};
 pub(in crate::http) use view::{Known, does, names, shown, summary};
 
 /// Longest note of an approver.

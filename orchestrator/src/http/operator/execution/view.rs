@@ -227,6 +227,7 @@ pub(super) async fn view(app: &App, known: &Known) -> Result<ExecutionView, Fail
     }
     Ok(ExecutionView {
         children,
+        again: record.head.again.clone(),
         summary: known.summary(app),
         document: record.head.document.digest,
         definition: record.head.document,
