@@ -51,7 +51,7 @@ use crate::{
     launcher::{self, Launch},
     proposal::{self, Seen},
     report::redact::Redactor,
-    sandbox::{Cancel, DescribeError, Description, Ended, Invocation, Sandbox, SandboxConfig},
+    sandbox::{Cancel, DescribeError, Description, Ended, Invocation, Metering, Sandbox, SandboxConfig},
     secrets::{Providers, Resolve},
     start::{self, CannotStart, Environment},
     trust::{NotBelieved, Trust, heads::Heads},
@@ -160,10 +160,16 @@ impl Stage {
         component: Vec<u8>,
         manifest: &[u8],
         config: Option<&Config>,
+        grant: Option<&Grant>,
         environment: &Environment,
         home: Home,
     ) -> Result<Self, CannotRun> {
         let (verified, policy) = sign_in_memory(component, manifest)?;
+        let named = [config.map(|config| &config.ceiling.limits), grant.map(|grant| &grant.limits)];
+        let metering = Metering::where_counted(
+            verified.manifest().limits.fuel.is_counted()
+                || named.into_iter().flatten().any(|limits| limits.fuel.is_some()),
+        );
         let folder = tempfile::tempdir()?;
         let scratch = folder.path().join("scratch");
         std::fs::create_dir(&scratch)?;
@@ -195,7 +201,7 @@ impl Stage {
         let trust = Arc::new(Trust::fixed(policy, clock::system));
         let components =
             Components::new(Arc::clone(&trust), Heads::nowhere(), sandbox.clone(), cache, compiler);
-        let loaded = components.load(verified, &trust.belief()?).await?;
+        let loaded = components.load(verified, metering, &trust.belief()?).await?;
         Ok(Self { sandbox, launch, loaded, _folder: folder })
     }
 }
@@ -232,8 +238,15 @@ fn sign_in_memory(
 /// # Errors
 /// [`CannotRun`]. A refusal by the remit is a [`Report`].
 pub async fn run(run: Run, providers: Providers, environment: &Environment) -> Result<Recorded, CannotRun> {
-    let stage =
-        Stage::set(run.component, &run.manifest, run.config.as_ref(), environment, Home::Here).await?;
+    let stage = Stage::set(
+        run.component,
+        &run.manifest,
+        run.config.as_ref(),
+        run.grant.as_ref(),
+        environment,
+        Home::Here,
+    )
+    .await?;
     let manifest = &stage.loaded.manifest;
     let grant = run.grant.unwrap_or_else(|| literal(&manifest.requests));
     let ceiling = ceiling(run.config.as_ref(), &grant, run.files);
@@ -451,7 +464,8 @@ pub async fn describe(
         },
         "input": true, "output": null,
     });
-    let stage = Stage::set(component, manifest.to_string().as_bytes(), None, environment, Home::Here).await?;
+    let stage =
+        Stage::set(component, manifest.to_string().as_bytes(), None, None, environment, Home::Here).await?;
     Ok(stage.sandbox.describe(&stage.loaded.prepared).await?)
 }
 
@@ -478,7 +492,9 @@ pub async fn warm_step(
     home: Home,
     environment: &Environment,
 ) -> Result<WarmStep, CannotRun> {
-    let stage = Stage::set(run.component, &run.manifest, run.config.as_ref(), environment, home).await?;
+    let stage =
+        Stage::set(run.component, &run.manifest, run.config.as_ref(), run.grant.as_ref(), environment, home)
+            .await?;
     let manifest = &stage.loaded.manifest;
     let grant = run.grant.unwrap_or_else(|| literal(&manifest.requests));
     let ceiling = ceiling(run.config.as_ref(), &grant, run.files);

@@ -33,7 +33,7 @@ use remit_runner::{
     launcher::{self, Launcher},
     local, measure,
     runner::Exit,
-    sandbox,
+    sandbox::{self, Metering},
     secrets::{
         ProviderConfig, Providers, Resolve as _, SecretValue,
         providers::open_store,
@@ -119,7 +119,11 @@ enum Command {
     Launch,
     /// Compile: wasm on standard input, native code on standard output.
     #[command(hide = true)]
-    Compile,
+    Compile {
+        /// The code counts the fuel that it uses.
+        #[arg(long)]
+        fuel: bool,
+    },
     /// Run one component for the runner at the other end of standard input; its native code is behind standard output.
     #[command(hide = true)]
     Worker,
@@ -384,7 +388,7 @@ fn log(cli: &Cli) {
 
 fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Compile => compile(),
+        Command::Compile { fuel } => compile(Metering::where_counted(fuel)),
         Command::Launch => launch(),
         Command::Worker => work(),
         Command::Check(report) => check_files(&report),
@@ -513,13 +517,13 @@ fn work() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn compile() -> anyhow::Result<ExitCode> {
+fn compile(metering: Metering) -> anyhow::Result<ExitCode> {
     limit_this_process().context("limits of the compile process")?;
     // It needs nothing but its pipes. Where the kernel cannot hold it to that, the owner has agreed to do without, or this
     // is an author's own machine.
     confine::confine(&Reach::default(), Confinement::WherePossible, |_| {})?;
     let wasm = standard_input(MAX_COMPONENT)?;
-    let native = sandbox::compile(&wasm)?;
+    let native = sandbox::compile(&wasm, metering)?;
     std::io::stdout().lock().write_all(native.as_bytes()).context("standard output")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -826,6 +830,10 @@ fn run_recorded(step: &StepRun, environment: &Environment) -> anyhow::Result<loc
 
 fn step_run(step: &StepRun, environment: &Environment) -> anyhow::Result<ExitCode> {
     let local::Recorded { report, .. } = run_recorded(step, environment)?;
+    if let Some(usage) = &report.usage {
+        // A closed standard error is the reader's own wish.
+        let _ = writeln!(std::io::stderr(), "used: {}", usage.words());
+    }
     say_json(&report)?;
     Ok(if report.outcome.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -15,6 +15,7 @@ use remit_protocol::{
         files::FilesRequest,
         http::{HttpRequest, HttpTarget, HttpWish, Method, Scheme},
     },
+    json::MAX_INTEGER,
     report::Usage,
 };
 
@@ -101,14 +102,21 @@ fn limits(text: &mut String, used: &Limits) {
     );
     let _ = writeln!(text, "log = \"{}\"", size(used.log, 16 << 10).min(most.log));
     let _ = writeln!(text, "output = \"{}\"", size(used.output, 4 << 10).min(most.output));
-    for (name, used, most) in
-        [("requests", used.requests, most.requests), ("processes", used.processes, most.processes)]
-    {
+    for (name, used, least, most) in [
+        ("lines", used.lines, 1024, most.lines),
+        ("requests", used.requests, 1, most.requests),
+        ("processes", used.processes, 1, most.processes),
+        ("handles", used.handles, 16, most.handles),
+    ] {
         if used > 0 {
-            let _ = writeln!(text, "{name} = {}", count(used).min(most));
+            let _ = writeln!(text, "{name} = {}", count(used).max(least).min(most));
         }
     }
+    if used.fuel.is_counted() {
+        let _ = writeln!(text, "fuel = {}", used.fuel.units().saturating_mul(2).min(MAX_INTEGER));
+    }
     for (name, used, most) in [
+        ("call", used.call, most.call),
         ("egress", used.egress, most.egress),
         ("ingress", used.ingress, most.ingress),
         ("scratch", used.scratch, most.scratch),
@@ -321,7 +329,14 @@ mod tests {
 
     #[test]
     fn limits_leave_room_and_denials_are_told() {
-        let used = Limits { memory: Size::from_mib(3), requests: 3, wall: Span::from_secs(2), ..zero() };
+        let used = Limits {
+            memory: Size::from_mib(3),
+            requests: 3,
+            wall: Span::from_secs(2),
+            lines: 70_000,
+            handles: 7,
+            ..Limits::nothing()
+        };
         let usage = Usage { used, allowed: Limits::default() };
         let denial = Denial {
             permission: "http GET https://b.example:443/".to_owned(),
@@ -334,28 +349,13 @@ mod tests {
             "memory = \"8MiB\"",
             "requests = 8",
             "wall = \"8s\"",
+            "lines = 262144",
+            "handles = 16",
             "# Denied: http GET https://b.example:443/.",
             "#   [[http]]",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("egress"), "{text}");
-    }
-
-    fn zero() -> Limits {
-        let size = Size::from_bytes(0);
-        Limits {
-            memory: size,
-            wall: Span::from_secs(0),
-            cpu: Span::from_secs(0),
-            log: size,
-            output: size,
-            requests: 0,
-            egress: size,
-            ingress: size,
-            processes: 0,
-            scratch: size,
-            handles: 0,
-        }
     }
 }

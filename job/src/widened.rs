@@ -103,21 +103,6 @@ fn secrets(new: &ComponentAction, old: Option<&ComponentAction>) -> Vec<String> 
 fn limits(new: &ComponentAction, old: Option<&ComponentAction>) -> Vec<String> {
     // The limits of a step that is new are those of its component: nothing that the job gave.
     let Some(old) = old else { return Vec::new() };
-    let values = |component: &ComponentAction| match serde_json::to_value(component.limits) {
-        Ok(serde_json::Value::Object(fields)) => fields,
-        _ => serde_json::Map::new(),
-    };
-    let before = values(old);
-    let most = serde_json::to_value(new.limits.least(old.limits)).unwrap_or_default();
-    let grown = values(new).into_iter().filter(|(name, value)| most.get(name) != Some(value));
-    let text = |value: Option<&serde_json::Value>| match value {
-        Some(serde_json::Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-        None => String::new(),
-    };
-    grown
-        .map(|(name, value)| {
-            format!("use {name} up to {}, before {}", text(Some(&value)), text(before.get(&name)))
-        })
-        .collect()
+    let grown = new.limits.above(&old.limits).into_iter();
+    grown.map(|(name, now, before)| format!("use {name} up to {now}, before {before}")).collect()
 }

@@ -146,18 +146,8 @@ fn exec(outer: &ExecRequest, inner: &ExecRequest) -> bool {
 
 /// The limits of `one` that are above those of `other`.
 fn limits(one: &Manifest, other: &Manifest) -> Vec<String> {
-    let fields = |limits: &crate::Limits| match serde_json::to_value(limits) {
-        Ok(serde_json::Value::Object(fields)) => fields,
-        _ => serde_json::Map::new(),
-    };
-    let least = fields(&one.limits.least(other.limits));
-    let before = fields(&other.limits);
-    let above = fields(&one.limits).into_iter().filter(|(name, value)| least.get(name) != Some(value));
-    above
-        .map(|(name, value)| {
-            format!("limit {name} {}, not {}", word(&value), before.get(&name).map(word).unwrap_or_default())
-        })
-        .collect()
+    let above = one.limits.above(&other.limits).into_iter();
+    above.map(|(name, value, before)| format!("limit {name} {value}, not {before}")).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{AttemptId, Digest, Epoch, Limits, NodeIndex, Span, StepIndex, Timestamp, refusal::RefusalCode};
+use crate::{
+    AttemptId, Digest, Epoch, Limits, NodeIndex, Span, StepIndex, Timestamp, limits::Spent,
+    refusal::RefusalCode,
+};
 
 /// How an attempt, a step or a node ended. Closed: retry rules are a function of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,8 +49,11 @@ pub enum Outcome {
 pub enum Limit {
     Memory,
     Cpu,
+    Fuel,
     Log,
+    Lines,
     Output,
+    Call,
     Requests,
     Egress,
     Ingress,
@@ -58,11 +64,14 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Memory,
         Self::Cpu,
+        Self::Fuel,
         Self::Log,
+        Self::Lines,
         Self::Output,
+        Self::Call,
         Self::Requests,
         Self::Egress,
         Self::Ingress,
@@ -76,8 +85,11 @@ impl Limit {
         match self {
             Self::Memory => "memory",
             Self::Cpu => "cpu",
+            Self::Fuel => "fuel",
             Self::Log => "log",
+            Self::Lines => "lines",
             Self::Output => "output",
+            Self::Call => "call",
             Self::Requests => "requests",
             Self::Egress => "egress",
             Self::Ingress => "ingress",
@@ -196,6 +208,25 @@ pub struct Usage {
     pub used: Limits,
     /// The remit's limits.
     pub allowed: Limits,
+}
+
+impl Usage {
+    /// Each limit with how much of it was used, in the order of [`Limits`].
+    pub fn each(&self) -> Vec<Spent> {
+        self.allowed.spent(&self.used)
+    }
+
+    /// What was used at all, for people to read: `memory 1.1MiB of 64MiB, wall 12ms of 1m`.
+    pub fn words(&self) -> String {
+        let used = self.each().into_iter().filter(|spent| !spent.is_nothing());
+        let parts = used.map(|spent| format!("{} {} of {}", spent.limit, spent.used, spent.allowed));
+        parts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The limit of which the largest part was used.
+    pub fn nearest(&self) -> Option<Spent> {
+        self.each().into_iter().rev().max_by_key(|spent| spent.percent)
+    }
 }
 
 /// One run of one step (on one node) has ended; retries inside the attempt are counted in `tries`.
@@ -405,6 +436,22 @@ mod tests {
         for bad in ["", "ok", "refused", "refused(E_NOTHING)", "over-limit", "over-limit(wall)", "failed()"] {
             assert!(bad.parse::<Outcome>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_was_used_reads_as_a_line() {
+        let nothing = Limits::nothing();
+        let used = Limits {
+            memory: crate::Size::from_bytes(1_150_000),
+            lines: 90_000,
+            wall: Span::from_millis(12),
+            ..nothing
+        };
+        let usage = Usage { used, allowed: Limits::default() };
+        assert_eq!(usage.words(), "memory 1MiB of 64MiB, wall 12ms of 1m, lines 90000 of 100000");
+        let nearest = usage.nearest().unwrap();
+        assert_eq!((nearest.limit, nearest.percent), ("lines", 90));
+        assert_eq!(Usage { used: nothing, ..usage }.words(), "");
     }
 
     #[test]

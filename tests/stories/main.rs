@@ -12,6 +12,7 @@ mod import;
 mod input;
 mod inspect;
 mod languages;
+mod limit;
 mod log;
 mod node;
 mod operator;

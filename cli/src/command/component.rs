@@ -188,9 +188,6 @@ fn view_text(view: &ComponentView) -> String {
         )
     }));
     lines.extend(view.imports.iter().map(|import| format!("imports {}", harmless(import))));
-    lines.push(format!(
-        "limits: memory {}, wall {}, log {}",
-        view.limits.memory, view.limits.wall, view.limits.log
-    ));
+    lines.push(format!("limits: {}", view.limits.words()));
     lines.join("\n")
 }

@@ -3,11 +3,12 @@
 use clap::{Args, Subcommand, ValueEnum};
 use remit_protocol::{
     ExecutionId, JobName, NodeIndex, Outcome, SectionNumber, StepIndex, StepName,
+    limits::Spent,
     operator::{
         Cancel, CancelMode, Decide, Decision, ExecutionSummary, ExecutionView, LiveEvent, LogLine, LogPage,
         NodeResult, Page, QueueEntry, StepResult, path,
     },
-    report::Level,
+    report::{Level, Usage},
 };
 use serde::Serialize;
 
@@ -40,6 +41,9 @@ pub(crate) enum Execution {
         /// Only nodes with this outcome, such as failed.
         #[arg(long)]
         outcome: Option<String>,
+        /// What each node's run used, of what its remit allowed: a line for each limit.
+        #[arg(long)]
+        usage: bool,
     },
     /// Follow it until it ends; the exit code tells how.
     Follow {
@@ -181,13 +185,50 @@ fn step_line(step: &StepResult) -> String {
         .filter(|message| !message.is_empty())
         .map(|message| format!("\n      {}", harmless(message).replace('\n', "\n      ")))
         .unwrap_or_default();
+    let used = run.and_then(|run| run.usage.as_deref()).map(Usage::words).filter(|words| !words.is_empty());
+    let used = used.map(|words| format!("\n      used: {words}")).unwrap_or_default();
     format!(
-        "  {}. {}  {outcome}{counts}  ({}){message}{}",
+        "  {}. {}  {outcome}{counts}  ({}){message}{}{used}",
         step.index,
         step.name,
         step.does,
         harmless(&output)
     )
+}
+
+/// A line for each node.
+fn results(nodes: &[NodeResult]) -> String {
+    let row = |node: &NodeResult| {
+        let run = node.run.as_ref();
+        let nearest = run.and_then(|run| run.usage.as_deref()).and_then(Usage::nearest);
+        let nearest = nearest.map(|spent| format!("{} {}%", spent.limit, spent.percent));
+        let message = run.map(|run| run.message.lines().next().unwrap_or_default());
+        vec![
+            node.node.to_string(),
+            node.outcome.map_or_else(|| "…".to_owned(), |outcome| outcome.to_string()),
+            run.map(|run| run.tries.to_string()).unwrap_or_default(),
+            nearest.unwrap_or_default(),
+            harmless(message.unwrap_or_default()),
+        ]
+    };
+    let columns = ["NODE", "OUTCOME", "TRIES", "NEAREST LIMIT", ""];
+    table(&columns, &nodes.iter().map(row).collect::<Vec<_>>())
+}
+
+/// A line for each limit of each node.
+fn usages(nodes: &[NodeResult]) -> String {
+    let of_node = |node: &NodeResult| {
+        let usage = node.run.as_ref().and_then(|run| run.usage.as_deref());
+        let each = usage.map(Usage::each).unwrap_or_default().into_iter();
+        let name = node.node.to_string();
+        let row = move |spent: Spent| {
+            let percent = format!("{}%", spent.percent);
+            vec![name.clone(), spent.limit.to_owned(), spent.used, spent.allowed, percent]
+        };
+        each.map(row).collect::<Vec<_>>()
+    };
+    let columns = ["NODE", "LIMIT", "USED", "ALLOWED", ""];
+    table(&columns, &nodes.iter().flat_map(of_node).collect::<Vec<_>>())
 }
 
 fn view_text(view: &ExecutionView) -> String {
@@ -320,23 +361,12 @@ impl Execution {
             }
             Self::List(list) => list.run(connection, output).await?,
             Self::Log(log) => log.run(connection, output).await?,
-            Self::Nodes { id, step, outcome } => {
+            Self::Nodes { id, step, outcome, usage } => {
                 let address = path::fill(path::EXECUTION_NODES, &[&id, &step.0]);
                 let query = query(&[("outcome", outcome.as_deref())]);
                 let page: Page<NodeResult> = connection.all(&format!("{address}{query}")).await?;
-                output.print(&page, |page| {
-                    let row = |node: &NodeResult| {
-                        let message =
-                            node.run.as_ref().map(|run| run.message.lines().next().unwrap_or_default());
-                        vec![
-                            node.node.to_string(),
-                            node.outcome.map_or_else(|| "…".to_owned(), |outcome| outcome.to_string()),
-                            node.run.as_ref().map(|run| run.tries.to_string()).unwrap_or_default(),
-                            harmless(message.unwrap_or_default()),
-                        ]
-                    };
-                    table(&["NODE", "OUTCOME", "TRIES", ""], &page.items.iter().map(row).collect::<Vec<_>>())
-                });
+                let show = if usage { usages } else { results };
+                output.print(&page, |page| show(&page.items));
             }
             Self::Follow { id } => follow(connection, id, output, Quiet::No).await?,
             Self::Cancel { id, force } => {

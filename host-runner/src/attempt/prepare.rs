@@ -24,7 +24,7 @@ use crate::{
     config::SignedKind,
     orchestrator::CallError,
     report::redact::Redactor,
-    sandbox::realm,
+    sandbox::{Metering, realm},
     secrets::{Resolve, SecretError},
     trust::{NotBelieved, heads::NotShown},
 };
@@ -305,7 +305,8 @@ async fn ready_component(
 ) -> Result<ReadyComponent, NotReady> {
     let pin =
         ComponentPin { name: action.name.clone(), version: action.version.clone(), digest: action.digest };
-    let loaded = workshop.components.get(&pin, &*workshop.client).await?;
+    let metering = metering(action, &workshop.ceiling);
+    let loaded = workshop.components.get(&pin, metering, &*workshop.client).await?;
     action.agrees_with(&loaded.manifest).map_err(|e| NotReady::refused(RefusalCode::Job, format!("{e}.")))?;
     // The paths that the options choose, and no others: what is not chosen is not in the remit.
     let secrets = action
@@ -317,6 +318,11 @@ async fn ready_component(
     let remit_digest = remit.digest();
     let realm = realm(&assignment.project, remit_digest);
     Ok(ReadyComponent { action: action.clone(), loaded, remit_digest, realm, remit: Arc::new(remit) })
+}
+
+/// Fuel is counted where the component's author, the job or the runner's owner names a number for it.
+fn metering(action: &ComponentAction, ceiling: &Ceiling) -> Metering {
+    Metering::where_counted(action.limits.fuel.is_counted() || ceiling.limits.fuel.is_some())
 }
 
 /// The remit of a step, or everything that it lacks with the lines that would grant it.

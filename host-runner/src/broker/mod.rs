@@ -131,6 +131,28 @@ pub enum Answer {
 }
 
 impl Call {
+    /// How many bytes it brings.
+    pub(crate) fn size(&self) -> usize {
+        let all = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+        match self {
+            Self::Start { program, args, variables, stdin } => {
+                let variables: usize = variables.iter().map(|(name, value)| name.len() + value.len()).sum();
+                program.len() + all(args) + variables + stdin.len()
+            }
+            Self::Command { argv, stdin } => all(argv) + stdin.len(),
+            Self::Subsystem(text) | Self::Reveal(text) | Self::Entries(text) => text.len(),
+            Self::CommandInput { bytes, .. } => bytes.len(),
+            Self::Open { name, path } => name.len() + path.len(),
+            Self::Emit(page) => page.iter().map(Words::size).sum(),
+            Self::Output(_)
+            | Self::Wait(_)
+            | Self::CommandInputEnd(_)
+            | Self::CommandOutput(_)
+            | Self::CommandWait(_)
+            | Self::Read { .. } => 0,
+        }
+    }
+
     /// The bytes that a call carries beside its words.
     pub(crate) fn bytes(&mut self) -> Option<&mut Vec<u8>> {
         match self {

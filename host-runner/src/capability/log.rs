@@ -121,8 +121,11 @@ impl Log {
             let cost = ENTRY
                 + line.len()
                 + fields.iter().map(|(name, value)| ENTRY + name.len() + value.len()).sum::<usize>();
-            if let Err(over) = self.account.charge(Limit::Log, u64::try_from(cost).unwrap_or(u64::MAX)) {
-                self.mark_cut();
+            let cost = u64::try_from(cost).unwrap_or(u64::MAX);
+            let charged =
+                self.account.charge(Limit::Lines, 1).and_then(|()| self.account.charge(Limit::Log, cost));
+            if let Err(over) = charged {
+                self.mark_cut(over);
                 return Err(over);
             }
             self.sink.line(Line { level, text: line.to_owned(), fields });
@@ -150,9 +153,15 @@ impl Log {
             .to_owned()
     }
 
-    fn mark_cut(&self) {
+    fn mark_cut(&self, OverLimit(limit): OverLimit) {
         if !self.cut.swap(true, Ordering::Relaxed) {
-            let text = format!("the log is cut here: its limit of {} is used up", self.account.allowed().log);
+            let allowed = self.account.allowed();
+            let most = if limit == Limit::Lines {
+                format!("{} lines", allowed.lines)
+            } else {
+                allowed.log.to_string()
+            };
+            let text = format!("the log is cut here: its limit of {most} is used up");
             self.sink.line(Line { level: Level::Warn, text, fields: Vec::new() });
         }
     }
@@ -309,6 +318,8 @@ impl log::Host for State {
             log::Level::Warn => Level::Warn,
             log::Level::Error => Level::Error,
         };
+        let brought: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.account.peak(Limit::Call, message.len() + brought)?;
         if self.log.full() {
             self.log.room().await;
         }
@@ -319,12 +330,13 @@ impl log::Host for State {
 /// A guest's standard output or error. Not the engine's adapter, which keeps what is written in empty pieces.
 pub(crate) struct LogStream {
     log: Arc<dyn Words>,
+    account: Arc<Account>,
     which: Stdio,
 }
 
 impl LogStream {
-    pub(crate) fn new(log: Arc<dyn Words>, which: Stdio) -> Self {
-        Self { log, which }
+    pub(crate) fn new(log: Arc<dyn Words>, account: Arc<Account>, which: Stdio) -> Self {
+        Self { log, account, which }
     }
 }
 
@@ -340,7 +352,7 @@ impl StdoutStream for LogStream {
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(Self { log: self.log.clone(), which: self.which })
+        Box::new(Self::new(self.log.clone(), self.account.clone(), self.which))
     }
 }
 
@@ -356,7 +368,8 @@ impl OutputStream for LogStream {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.log.stdio(self.which, &bytes).map_err(|over| StreamError::Trap(over.into()))
+        let taken = self.account.peak(Limit::Call, bytes.len());
+        taken.and_then(|()| self.log.stdio(self.which, &bytes)).map_err(|over| StreamError::Trap(over.into()))
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -451,6 +464,19 @@ mod tests {
         }
         log.finish().unwrap();
         assert_eq!(texts(&lines).iter().map(String::len).sum::<usize>(), 100_000);
+    }
+
+    #[test]
+    fn lines_are_counted_beside_their_bytes() {
+        let lines = Arc::new(Lines::default());
+        let account = Arc::new(Account::new(Limits { lines: 3, ..Limits::default() }));
+        let log = Log::new(lines.clone(), Redactor::new(), account.clone());
+        log.write(Level::Info, "one\ntwo", Vec::new()).unwrap();
+        log.stdio(Stdio::Out, b"three\n").unwrap();
+        assert_eq!(log.write(Level::Info, "four", Vec::new()), Err(OverLimit(Limit::Lines)));
+        let expect = ["one", "two", "three", "the log is cut here: its limit of 3 lines is used up"];
+        assert_eq!(texts(&lines), expect);
+        assert_eq!(account.used(Limit::Lines), 3);
     }
 
     #[test]

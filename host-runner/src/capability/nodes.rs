@@ -26,6 +26,15 @@ pub struct Words {
     attributes: Vec<(String, String)>,
 }
 
+impl Words {
+    /// How many bytes it brings.
+    pub(crate) fn size(&self) -> usize {
+        let tags: usize = self.tags.iter().map(String::len).sum();
+        let attributes: usize = self.attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.name.len() + tags + attributes
+    }
+}
+
 impl From<types::Node> for Words {
     fn from(node: types::Node) -> Self {
         let types::Node { name, tags, attributes } = node;
@@ -107,7 +116,7 @@ fn read(node: Words) -> Result<Node, String> {
 impl Host for State {
     async fn emit(&mut self, page: Vec<types::Node>) -> Result<(), Fault> {
         let page = page.into_iter().map(Words::from).collect();
-        match self.broker.ask(Call::Emit(page)).await? {
+        match self.ask(Call::Emit(page)).await? {
             Answer::Done => Ok(()),
             other => Err(other.unexpected()),
         }

@@ -30,7 +30,7 @@ fn shown<'a>(permitted: &'a [BoundSecret], name: &str) -> Result<&'a BoundSecret
 
 impl Host for State {
     async fn get(&mut self, name: String) -> Result<String, Fault> {
-        match self.broker.ask(Call::Reveal(name)).await? {
+        match self.ask(Call::Reveal(name)).await? {
             Answer::Text(value) => Ok(value),
             other => Err(other.unexpected()),
         }

@@ -9,7 +9,10 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::sync::Semaphore;
 
 use super::cache::MAX_NATIVE;
-use crate::launcher::{Exit, Launch, Program, Running, Source};
+use crate::{
+    launcher::{Exit, Launch, Program, Running, Source},
+    sandbox::Metering,
+};
 
 /// Address space of the compile process: the largest components take about half of it.
 const MEMORY: u64 = 4 << 30;
@@ -52,15 +55,22 @@ impl Compiler {
         Self { program, launch, one: Semaphore::new(1) }
     }
 
-    /// Native code of a verified component.
+    /// Native code of a verified component, which counts its fuel or does not.
     ///
     /// # Errors
     /// [`CannotCompile`].
-    pub async fn compile(&self, component: &VerifiedComponent) -> Result<Vec<u8>, CannotCompile> {
+    pub async fn compile(
+        &self,
+        component: &VerifiedComponent,
+        metering: Metering,
+    ) -> Result<Vec<u8>, CannotCompile> {
         let _turn = self.one.acquire().await.map_err(std::io::Error::other)?;
         let process = self.launch.start(Program {
             path: self.program.clone(),
-            arguments: vec!["compile".to_owned()],
+            arguments: match metering {
+                Metering::Off => vec!["compile".to_owned()],
+                Metering::On => vec!["compile".to_owned(), "--fuel".to_owned()],
+            },
             environment: BTreeMap::new(),
             secret: None,
             directory: Some(PathBuf::from("/")),

@@ -30,7 +30,7 @@ use remit_signing::{
 use self::{cache::Cache, compile::CannotCompile, compile::Compiler, shelf::Shelf};
 use crate::{
     orchestrator::{CallError, Client},
-    sandbox::{NativeCode, Prepared, Sandbox},
+    sandbox::{Metering, NativeCode, Prepared, Sandbox},
     trust::{
         Belief, NotBelieved, Trust,
         heads::{Heads, History, NotShown},
@@ -178,7 +178,6 @@ pub struct Components {
     trust: Arc<Trust>,
     heads: Heads,
     sandbox: Sandbox,
-    engine: Digest,
     cache: Cache,
     shelf: Shelf,
     compiler: Compiler,
@@ -188,18 +187,20 @@ pub struct Components {
 #[derive(Default)]
 struct Loads {
     /// What is loaded, and when it was last asked for.
-    ready: HashMap<ComponentPin, (u64, Arc<Loaded>)>,
+    ready: HashMap<Wanted, (u64, Arc<Loaded>)>,
     /// One at a time loads a component; the others wait for it.
-    turns: HashMap<ComponentPin, Arc<tokio::sync::Mutex<()>>>,
+    turns: HashMap<Wanted, Arc<tokio::sync::Mutex<()>>>,
     uses: u64,
 }
+
+/// A release, and whether its code counts its fuel.
+type Wanted = (ComponentPin, Metering);
 
 impl Components {
     /// Components that `trust` believes, run in `sandbox`, with native code in `cache`.
     pub fn new(trust: Arc<Trust>, heads: Heads, sandbox: Sandbox, cache: Cache, compiler: Compiler) -> Self {
-        let engine = Digest::of(&sandbox.compatibility().to_le_bytes());
         let shelf = Shelf::new(cache.directory().to_owned());
-        Self { trust, heads, sandbox, engine, cache, shelf, compiler, loaded: Mutex::default() }
+        Self { trust, heads, sandbox, cache, shelf, compiler, loaded: Mutex::default() }
     }
 
     /// What was seen of transparency logs.
@@ -207,61 +208,67 @@ impl Components {
         &self.heads
     }
 
-    /// The release that is pinned, loaded.
+    /// The release that is pinned, loaded; its code counts its fuel or does not.
     ///
     /// # Errors
     /// [`NotLoaded`].
-    pub async fn get(&self, pin: &ComponentPin, source: &dyn Source) -> Result<Arc<Loaded>, NotLoaded> {
+    pub async fn get(
+        &self,
+        pin: &ComponentPin,
+        metering: Metering,
+        source: &dyn Source,
+    ) -> Result<Arc<Loaded>, NotLoaded> {
+        let wanted = (pin.clone(), metering);
         let belief = self.trust.belief()?;
         if belief.policy.log().required {
             self.heads.check()?;
         }
-        if let Some(loaded) = self.warm(pin, &belief) {
+        if let Some(loaded) = self.warm(&wanted, &belief) {
             return Ok(loaded);
         }
-        let turn = self.turn(pin);
+        let turn = self.turn(&wanted);
         let _mine = turn.lock().await;
         let belief = self.trust.belief()?;
-        if let Some(loaded) = self.warm(pin, &belief) {
+        if let Some(loaded) = self.warm(&wanted, &belief) {
             return Ok(loaded);
         }
         let verified = self.verified(pin, source, &belief).await?;
-        let loaded = self.load(verified, &belief).await?;
-        self.keep(pin, &loaded);
+        let loaded = self.load(verified, metering, &belief).await?;
+        self.keep(wanted, &loaded);
         Ok(loaded)
     }
 
     /// What is loaded, still valid, and was believed by the policy at hand.
-    fn warm(&self, pin: &ComponentPin, belief: &Belief) -> Option<Arc<Loaded>> {
+    fn warm(&self, wanted: &Wanted, belief: &Belief) -> Option<Arc<Loaded>> {
         let now = belief.now;
         let mut loads = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loads.uses += 1;
         let uses = loads.uses;
-        let (used, loaded) = loads.ready.get_mut(pin)?;
+        let (used, loaded) = loads.ready.get_mut(wanted)?;
         if now < loaded.not_before || now >= loaded.expires || loaded.edition != belief.edition {
-            loads.ready.remove(pin);
+            loads.ready.remove(wanted);
             return None;
         }
         *used = uses;
         Some(Arc::clone(loaded))
     }
 
-    fn turn(&self, pin: &ComponentPin) -> Arc<tokio::sync::Mutex<()>> {
+    fn turn(&self, wanted: &Wanted) -> Arc<tokio::sync::Mutex<()>> {
         let mut loads = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loads.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        Arc::clone(loads.turns.entry(pin.clone()).or_default())
+        Arc::clone(loads.turns.entry(wanted.clone()).or_default())
     }
 
-    fn keep(&self, pin: &ComponentPin, loaded: &Arc<Loaded>) {
+    fn keep(&self, wanted: Wanted, loaded: &Arc<Loaded>) {
         let mut loads = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if loads.ready.len() >= MAX_LOADED
             && let Some(oldest) =
-                loads.ready.iter().min_by_key(|(_, (used, _))| *used).map(|(pin, _)| pin.clone())
+                loads.ready.iter().min_by_key(|(_, (used, _))| *used).map(|(wanted, _)| wanted.clone())
         {
             loads.ready.remove(&oldest);
         }
         let uses = loads.uses;
-        loads.ready.insert(pin.clone(), (uses, Arc::clone(loaded)));
+        loads.ready.insert(wanted, (uses, Arc::clone(loaded)));
     }
 
     /// What lies on this host's shelf is as good as what is fetched, if it is believed: both are verified alike. Where
@@ -336,13 +343,19 @@ impl Components {
     ///
     /// # Errors
     /// [`NotLoaded`].
-    pub async fn load(&self, verified: VerifiedComponent, belief: &Belief) -> Result<Arc<Loaded>, NotLoaded> {
-        let key = Cache::key(verified.digest(), self.engine);
+    pub async fn load(
+        &self,
+        verified: VerifiedComponent,
+        metering: Metering,
+        belief: &Belief,
+    ) -> Result<Arc<Loaded>, NotLoaded> {
+        let engine = Digest::of(&self.sandbox.compatibility(metering).to_le_bytes());
+        let key = Cache::key(verified.digest(), engine);
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(belief.now.as_millis());
         let native = match self.cache.get(key, now) {
             Some(code) => code,
             None => {
-                let code = self.compiler.compile(&verified).await.map_err(|error| match error {
+                let code = self.compiler.compile(&verified, metering).await.map_err(|error| match error {
                     CannotCompile::Host(error) => NotLoaded::Host(format!("the compile process: {error}")),
                     refused => refusal(RefusalCode::Compile, refused.to_string()),
                 })?;
@@ -354,7 +367,7 @@ impl Components {
         };
         let prepared = self
             .sandbox
-            .load(&NativeCode::from_checked(native), &verified)
+            .load(&NativeCode::from_checked(native, metering), &verified)
             .map_err(|error| refusal(error.code, error.detail))?;
         self.sandbox.warm(&prepared).await.map_err(|error| match error {
             NoWorker::Unloadable(error) => refusal(error.code, error.detail),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use remit_protocol::{
-    Size,
+    Limits, Size,
     capability::{Ceiling, exec::ExecCeiling},
     endpoint::Fault,
     limits::LimitsPart,
@@ -24,19 +24,7 @@ use crate::secrets::ProviderConfig;
 const TOP: &[&str] = &["orchestrator", "runner", "ceiling", "tls", "provider"];
 const ORCHESTRATOR: &[&str] = &["url", "proxy", "ca_file"];
 const RUNNER: &[&str] = &["state", "slots", "trust", "require_signed", "cache", "confinement"];
-const LIMITS: &[&str] = &[
-    "memory",
-    "wall",
-    "cpu",
-    "log",
-    "output",
-    "requests",
-    "egress",
-    "ingress",
-    "processes",
-    "scratch",
-    "handles",
-];
+const LIMITS: &[&str] = Limits::NAMES;
 const CEILING: &[&str] = &["http", "exec", "ssh", "files", "secrets"];
 const HTTP: &[&str] = &["scheme", "host", "port", "methods", "paths", "private", "via", "tls", "ca_file"];
 const TLS: &[&str] = &["name", "ca_file"];

@@ -35,7 +35,7 @@ use crate::{
     launcher::{Launcher, Remote},
     local::read_file,
     report::redact::Redactor,
-    sandbox::{Cancel, Ended, Invocation, NativeCode, Prepared, Sandbox, SandboxConfig, compile},
+    sandbox::{Cancel, Ended, Invocation, Metering, NativeCode, Prepared, Sandbox, SandboxConfig, compile},
     secrets::{Resolve, SecretError, SecretValue},
     worker::Crew,
 };
@@ -48,7 +48,7 @@ pub struct Suite {
     folder: PathBuf,
     program: PathBuf,
     workers: bool,
-    native: Mutex<HashMap<String, Arc<NativeCode>>>,
+    native: Mutex<HashMap<(String, Metering), Arc<NativeCode>>>,
 }
 
 impl Suite {
@@ -80,17 +80,18 @@ impl Suite {
             .with_context(|| format!("{}: build the guests with `cargo xtask guests`", file.display()))
     }
 
-    /// Its native code.
+    /// Its native code, which counts its fuel or does not.
     ///
     /// # Errors
     /// It is not there, or cannot be compiled.
-    pub fn native(&self, name: &str) -> Result<Arc<NativeCode>> {
+    pub fn native(&self, name: &str, metering: Metering) -> Result<Arc<NativeCode>> {
         let mut compiled = self.native.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(code) = compiled.get(name) {
+        let wanted = (name.to_owned(), metering);
+        if let Some(code) = compiled.get(&wanted) {
             return Ok(Arc::clone(code));
         }
-        let code = Arc::new(compile(&self.guest(name)?)?);
-        compiled.insert(name.to_owned(), Arc::clone(&code));
+        let code = Arc::new(compile(&self.guest(name)?, metering)?);
+        compiled.insert(wanted, Arc::clone(&code));
         Ok(code)
     }
 
@@ -369,7 +370,6 @@ impl Bench {
         let limits = setup.limits.or_default();
         let Setup { kind, profile, tampering, .. } = setup;
         let component = suite.tampered(&setup.guest, kind, profile, &setup.requests, limits, tampering)?;
-        let prepared = sandbox.load(&*suite.native(&setup.guest)?, &component)?;
         let bound = BTreeMap::from([(SecretName::new("token")?, vec![SecretPath::new("keys/test/token")?])]);
         let remit = Remit::compute(
             Subject { component: &component.manifest().name, project: &ProjectName::new("ops")? },
@@ -380,6 +380,8 @@ impl Bench {
             &setup.ceiling,
         )
         .map_err(|denials| anyhow::anyhow!("{denials:?}"))?;
+        let metering = Metering::where_counted(remit.limits().fuel.is_counted());
+        let prepared = sandbox.load(&*suite.native(&setup.guest, metering)?, &component)?;
         let context = StepContext {
             execution: ExecutionId::from_u128(1),
             step: StepName::new("test")?,

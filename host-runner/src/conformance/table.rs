@@ -6,7 +6,7 @@ use anyhow::Result;
 use remit_protocol::{
     Size, Span,
     capability::{Ceiling, exec::ExecCeiling},
-    limits::LimitsPart,
+    limits::{Fuel, LimitsPart},
 };
 use serde_json::{Value, json};
 
@@ -430,6 +430,8 @@ impl Table<'_> {
         let fine = |limits| Try::new(pure(limits), "nothing", "succeeded", "");
         let tried = |limits, act: &str, outcome| Try::new(pure(limits), act, outcome, "");
         self.add(15, "computes without end", tried(short, "loop", "over-limit(cpu)"), fine(short));
+        let fuel = LimitsPart { fuel: Some(Fuel::new(10_000_000)), ..LimitsPart::default() };
+        self.add(15, "computes beyond its fuel", tried(fuel, "loop", "over-limit(fuel)"), fine(fuel));
         self.add(15, "sleeps for an hour", tried(brief, "sleep 3600000", "timed-out"), fine(brief));
         self.add(
             15,
@@ -469,16 +471,12 @@ impl Table<'_> {
         };
         flood("logs a million lines", log, "log 1000000", "over-limit(log)", "log 100");
         flood("logs one line of 20 kB", log, "log-bytes 20000", "over-limit(log)", "log-bytes 100");
+        let lines = LimitsPart { lines: Some(100), ..LimitsPart::default() };
+        flood("logs more lines than it may", lines, "log 101", "over-limit(lines)", "log 100");
         flood("prints empty lines without end", log, "print-flood ", "over-limit(log)", "print x");
         flood("returns 9 MB", output, "output 9000000", "over-limit(output)", "output 100");
         flood("holds 100,000 pollables", handles, "pollables 100000", "over-limit(handles)", "pollables 50");
-        flood(
-            "hands over a text of 30 MB",
-            wide,
-            "huge-text 30000000",
-            "over-limit(memory)",
-            "huge-text 1000",
-        );
+        flood("hands over a text of 30 MB", wide, "huge-text 30000000", "over-limit(call)", "huge-text 1000");
         let plain = LimitsPart::default();
         flood("asks for 64 MiB of randomness", plain, "random 67108864", "trapped", "random 65536");
         flood("writes nothing, often", plain, "print-nothing 100000", "succeeded", "nothing");

@@ -11,6 +11,7 @@ use std::{
 };
 
 use remit_protocol::Limits;
+use serde::{Deserialize, Serialize};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
 };
@@ -34,18 +35,36 @@ const TABLE_ELEMENTS: usize = 40_000;
 /// Core instances and tables that a slot counts on: components of Rust have three or four.
 const USUAL_INSTANCES: u32 = 16;
 
+/// Whether native code counts the fuel that it uses; it is one or the other when it is compiled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Metering {
+    /// It does not: it computes faster.
+    #[default]
+    Off,
+    /// It does.
+    On,
+}
+
+impl Metering {
+    /// As it is wanted where `counted`.
+    pub fn where_counted(counted: bool) -> Self {
+        if counted { Self::On } else { Self::Off }
+    }
+}
+
 /// The engine could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("the WebAssembly engine could not be started: {0}")]
 pub struct EngineError(String);
 
 /// What decides over generated code: equal for compiling and running, or native code does not load.
-fn config() -> Config {
+fn config(metering: Metering) -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
         .cranelift_opt_level(OptLevel::Speed)
         .epoch_interruption(true)
+        .consume_fuel(metering == Metering::On)
         .concurrency_support(false)
         .shared_memory(false)
         .wasm_threads(false)
@@ -67,14 +86,14 @@ fn config() -> Config {
 }
 
 /// The engine that compiles; it lives in the short-lived `remit-runner compile` process and never runs a guest.
-pub(super) fn compiling() -> Result<Engine, EngineError> {
-    Engine::new(&config()).map_err(|error| EngineError(format!("{error:#}")))
+pub(super) fn compiling(metering: Metering) -> Result<Engine, EngineError> {
+    Engine::new(&config(metering)).map_err(|error| EngineError(format!("{error:#}")))
 }
 
 /// The engine that runs: without a compiler, with `slots` sandboxes pooled. Where the address space is too short for
 /// the pool it allocates each sandbox anew, and says so.
-pub(super) fn running(slots: u32) -> Result<Engine, EngineError> {
-    let mut pooled = config();
+pub(super) fn running(slots: u32, metering: Metering) -> Result<Engine, EngineError> {
+    let mut pooled = config(metering);
     pooled.enable_compiler(false).allocation_strategy(pool(slots));
     let reason = match Engine::new(&pooled) {
         Ok(engine) => return Ok(engine),
@@ -85,7 +104,7 @@ pub(super) fn running(slots: u32) -> Result<Engine, EngineError> {
         reason,
         "sandboxes are not pooled, each step starts more slowly: lift LimitAS, or lower `slots`"
     );
-    idle()
+    idle(metering)
 }
 
 fn pool(slots: u32) -> InstanceAllocationStrategy {
@@ -118,8 +137,8 @@ pub(super) fn compatibility(engine: &Engine) -> u64 {
 }
 
 /// An engine that runs nothing: it is asked what it would accept.
-pub(super) fn idle() -> Result<Engine, EngineError> {
-    let mut config = config();
+pub(super) fn idle(metering: Metering) -> Result<Engine, EngineError> {
+    let mut config = config(metering);
     config.enable_compiler(false).allocation_strategy(InstanceAllocationStrategy::OnDemand);
     Engine::new(&config).map_err(|error| EngineError(format!("{error:#}")))
 }

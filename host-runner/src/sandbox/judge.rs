@@ -6,7 +6,10 @@ use remit_protocol::{Limits, Outcome, Span, json, report::Limit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace, component::ResourceTableError};
+use wasmtime::{
+    PoolConcurrencyLimitError, Store, Trap, WasmBacktrace,
+    component::{ResourceTable, ResourceTableError},
+};
 use wasmtime_wasi::I32Exit;
 
 use super::{
@@ -81,12 +84,17 @@ impl Said {
 
 /// Takes a store apart when its call is over. What is left is the way to the broker, how the call ended and how long it took.
 pub(super) async fn finish(mut store: Store<State>, driven: Driven) -> (Access, Said, Span) {
+    let left = store.get_fuel().ok();
     let state = store.data_mut();
     if let Some((done, total)) = state.progress.take() {
         state.log.progress(done, total);
     }
-    let open = u64::try_from(state.table.iter_mut().count()).unwrap_or(u64::MAX);
-    state.account.set(Limit::Handles, open);
+    state.account.set(Limit::Handles, most_at_once(&mut state.table));
+    if let (fuel, Some(left)) = (state.account.allowed().fuel, left)
+        && fuel.is_counted()
+    {
+        state.account.set(Limit::Fuel, fuel.units().saturating_sub(left));
+    }
     let wall = Instant::now().saturating_duration_since(state.begun);
     let said = said(state, driven);
     let State { broker, scratch, table, account, begun, .. } = store.into_data();
@@ -96,6 +104,15 @@ pub(super) async fn finish(mut store: Store<State>, driven: Driven) -> (Access, 
         scratch.remove().await;
     }
     (broker, said, span(wall))
+}
+
+/// How many resources a run had open at once. The table fills free places before it grows, so that its length is that number:
+/// when it may not grow any more, as many fit in as are free.
+fn most_at_once(table: &mut ResourceTable) -> u64 {
+    let open = table.iter_mut().count();
+    table.set_max_capacity(0);
+    let free = std::iter::from_fn(|| table.push(()).ok()).count();
+    u64::try_from(open + free).unwrap_or(u64::MAX)
 }
 
 /// How a run ended, by what its broker knows.
@@ -229,6 +246,10 @@ fn stopped(allowed: &Limits, stop: Stop, wall: Duration) -> (Outcome, String) {
 fn broke_off(account: &Account, error: &wasmtime::Error) -> Said {
     if let Some(OverLimit(limit)) = over_limit(error) {
         let _ = account.over(limit);
+        if limit == Limit::Call {
+            // The engine refused the call as a whole: nothing of it was counted.
+            let _ = account.peak(limit, usize::MAX);
+        }
         return Said::Stopped(Outcome::OverLimit(limit), OverLimit(limit).to_string());
     }
     if let Some(HostFault(message)) = error.downcast_ref() {
@@ -252,6 +273,9 @@ fn over_limit(error: &wasmtime::Error) -> Option<OverLimit> {
     if let Some(over) = error.downcast_ref::<OverLimit>() {
         return Some(*over);
     }
+    if matches!(error.downcast_ref(), Some(Trap::OutOfFuel)) {
+        return Some(OverLimit(Limit::Fuel));
+    }
     if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
         return Some(OverLimit(Limit::Handles));
     }
@@ -262,7 +286,7 @@ fn over_limit(error: &wasmtime::Error) -> Option<OverLimit> {
     if words.contains("fuel allocated for hostcalls has been exhausted") {
         // Data on its way out of `run` has no frame of the guest under it; data of a host call has.
         let inside = error.downcast_ref::<WasmBacktrace>().is_some_and(|trace| !trace.frames().is_empty());
-        return Some(OverLimit(if inside { Limit::Memory } else { Limit::Output }));
+        return Some(OverLimit(if inside { Limit::Call } else { Limit::Output }));
     }
     None
 }
@@ -273,4 +297,23 @@ fn place(error: &wasmtime::Error) -> String {
     let names =
         trace.frames().iter().filter_map(|frame| frame.func_name()).take(MAX_FRAMES).collect::<Vec<_>>();
     if names.is_empty() { String::new() } else { format!(" (in {})", names.join(" < ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_count_as_many_as_were_open_at_once() {
+        let mut table = ResourceTable::new();
+        let first = table.push(1_u8).unwrap();
+        let second = table.push(2_u8).unwrap();
+        let third = table.push(3_u8).unwrap();
+        for resource in [second, first, third] {
+            table.delete(resource).unwrap();
+        }
+        table.push("one more").unwrap();
+        assert_eq!(most_at_once(&mut table), 3);
+        assert_eq!(most_at_once(&mut ResourceTable::new()), 0);
+    }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use remit_protocol::{
     Limits, Outcome, SecretName, Size, Span,
     capability::Denial,
+    limits::Fuel,
     report::{Limit, Usage},
 };
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,8 @@ const MAX_DENIALS: usize = 32;
 /// Longest text of a denial that the other half of a run tells.
 const MAX_CLAIM: usize = 4 << 10;
 /// The limits that are counted where the component runs.
-const HERE: [Limit; 4] = [Limit::Memory, Limit::Cpu, Limit::Scratch, Limit::Handles];
+const HERE: [Limit; 6] =
+    [Limit::Memory, Limit::Cpu, Limit::Fuel, Limit::Call, Limit::Scratch, Limit::Handles];
 /// What one element of a table is charged against the limit of memory.
 const TABLE_ELEMENT: usize = 16;
 /// Instances, memories and tables of one component; components with a whole interpreter stay far below.
@@ -37,7 +39,7 @@ pub struct OverLimit(pub Limit);
 /// What was counted in the half of a run in which the component ran.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Counted {
-    /// How much was used of memory, processor time, scratch and handles.
+    /// How much was used of each.
     used: [u64; HERE.len()],
     /// The first limit that refused something.
     over: Option<Outcome>,
@@ -93,6 +95,13 @@ impl Account {
             used.checked_add(amount).filter(|sum| *sum <= most)
         });
         taken.map(|_| ()).map_err(|_| self.over(limit))
+    }
+
+    /// Uses `amount` of a limit for a moment: what counts is the largest amount at once.
+    pub(crate) fn peak(&self, limit: Limit, amount: usize) -> Result<(), OverLimit> {
+        let (most, amount) = (self.most(limit), u64::try_from(amount).unwrap_or(u64::MAX));
+        self.counters[limit as usize].fetch_max(amount.min(most), Ordering::Relaxed);
+        if amount <= most { Ok(()) } else { Err(self.over(limit)) }
     }
 
     /// How much of a limit is left.
@@ -190,8 +199,15 @@ impl Account {
             memory: size(Limit::Memory),
             wall,
             cpu: Span::from_millis(self.used(Limit::Cpu)),
+            fuel: if self.allowed.fuel.is_counted() {
+                Fuel::new(self.used(Limit::Fuel))
+            } else {
+                Fuel::UNCOUNTED
+            },
             log: size(Limit::Log),
+            lines: number(Limit::Lines),
             output: size(Limit::Output),
+            call: size(Limit::Call),
             requests: number(Limit::Requests),
             egress: size(Limit::Egress),
             ingress: size(Limit::Ingress),
@@ -207,8 +223,11 @@ impl Account {
         match limit {
             Limit::Memory => allowed.memory.bytes(),
             Limit::Cpu => allowed.cpu.as_millis(),
+            Limit::Fuel => allowed.fuel.units(),
             Limit::Log => allowed.log.bytes(),
+            Limit::Lines => allowed.lines.into(),
             Limit::Output => allowed.output.bytes(),
+            Limit::Call => allowed.call.bytes(),
             Limit::Requests => allowed.requests.into(),
             Limit::Egress => allowed.egress.bytes(),
             Limit::Ingress => allowed.ingress.bytes(),
@@ -270,7 +289,7 @@ mod tests {
 
     #[test]
     fn every_limit_is_counted_apart_and_reported() {
-        let account = Account::new(Limits::MOST);
+        let account = Account::new(Limits { fuel: Fuel::new(99), ..Limits::MOST });
         for (at, limit) in Limit::ALL.into_iter().enumerate() {
             account.charge(limit, at as u64 + 1).unwrap();
         }
@@ -278,7 +297,18 @@ mod tests {
             assert_eq!(account.used(limit), at as u64 + 1, "{}", limit.as_str());
         }
         let used = account.usage(Span::from_secs(1)).used;
-        assert_eq!((used.memory.bytes(), used.handles, used.wall), (1, 10, Span::from_secs(1)));
+        assert_eq!((used.memory.bytes(), used.handles, used.wall), (1, 13, Span::from_secs(1)));
+        assert_eq!((used.fuel, used.lines, used.call), (Fuel::new(3), 5, Size::from_bytes(7)));
+        assert_eq!(Account::new(Limits::MOST).usage(Span::from_secs(0)).used.fuel, Fuel::UNCOUNTED);
+    }
+
+    #[test]
+    fn of_calls_the_largest_counts() {
+        let account = Account::new(Limits { call: Size::from_bytes(10), ..Limits::default() });
+        for (bytes, expect) in [(7, Ok(())), (10, Ok(())), (3, Ok(())), (11, Err(OverLimit(Limit::Call)))] {
+            assert_eq!(account.peak(Limit::Call, bytes), expect, "{bytes}");
+        }
+        assert_eq!((account.used(Limit::Call), account.first_over()), (10, Some(Limit::Call)));
     }
 
     #[test]
@@ -290,7 +320,7 @@ mod tests {
         };
         let account = Account::new(Limits { requests: 3, handles: 10, ..Limits::default() });
         account.charge(Limit::Requests, 2).unwrap();
-        let used = [7, u64::MAX, 9, 11];
+        let used = [7, u64::MAX, 0, 8, 9, 11];
         let over = Some(Outcome::OverLimit(Limit::Requests));
         let denials =
             vec![denial(&"x".repeat(10_000)); 1].into_iter().chain((0..99).map(|n| denial(&n.to_string())));

@@ -17,7 +17,11 @@ mod prepare;
 mod stage;
 mod state;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use remit_protocol::{
     Digest, Outcome, ProjectName, RefusalCode, SecretName, Span,
@@ -37,7 +41,7 @@ use wasmtime::Engine;
 pub use self::{
     cancel::Cancel,
     compile::{CompileError, NativeCode, compile},
-    engine::EngineError,
+    engine::{EngineError, Metering},
     judge::HostFault,
     limits::{Account, OverLimit},
     prepare::Prepared,
@@ -78,7 +82,8 @@ pub struct SandboxConfig {
 #[derive(Clone)]
 pub struct Sandbox {
     place: Place,
-    compatibility: u64,
+    /// Without fuel and with it.
+    compatibility: [u64; 2],
     slots: Arc<Semaphore>,
     config: Arc<SandboxConfig>,
     effects: Arc<Effects>,
@@ -88,9 +93,42 @@ pub struct Sandbox {
 #[derive(Clone)]
 enum Place {
     /// In this process: for an author's own machine, and tests.
-    Here { engine: Engine, ticks: Arc<Ticks> },
+    Here(Arc<Here>),
     /// In processes of their own.
     Workers(Workers),
+}
+
+/// The engines of this process.
+struct Here {
+    slots: u32,
+    plain: Floor,
+    /// Made when the first component comes whose fuel is counted.
+    metered: Mutex<Option<Arc<Floor>>>,
+}
+
+/// An engine, and what interrupts that which runs on it.
+struct Floor {
+    engine: Engine,
+    ticks: Ticks,
+}
+
+impl Floor {
+    fn lay(slots: u32, metering: Metering) -> Result<Self, EngineError> {
+        let engine = engine::running(slots, metering)?;
+        Ok(Self { ticks: Ticks::start(&engine)?, engine })
+    }
+}
+
+impl Here {
+    /// The floor for components that count their fuel.
+    fn metered(&self) -> Result<Arc<Floor>, EngineError> {
+        let mut metered = self.metered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(floor) = &*metered {
+            return Ok(floor.clone());
+        }
+        let floor = Arc::new(Floor::lay(self.slots, Metering::On)?);
+        Ok(metered.insert(floor).clone())
+    }
 }
 
 /// What one run of a component is given.
@@ -195,10 +233,9 @@ impl Sandbox {
     /// # Errors
     /// The host has no memory or no thread for it.
     pub fn new(config: SandboxConfig) -> Result<Self, EngineError> {
-        let engine = engine::running(config.slots.max(1))?;
-        let ticks = Arc::new(Ticks::start(&engine)?);
-        let compatibility = engine::compatibility(&engine);
-        Ok(Self::at(Place::Here { engine, ticks }, compatibility, config))
+        let slots = config.slots.max(1);
+        let plain = Floor::lay(slots, Metering::Off)?;
+        Self::at(Place::Here(Arc::new(Here { slots, plain, metered: Mutex::default() })), config)
     }
 
     /// Runs components in processes of `crew`. Call it inside of a runtime.
@@ -206,21 +243,22 @@ impl Sandbox {
     /// # Errors
     /// There is no engine that could be asked which native code its workers take.
     pub fn with_workers(config: SandboxConfig, crew: Crew) -> Result<Self, EngineError> {
-        let compatibility = engine::compatibility(&engine::idle()?);
         let workers = Workers::new(crew, config.launch.clone(), config.scratch.clone(), config.slots.max(1));
-        Ok(Self::at(Place::Workers(workers), compatibility, config))
+        Self::at(Place::Workers(workers), config)
     }
 
-    fn at(place: Place, compatibility: u64, config: SandboxConfig) -> Self {
+    fn at(place: Place, config: SandboxConfig) -> Result<Self, EngineError> {
+        let compatible = |metering| Ok(engine::compatibility(&engine::idle(metering)?));
+        let compatibility = [compatible(Metering::Off)?, compatible(Metering::On)?];
         let slots = usize::try_from(config.slots.max(1)).unwrap_or(Semaphore::MAX_PERMITS);
         let effects = Arc::new(Effects::local(config.launch.clone()));
-        Self {
+        Ok(Self {
             place,
             compatibility,
             slots: Arc::new(Semaphore::new(slots)),
             config: Arc::new(config),
             effects,
-        }
+        })
     }
 
     /// Waits until nothing that steps have started is running any more: at the runner's end, after the last step.
@@ -229,8 +267,9 @@ impl Sandbox {
     }
 
     /// What native code depends on beside the component: version, settings and processor. Part of the cache's key.
-    pub fn compatibility(&self) -> u64 {
-        self.compatibility
+    pub fn compatibility(&self, metering: Metering) -> u64 {
+        let [plain, metered] = self.compatibility;
+        if metering == Metering::On { metered } else { plain }
     }
 
     /// Loads native code of a verified component and links what its manifest asks for; or keeps it ready for workers to do
@@ -246,9 +285,18 @@ impl Sandbox {
     ) -> Result<Arc<Prepared>, LoadError> {
         let manifest = component.manifest();
         let form = match &self.place {
-            Place::Here { engine, .. } => Form::Here(prepare::load(engine, native.as_bytes(), manifest)?),
+            Place::Here(here) if native.metering() == Metering::Off => {
+                Form::Here(prepare::load(&here.plain.engine, native.as_bytes(), manifest)?)
+            }
+            Place::Here(here) => {
+                let floor = here
+                    .metered()
+                    .map_err(|error| LoadError { code: RefusalCode::Compile, detail: error.to_string() })?;
+                Form::Here(prepare::load(&floor.engine, native.as_bytes(), manifest)?)
+            }
             Place::Workers(workers) => {
-                Form::Away(workers.recipe(native.as_bytes(), manifest).map_err(|error| LoadError {
+                let recipe = workers.recipe(native.as_bytes(), native.metering(), manifest);
+                Form::Away(recipe.map_err(|error| LoadError {
                     code: RefusalCode::Compile,
                     detail: format!("no memory for it: {error}"),
                 })?)
@@ -305,9 +353,15 @@ impl Sandbox {
         invocation: Invocation,
         export: Export,
     ) -> Result<(Broker, Said, Span), Ended> {
-        let (Place::Here { engine, ticks }, Form::Here(linked)) = (&self.place, &prepared.form) else {
+        let (Place::Here(here), Form::Here(linked)) = (&self.place, &prepared.form) else {
             return Err(judge::fault("the component was loaded for another sandbox"));
         };
+        let metered = if Engine::same(linked.engine(), &here.plain.engine) {
+            None
+        } else {
+            Some(here.metered().map_err(|error| judge::fault(&error.to_string()))?)
+        };
+        let Floor { engine, ticks } = metered.as_deref().unwrap_or(&here.plain);
         let broker = self.broker(prepared, &invocation);
         let task = Task {
             wall: invocation.wall(),
@@ -362,7 +416,7 @@ impl Sandbox {
         export: Export,
     ) -> Result<(Broker, Said, Span), Ended> {
         match &self.place {
-            Place::Here { .. } => self.here(prepared, invocation, export).await,
+            Place::Here(_) => self.here(prepared, invocation, export).await,
             Place::Workers(workers) => self.away(workers, prepared, invocation, export).await,
         }
     }

@@ -159,6 +159,11 @@ impl Prepared {
 }
 
 impl Linked {
+    /// The engine that it was loaded by.
+    pub(super) fn engine(&self) -> &Engine {
+        self.pre.engine()
+    }
+
     /// Instantiates the component and calls one of its functions.
     pub(super) async fn call(&self, store: &mut Store<State>, export: Export) -> wasmtime::Result<Answer> {
         let instance = self.pre.instantiate_async(&mut *store).await?;

@@ -6,7 +6,7 @@ use remit_protocol::{RefusalCode, manifest::Manifest};
 use wasmtime::Engine;
 
 use super::{
-    Account, HostFault, LoadError, drive, engine,
+    Account, HostFault, LoadError, Metering, drive, engine,
     engine::{EngineError, Ticks},
     judge,
     judge::Said,
@@ -25,8 +25,13 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Starts an engine and loads native code of a component of which `manifest` tells; nothing of it runs.
-    pub(crate) fn load(slots: u32, native: &[u8], manifest: &Manifest) -> Result<Self, LoadError> {
-        let engine = engine::running(slots.max(1))
+    pub(crate) fn load(
+        slots: u32,
+        native: &[u8],
+        metering: Metering,
+        manifest: &Manifest,
+    ) -> Result<Self, LoadError> {
+        let engine = engine::running(slots.max(1), metering)
             .map_err(|error| LoadError { code: RefusalCode::Compile, detail: error.to_string() })?;
         let linked = prepare::load(&engine, native, manifest)?;
         Ok(Self { engine, linked })

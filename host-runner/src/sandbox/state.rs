@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use remit_protocol::{
     Digest, ExecutionId, Limits, ProjectName, SecretPath, Size, Span, StepName,
     capability::{Ceiling, Grant, Remit, Requests, Subject},
+    report::Limit,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,8 +15,9 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::{Account, Cancel, HostFault, Invocation, Prepared, limits::MemoryLimiter};
 use crate::{
-    broker::Access,
+    broker::{Access, Answer, Call},
     capability::{
+        Fault,
         context::{Progress, StepContext},
         files::Scratch,
         http::Http,
@@ -25,8 +27,8 @@ use crate::{
     secrets::{Resolve, SecretError, SecretValue},
 };
 
-/// What one call from the guest may make the host allocate, at least.
-const CALL_BYTES: usize = 8 << 20;
+/// What a component's last words take beside an output: a message and its fields.
+const LAST_WORDS: u64 = 64 << 10;
 /// Most random bytes of one call.
 const MAX_RANDOM: u64 = 64 << 10;
 
@@ -61,6 +63,14 @@ pub(crate) struct Task {
     pub(crate) cancel: Cancel,
 }
 
+impl State {
+    /// Asks the broker. What a call brings is counted here, where the component is.
+    pub(crate) async fn ask(&mut self, call: Call) -> Result<Answer, Fault> {
+        self.account.peak(Limit::Call, call.size()).map_err(|over| Fault::Halt(over.into()))?;
+        self.broker.ask(call).await
+    }
+}
+
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
@@ -81,8 +91,8 @@ pub(super) fn store(
         .allow_udp(false)
         .allow_ip_name_lookup(false)
         .max_random_size(MAX_RANDOM)
-        .stdout(LogStream::new(log.clone(), Stdio::Out))
-        .stderr(LogStream::new(log.clone(), Stdio::Error));
+        .stdout(LogStream::new(log.clone(), account.clone(), Stdio::Out))
+        .stderr(LogStream::new(log.clone(), account.clone(), Stdio::Error));
     let scratch = task.scratch.map(|base| Scratch::open(&base, &mut wasi, account.clone())).transpose()?;
     let mut table = ResourceTable::new();
     let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
@@ -106,9 +116,15 @@ pub(super) fn store(
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
-    store.set_hostcall_fuel(
-        CALL_BYTES.max(usize::try_from(limits.output.bytes()).unwrap_or(CALL_BYTES) + CALL_BYTES),
-    );
+    // The answer of `run` is taken like a call, so that the engine's bound is the larger of both; what a call of ours brings is
+    // counted to the byte.
+    let most = limits.call.bytes().max(limits.output.bytes().saturating_add(LAST_WORDS));
+    store.set_hostcall_fuel(usize::try_from(most).unwrap_or(usize::MAX));
+    if let Err(error) = store.set_fuel(limits.fuel.units())
+        && limits.fuel.is_counted()
+    {
+        return Err(HostFault(format!("its fuel cannot be counted: {error}")));
+    }
     store.set_max_component_handles(handles);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));

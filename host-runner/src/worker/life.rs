@@ -114,7 +114,7 @@ fn settle(hello: &Hello, manifest: &Manifest, code: &File) -> Result<Stage, Unlo
     }
     let mut native = vec![0; usize::try_from(length).unwrap_or_default()];
     code.read_exact_at(&mut native, 0).map_err(refused)?;
-    Stage::load(hello.slots, &native, manifest)
+    Stage::load(hello.slots, &native, hello.metering, manifest)
         .map_err(|error| Unloadable { code: Some(error.code), detail: error.detail })
 }
 

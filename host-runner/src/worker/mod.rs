@@ -31,7 +31,7 @@ pub use self::{
 use crate::{
     capability::{context::StepContext, log::Stdio},
     confine::Confinement,
-    sandbox::{Counted, Export, Invocation, Said},
+    sandbox::{Counted, Export, Invocation, Metering, Said},
 };
 
 /// This program's version.
@@ -50,6 +50,8 @@ struct Hello {
     version: String,
     /// Runs at once.
     slots: u32,
+    /// Whether its component's code counts its fuel.
+    metering: Metering,
     /// Where its scratch directories are, if it has any.
     scratch: Option<PathBuf>,
     /// Whether it begins on a kernel that cannot confine it.

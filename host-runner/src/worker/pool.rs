@@ -36,7 +36,7 @@ use super::{
 use crate::{
     confine::Confinement,
     launcher::{Exit, Launch, Program, Running},
-    sandbox::LoadError,
+    sandbox::{LoadError, Metering},
 };
 
 /// Workers that nobody uses and that stay for the next run.
@@ -86,6 +86,7 @@ struct Making {
     number: u64,
     /// Native code, in memory that cannot be changed any more.
     code: OwnedFd,
+    metering: Metering,
     manifest: Vec<u8>,
     /// Somebody is starting one more.
     growing: AtomicBool,
@@ -165,7 +166,12 @@ impl Workers {
     }
 
     /// Keeps a component ready for workers.
-    pub(crate) fn recipe(&self, native: &[u8], manifest: &Manifest) -> io::Result<Recipe> {
+    pub(crate) fn recipe(
+        &self,
+        native: &[u8],
+        metering: Metering,
+        manifest: &Manifest,
+    ) -> io::Result<Recipe> {
         let mut code =
             File::from(memfd_create("remit-native", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
         code.write_all(native)?;
@@ -174,6 +180,7 @@ impl Workers {
             making: Arc::new(Making {
                 number: self.0.components.fetch_add(1, Ordering::Relaxed),
                 code: code.into(),
+                metering,
                 manifest: manifest.to_vec(),
                 growing: AtomicBool::new(false),
             }),
@@ -323,6 +330,7 @@ impl Shared {
         let hello = Hello {
             version: VERSION.to_owned(),
             slots: self.slots,
+            metering: making.metering,
             scratch: directory.as_ref().map(|directory| directory.path().to_owned()),
             confinement: self.crew.confinement,
         };

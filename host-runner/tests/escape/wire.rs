@@ -79,8 +79,7 @@ impl Worker {
     }
 
     pub(crate) fn finish(&mut self, said: &Value, output: &str) {
-        let head =
-            json!({"said": said, "counted": {"used": [0, 0, 0, 0], "over": null, "denials": [], "took": 0}});
+        let head = json!({"said": said, "counted": {"used": [0, 0, 0, 0, 0, 0], "over": null, "denials": [], "took": 0}});
         self.send(FINISH, self.run, 0, &head, output.as_bytes());
     }
 

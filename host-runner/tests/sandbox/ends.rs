@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use remit_protocol::{NodeName, Span, Tag, limits::LimitsPart, manifest::Kind, node::Node, report::Level};
-use remit_runner::worker::NoWorker;
+use remit_runner::{sandbox::Metering, worker::NoWorker};
 use serde_json::json;
 
 use crate::support::{Bench, GRACE, Setup, verified};
@@ -169,7 +169,7 @@ async fn an_import_without_permission_fails_before_any_guest_code() {
 async fn native_code_of_another_component_or_kind_does_not_load() {
     let bench = Bench::pure(LimitsPart::default());
     let other = verified("source", Kind::NodeSource, "{}", remit_protocol::Limits::default());
-    let native = remit_runner::sandbox::compile(bench.component().bytes()).unwrap();
+    let native = remit_runner::sandbox::compile(bench.component().bytes(), Metering::Off).unwrap();
     let error = match bench.sandbox.load(&native, &other) {
         Err(error) => error,
         Ok(prepared) => match bench.sandbox.warm(&prepared).await {
@@ -183,7 +183,7 @@ async fn native_code_of_another_component_or_kind_does_not_load() {
 #[test]
 fn only_components_are_compiled() {
     fn check(bytes: &[u8]) {
-        assert!(remit_runner::sandbox::compile(bytes).is_err());
+        assert!(remit_runner::sandbox::compile(bytes, Metering::Off).is_err());
     }
     check(b"");
     check(b"(component)");

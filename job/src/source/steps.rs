@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use remit_protocol::{OptionName, SecretName, SecretPath, Span, limits::LimitsPart};
+use remit_protocol::{Limits, OptionName, SecretName, SecretPath, Span, limits::LimitsPart};
 use serde_json::{Map, Value};
 
 use super::{
@@ -17,19 +17,7 @@ use crate::{
     yaml::{Node, Tree},
 };
 
-const LIMITS: &[&str] = &[
-    "memory",
-    "wall",
-    "cpu",
-    "log",
-    "output",
-    "requests",
-    "egress",
-    "ingress",
-    "processes",
-    "scratch",
-    "handles",
-];
+const LIMITS: &[&str] = Limits::NAMES;
 
 /// Steps as they stand in the file, groups of them unfolded.
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Vec<StepSource> {

@@ -285,13 +285,13 @@ impl HostChild for State {
         stdin: Vec<u8>,
     ) -> Result<Resource<Child>, Fault> {
         let call = Call::Start { program, args, variables, stdin };
-        let handle = self.broker.ask(call).await?.opened()?;
+        let handle = self.ask(call).await?.opened()?;
         Ok(self.table.push(Child(handle))?)
     }
 
     async fn read(&mut self, child: Resource<Child>) -> Result<Option<Chunk>, Fault> {
         let Child(handle) = *self.table.get(&child)?;
-        let piece = self.broker.ask(Call::Output(handle)).await?.piece()?;
+        let piece = self.ask(Call::Output(handle)).await?.piece()?;
         Ok(piece.map(|(source, bytes)| match source {
             Source::Output => Chunk::Stdout(bytes),
             Source::Error => Chunk::Stderr(bytes),
@@ -300,7 +300,7 @@ impl HostChild for State {
 
     async fn wait(&mut self, child: Resource<Child>) -> Result<run::Exit, Fault> {
         let Child(handle) = *self.table.get(&child)?;
-        match self.broker.ask(Call::Wait(handle)).await? {
+        match self.ask(Call::Wait(handle)).await? {
             Answer::Ended(Exit::Code(code)) => Ok(run::Exit::Code(code)),
             Answer::Ended(Exit::Signal(signal)) => Ok(run::Exit::Signal(signal)),
             other => Err(other.unexpected()),

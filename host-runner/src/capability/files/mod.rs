@@ -86,14 +86,14 @@ impl Broker {
 
 impl Host for State {
     async fn entries(&mut self, name: String) -> Result<Vec<String>, Fault> {
-        match self.broker.ask(Call::Entries(name)).await? {
+        match self.ask(Call::Entries(name)).await? {
             Answer::Texts(entries) => Ok(entries),
             other => Err(other.unexpected()),
         }
     }
 
     async fn open(&mut self, name: String, path: String) -> Result<Resource<File>, Fault> {
-        let handle = self.broker.ask(Call::Open { name, path }).await?.opened()?;
+        let handle = self.ask(Call::Open { name, path }).await?.opened()?;
         Ok(self.table.push(File(handle))?)
     }
 }
@@ -101,7 +101,7 @@ impl Host for State {
 impl HostFile for State {
     async fn read(&mut self, file: Resource<File>, max: u32) -> Result<Vec<u8>, Fault> {
         let File(file) = *self.table.get(&file)?;
-        match self.broker.ask(Call::Read { file, max }).await? {
+        match self.ask(Call::Read { file, max }).await? {
             Answer::Bytes(bytes) => Ok(bytes),
             other => Err(other.unexpected()),
         }

@@ -278,28 +278,28 @@ impl Host for State {}
 
 impl HostCommand for State {
     async fn start(&mut self, argv: Vec<String>, stdin: Vec<u8>) -> Result<Resource<Command>, Fault> {
-        let handle = self.broker.ask(Call::Command { argv, stdin }).await?.opened()?;
+        let handle = self.ask(Call::Command { argv, stdin }).await?.opened()?;
         Ok(self.table.push(Command(handle))?)
     }
 
     async fn subsystem(&mut self, name: String) -> Result<Resource<Command>, Fault> {
-        let handle = self.broker.ask(Call::Subsystem(name)).await?.opened()?;
+        let handle = self.ask(Call::Subsystem(name)).await?.opened()?;
         Ok(self.table.push(Command(handle))?)
     }
 
     async fn write(&mut self, this: Resource<Command>, bytes: Vec<u8>) -> Result<(), Fault> {
         let Command(command) = *self.table.get(&this)?;
-        self.broker.ask(Call::CommandInput { command, bytes }).await?.done()
+        self.ask(Call::CommandInput { command, bytes }).await?.done()
     }
 
     async fn finish(&mut self, this: Resource<Command>) -> Result<(), Fault> {
         let Command(command) = *self.table.get(&this)?;
-        self.broker.ask(Call::CommandInputEnd(command)).await?.done()
+        self.ask(Call::CommandInputEnd(command)).await?.done()
     }
 
     async fn read(&mut self, this: Resource<Command>) -> Result<Option<Chunk>, Fault> {
         let Command(handle) = *self.table.get(&this)?;
-        let piece = self.broker.ask(Call::CommandOutput(handle)).await?.piece()?;
+        let piece = self.ask(Call::CommandOutput(handle)).await?.piece()?;
         Ok(piece.map(|(source, bytes)| match source {
             Source::Output => Chunk::Stdout(bytes),
             Source::Error => Chunk::Stderr(bytes),
@@ -308,7 +308,7 @@ impl HostCommand for State {
 
     async fn wait(&mut self, this: Resource<Command>) -> Result<Exit, Fault> {
         let Command(handle) = *self.table.get(&this)?;
-        match self.broker.ask(Call::CommandWait(handle)).await? {
+        match self.ask(Call::CommandWait(handle)).await? {
             Answer::CommandEnded(Ok(code)) => Ok(Exit::Code(code)),
             Answer::CommandEnded(Err(signal)) => Ok(Exit::Signal(signal)),
             other => Err(other.unexpected()),

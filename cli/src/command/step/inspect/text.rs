@@ -121,10 +121,7 @@ fn claimed(inspection: &Inspection) -> Vec<String> {
     }
     lines.extend(claimed.discouraged.iter().map(|why| format!("  WARNING  {}", one_line(why))));
     let limits = &manifest.limits;
-    lines.push(format!(
-        "  limits   memory {}, wall {}, cpu {}, log {}",
-        limits.memory, limits.wall, limits.cpu, limits.log
-    ));
+    lines.push(format!("  limits   {}", limits.words()));
     if inspection.verified.is_none() {
         let signed = claimed.signature_lines.iter();
         lines.extend(signed.map(|name| format!("  signed   a line says by {}", one_line(name))));
