@@ -12,6 +12,7 @@ use remit_protocol::{
 };
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     failure::{Code, Failure, Result},
@@ -204,25 +205,52 @@ impl Connection {
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
     }
 
+    /// Fetches at most `limit` bytes into a file; gives their digest.
+    pub(crate) async fn download(
+        &self,
+        path: &str,
+        limit: u64,
+        file: &mut files::Arriving,
+    ) -> Result<remit_protocol::Digest> {
+        let mut hasher = Sha256::new();
+        self.pieces(path, limit, |piece| {
+            hasher.update(piece);
+            file.write(piece)
+        })
+        .await?;
+        Ok(remit_protocol::Digest::from_hasher(hasher))
+    }
+
     /// Fetches at most `limit` bytes as they are.
     pub(crate) async fn bytes(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.pieces(path, limit, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })
+        .await?;
+        Ok(bytes)
+    }
+
+    async fn pieces(&self, path: &str, limit: u64, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut response =
             self.request(Method::GET, path).send().await.map_err(|error| unreachable(&self.url, &error))?;
         if !response.status().is_success() {
             return Err(refusal(response).await);
         }
-        let mut bytes = Vec::new();
+        let mut length = 0;
         while let Some(piece) = response.chunk().await.map_err(|error| unreachable(&self.url, &error))? {
-            bytes.extend_from_slice(&piece);
-            if bytes.len() as u64 > limit {
+            length += piece.len() as u64;
+            if length > limit {
                 return Err(Failure::new(
                     Code::Unreachable,
                     format!("{path} has more than {limit} bytes"),
                     "use the same version of remit and remit-orchestrator",
                 ));
             }
+            take(&piece)?;
         }
-        Ok(bytes)
+        Ok(())
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

@@ -39,6 +39,36 @@ pub(crate) fn write(path: &Path, bytes: &[u8], private: bool) -> Result<()> {
     Ok(())
 }
 
+/// A file that arrives in pieces, and has its name only when all of it is there.
+pub(crate) struct Arriving {
+    file: tempfile::NamedTempFile,
+    to: PathBuf,
+}
+
+impl Arriving {
+    /// Begins the file `to`.
+    pub(crate) fn begin(to: &Path) -> Result<Self> {
+        let folder = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::NamedTempFile::new_in(folder).map_err(|error| Failure::file(to, &error))?;
+        Ok(Self { file, to: to.to_owned() })
+    }
+
+    /// Appends a piece.
+    pub(crate) fn write(&mut self, piece: &[u8]) -> Result<()> {
+        self.file.write_all(piece).map_err(|error| Failure::file(&self.to, &error))
+    }
+
+    /// Gives it its name.
+    pub(crate) fn finish(self) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let Self { file, to } = self;
+        let mode = std::fs::Permissions::from_mode(0o644);
+        file.as_file().set_permissions(mode).map_err(|error| Failure::file(&to, &error))?;
+        file.persist(&to).map_err(|error| Failure::file(&to, &error.error))?;
+        Ok(())
+    }
+}
+
 /// Writes files that are not there yet, or none of them.
 pub(crate) fn write_new(files: &[(PathBuf, String)]) -> Result<()> {
     if let Some((there, _)) = files.iter().find(|(path, _)| path.exists()) {

@@ -1,4 +1,4 @@
-//! Reading what the runner's owner gave a name, and the scratch directory.
+//! Reading what the runner's owner gave a name, the scratch directory, and files that stay with the execution.
 //!
 //! ```
 //! use remit_sdk::{files, Context, Fail};
@@ -82,4 +82,55 @@ fn place(name: &str, path: &str) -> String {
 /// `[[files]]`.
 pub fn scratch() -> PathBuf {
     host::scratch()
+}
+
+/// An artifact: a file that stays with the execution, for people to download. It wants `artifacts = true` in `[[files]]`.
+/// Dropped before [`keep`](Self::keep), nothing of it stays.
+///
+/// ```
+/// use std::io::Write as _;
+///
+/// use remit_sdk::{Context, Fail, files::Artifact};
+///
+/// fn report(_: (), _: &Context) -> Result<(), Fail> {
+///     let mut report = Artifact::text("report.csv")?;
+///     writeln!(report, "host,free")?;
+///     Ok(report.keep()?)
+/// }
+/// # let kept = remit_sdk::fake::Fake::new().run(|context| report((), context)).artifacts;
+/// # assert_eq!(kept["report.csv"], b"host,free\n");
+/// ```
+#[derive(Debug)]
+pub struct Artifact(host::Artifact);
+
+/// Most bytes of one write to an artifact.
+const WRITE: usize = 256 << 10;
+
+impl Artifact {
+    /// Begins a text: the host replaces secrets in it.
+    pub fn text(name: &str) -> Result<Self, Refusal> {
+        host::Artifact::create(name, false).map(Self)
+    }
+
+    /// Begins anything else. One that holds a secret is not kept.
+    pub fn binary(name: &str) -> Result<Self, Refusal> {
+        host::Artifact::create(name, true).map(Self)
+    }
+
+    /// It is whole, and stays with the execution, however the step ends.
+    pub fn keep(self) -> Result<(), Refusal> {
+        self.0.keep()
+    }
+}
+
+impl io::Write for Artifact {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = bytes.get(..WRITE).unwrap_or(bytes);
+        self.0.write(piece).map_err(io::Error::other)?;
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

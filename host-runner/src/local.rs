@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write as _,
+    io::{Seek as _, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -24,7 +24,7 @@ use remit_protocol::{
     json::InvalidJson,
     manifest::{Kind, Manifest},
     node::{Node, NodeSet},
-    report::Usage,
+    report::{Artifact, Usage},
 };
 use remit_signing::{
     KeyName, Refusal, SigningKey, TrustPolicy, VerifiedComponent,
@@ -76,6 +76,8 @@ pub struct Run {
     pub secrets: BTreeMap<SecretName, Vec<SecretPath>>,
     /// Named files beside those of the owner's file.
     pub files: Vec<(String, PathBuf)>,
+    /// The directory into which its artifacts are written; absent: they are only listed.
+    pub artifacts: Option<PathBuf>,
 }
 
 /// How it ended.
@@ -92,6 +94,9 @@ pub struct Report {
     /// What a node source found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeSet>,
+    /// What it kept for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
     /// What the remit did not allow.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<Denial>,
@@ -270,6 +275,7 @@ pub async fn run(run: Run, providers: Providers, environment: &Environment) -> R
         Kind::Step => stage.sandbox.run(&stage.loaded.prepared, invocation).await,
         Kind::NodeSource => stage.sandbox.discover(&stage.loaded.prepared, invocation).await,
     };
+    keep(&ended, run.artifacts.as_deref())?;
     let report = Report::from(ended);
     let used = std::mem::take(&mut *recorder.0.lock().unwrap_or_else(PoisonError::into_inner));
     let seen = Seen {
@@ -280,6 +286,18 @@ pub async fn run(run: Run, providers: Providers, environment: &Environment) -> R
     };
     let proposal = proposal::step_toml(&manifest.requests, &seen);
     Ok(Recorded { report, proposal })
+}
+
+/// Writes what a run kept into `directory`.
+fn keep(ended: &Ended, directory: Option<&Path>) -> std::io::Result<()> {
+    let Some(directory) = directory else { return Ok(()) };
+    for kept in &ended.artifacts {
+        let Some(mut file) = kept.file.as_ref() else { continue };
+        file.rewind()?;
+        let mut written = std::fs::File::create(directory.join(kept.artifact.name.as_str()))?;
+        std::io::copy(&mut file, &mut written)?;
+    }
+    Ok(())
 }
 
 /// What a run came to, and the least that its author has to ask for.
@@ -353,6 +371,7 @@ impl Report {
             message: String::new(),
             output: None,
             nodes: None,
+            artifacts: Vec::new(),
             denials: Vec::new(),
             revealed: Vec::new(),
             usage: None,
@@ -372,8 +391,9 @@ impl Report {
 
 impl From<Ended> for Report {
     fn from(ended: Ended) -> Self {
-        let Ended { outcome, output, nodes, message, denials, revealed, usage, .. } = ended;
-        Self { outcome, message, output, nodes, denials, revealed, usage }
+        let Ended { outcome, output, nodes, artifacts, message, denials, revealed, usage, .. } = ended;
+        let artifacts = artifacts.into_iter().map(|kept| kept.artifact).collect();
+        Self { outcome, message, output, nodes, artifacts, denials, revealed, usage }
     }
 }
 
@@ -391,6 +411,7 @@ fn literal(requests: &Requests) -> Grant {
     });
     let files = requests.files.iter().filter_map(|asked| match asked {
         FilesRequest::Scratch => Some(FilesGrant::Scratch),
+        FilesRequest::Artifacts => Some(FilesGrant::Artifacts),
         FilesRequest::Named(name) => Some(FilesGrant::Named(name.clone())),
         FilesRequest::Open => None,
     });

@@ -294,6 +294,9 @@ struct StepRun {
     /// A file that the component may read by name. May be repeated.
     #[arg(long = "file", value_name = "NAME=PATH")]
     files: Vec<String>,
+    /// The directory that its artifacts are written to; absent: they are only listed.
+    #[arg(long, value_name = "DIRECTORY")]
+    artifacts: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -815,6 +818,7 @@ fn local_run(step: &StepRun) -> anyhow::Result<local::Run> {
         node: step.node.as_deref().map(serde_json::from_str::<Node>).transpose().context("--node")?,
         secrets,
         files,
+        artifacts: step.artifacts.clone(),
     })
 }
 

@@ -120,6 +120,7 @@ fn limits(text: &mut String, used: &Limits) {
         ("egress", used.egress, most.egress),
         ("ingress", used.ingress, most.ingress),
         ("scratch", used.scratch, most.scratch),
+        ("artifacts", used.artifacts, most.artifacts),
     ] {
         if used.bytes() > 0 {
             let _ = writeln!(text, "{name} = \"{}\"", size(used, 4 << 10).min(most));
@@ -241,6 +242,9 @@ fn files(text: &mut String, requests: &Requests, used: &[Used]) {
     // What the component imports has to be asked for, whether a run writes into it or not.
     if requests.files.contains(&FilesRequest::Scratch) {
         text.push_str("\n[[files]]\nscratch = true\n");
+    }
+    if requests.files.contains(&FilesRequest::Artifacts) {
+        text.push_str("\n[[files]]\nartifacts = true\n");
     }
     let names: BTreeSet<&str> = used
         .iter()

@@ -63,6 +63,7 @@ fn grown(new: &ComponentAction, old: Option<&ComponentAction>) -> Vec<String> {
     for rule in new.grant.files.iter().filter(|rule| !before.files.contains(rule)) {
         found.push(match rule {
             FilesGrant::Scratch => "use a scratch directory".to_owned(),
+            FilesGrant::Artifacts => "keep artifacts with the execution".to_owned(),
             FilesGrant::Named(name) => format!("read the files {name}"),
         });
     }

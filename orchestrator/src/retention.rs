@@ -1,5 +1,5 @@
 //! How long things are kept: logs of executions that are both old and not among the newest of their job; executions, as the
-//! settings of their project say; blobs that nothing names; idempotency keys, deliveries and notices.
+//! settings of their project say, and their artifacts; blobs that nothing names; idempotency keys, deliveries and notices.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -44,6 +44,12 @@ pub async fn sweep(store: &Store, keep: Keep, now: Timestamp) -> Result<u64, Ret
     store.forget_keys(before(KEYS)).await?;
     for project in store.projects().await? {
         let gone = sweep_project(store, &project.name, project.settings.history, now).await?;
+        let days = u64::from(project.settings.history.artifacts);
+        let old = Timestamp::from_millis(now.as_millis().saturating_sub(days * DAY));
+        let artifacts = store.forget_artifacts(&project.name, old).await?;
+        if artifacts > 0 {
+            tracing::info!(project = %project.name, artifacts, "artifacts were forgotten, as the project's settings ask");
+        }
         if gone > 0 {
             tracing::info!(project = %project.name, gone, "executions were forgotten, as the project's settings ask");
         }

@@ -96,6 +96,7 @@ fn capability(class: ImportClass) -> Option<&'static str> {
         ImportClass::Ssh => "ssh",
         ImportClass::Scratch => "files: scratch",
         ImportClass::NamedFiles => "files: named",
+        ImportClass::Artifacts => "files: artifacts",
         ImportClass::Reveal => "secrets: reveal",
     })
 }

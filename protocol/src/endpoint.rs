@@ -27,6 +27,11 @@ pub const WAIT: &str = "/r/v1/wait";
 pub const REPORT: &str = "/r/v1/report";
 /// `GET` + digest in text form: bytes of a job document, node set or component. `POST` without it: upload a node set.
 pub const BLOBS: &str = "/r/v1/blobs";
+/// `POST` + attempt, digest, length and offset as segments: the bytes of an artifact from there on, at most
+/// [`MAX_PIECE`] → [`ArtifactUpload`].
+pub const ARTIFACTS: &str = "/r/v1/artifacts";
+/// Most bytes of one piece of an artifact.
+pub const MAX_PIECE: usize = 256 << 10;
 /// `GET` + namespace, name and version as segments: [`ComponentBundle`].
 pub const COMPONENTS: &str = "/r/v1/components";
 
@@ -243,6 +248,16 @@ pub struct ComponentBundle {
     /// The `remit/verdict/v1` notes about it, and about the releases that their deltas begin from, exactly.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<String>,
+}
+
+/// How much of an artifact has arrived. What was sent at another offset was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArtifactUpload {
+    /// Send from here on.
+    pub have: u64,
+    /// All of it is durable: a report may name it.
+    pub kept: bool,
 }
 
 /// That a note is in the transparency log.

@@ -102,6 +102,11 @@ fn is_slug(text: &str) -> bool {
         && text.bytes().next_back().is_some_and(edge)
 }
 
+fn is_file_name(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    text.len() <= 128 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.bytes().all(inner)
+}
+
 text_id!(
     /// The name of a project.
     ProjectName, "project name", "lower-case letters, digits and inner '-', at most 63", is_label
@@ -171,6 +176,10 @@ text_id!(
 text_id!(
     /// The name of a channel, over which executions are made known, in its project.
     ChannelName, "channel name", "lower-case letters, digits and inner '-', '_', '.', at most 63", is_slug
+);
+text_id!(
+    /// The name of an artifact: a plain file name on every system.
+    ArtifactName, "name of an artifact", "1 to 128 letters, digits, '.', '_', '-'; a letter or digit first", is_file_name
 );
 text_id!(
     /// The name of a saved node filter in its project.

@@ -35,6 +35,10 @@ pub const MAX_VALUE: usize = 1 << 20;
 pub const MAX_EXPRESSION: usize = 1 << 10;
 /// Longest line of a log; longer ones are split.
 pub const MAX_LOG_LINE: usize = 16 << 10;
+/// Artifacts of a step that asks for them and says no limit.
+pub const USUAL_ARTIFACTS: Size = Size::from_mib(16);
+/// Most artifacts of one step on one node: their names and digests stand in one event.
+pub const MAX_ARTIFACTS: usize = 64;
 /// Most nodes that a section runs at once.
 pub const MAX_THREADS: u32 = 1000;
 
@@ -65,6 +69,11 @@ impl Size {
     /// Bytes.
     pub const fn bytes(self) -> u64 {
         self.0
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_zero(&self) -> bool {
+        self.0 == 0
     }
 }
 
@@ -378,6 +387,8 @@ limits! {
     scratch: Size = Size::from_mib(64), at most Size::from_mib(4096);
     /// Host resources (requests, streams, pollables …) open at once.
     handles: u32 = 1024, at most 4096;
+    /// Bytes of artifacts that the execution keeps: nothing, unless the manifest asks for artifacts.
+    artifacts: Size = Size::from_bytes(0), at most Size::from_mib(1024), unsaid if "Size::is_zero";
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::{
         secrets::Reveal, ssh::SshRequest,
     },
     json::{self, InvalidJson},
-    limits::{LimitsPart, MAX_MANIFEST},
+    limits::{LimitsPart, MAX_MANIFEST, USUAL_ARTIFACTS},
 };
 
 /// What a component is for; each kind exports a world of its own.
@@ -122,7 +122,10 @@ pub struct StepFile {
 
 impl StepFile {
     /// The manifest of this file and of what the built component says and imports.
-    pub fn into_manifest(self, mut imports: Vec<String>, input: Value, output: Value) -> Manifest {
+    pub fn into_manifest(mut self, mut imports: Vec<String>, input: Value, output: Value) -> Manifest {
+        if self.files.contains(&FilesRequest::Artifacts) {
+            self.limits.artifacts.get_or_insert(USUAL_ARTIFACTS);
+        }
         imports.sort();
         imports.dedup();
         Manifest {

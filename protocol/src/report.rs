@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    AttemptId, Digest, Epoch, Limits, NodeIndex, Span, StepIndex, Timestamp, limits::Spent,
+    ArtifactName, AttemptId, Digest, Epoch, Limits, NodeIndex, Span, StepIndex, Timestamp, digest,
+    limits::Spent,
     refusal::RefusalCode,
 };
 
@@ -60,11 +61,12 @@ pub enum Limit {
     Processes,
     Scratch,
     Handles,
+    Artifacts,
 }
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Memory,
         Self::Cpu,
         Self::Fuel,
@@ -78,6 +80,7 @@ impl Limit {
         Self::Processes,
         Self::Scratch,
         Self::Handles,
+        Self::Artifacts,
     ];
 
     /// The limit's name in files.
@@ -96,6 +99,7 @@ impl Limit {
             Self::Processes => "processes",
             Self::Scratch => "scratch",
             Self::Handles => "handles",
+            Self::Artifacts => "artifacts",
         }
     }
 }
@@ -258,6 +262,32 @@ pub struct StepEnded {
     /// The remit that it ran under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remit: Option<Digest>,
+    /// What it kept for people, brought to the orchestrator before this is said; however it ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
+}
+
+/// A file that a step kept for people: its bytes stay with the execution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artifact {
+    /// Unique among those of its step on its node.
+    pub name: ArtifactName,
+    /// What its bytes are.
+    pub form: ArtifactForm,
+    /// Which bytes: of a text after its redaction.
+    pub bytes: digest::Sized,
+}
+
+/// What the bytes of an artifact are, as the step says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ArtifactForm {
+    /// Text: secrets in it are replaced, as in a log.
+    Text,
+    /// Anything else: replacing would spoil it, so what holds a secret is not kept.
+    Binary,
 }
 
 /// Something that happened in an attempt and changes the record of the execution.

@@ -94,6 +94,7 @@ pub fn weigh(component: &ComponentName, requests: &Requests, ceiling: &Ceiling) 
         let literal = match asked {
             FilesRequest::Open => None,
             FilesRequest::Scratch => Some(FilesGrant::Scratch),
+            FilesRequest::Artifacts => Some(FilesGrant::Artifacts),
             FilesRequest::Named(name) => Some(FilesGrant::Named(name.clone())),
         };
         let literal =
@@ -180,7 +181,7 @@ fn unused(requests: &Requests, ceiling: &Ceiling) -> Vec<String> {
     for rule in &ceiling.files {
         let reached = requests.files.iter().any(|asked| match asked {
             FilesRequest::Open => true,
-            FilesRequest::Scratch => false,
+            FilesRequest::Scratch | FilesRequest::Artifacts => false,
             FilesRequest::Named(name) => *name == rule.name,
         });
         if !reached {

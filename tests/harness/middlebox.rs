@@ -24,6 +24,8 @@ pub struct Faults {
     pub delay: Duration,
     /// It resets so many connections after so many bytes toward the runner: `(connections, bytes)`.
     pub resets: (u32, u64),
+    /// The same for bytes toward the orchestrator.
+    pub resets_up: (u32, u64),
 }
 
 #[derive(Default)]
@@ -85,7 +87,7 @@ impl Middlebox {
         self.shared.cut.load(Ordering::SeqCst)
     }
 
-    /// Connections that it reset in the middle of an answer.
+    /// Connections that it reset in the middle of a request or an answer.
     pub fn reset(&self) -> u32 {
         self.shared.reset.load(Ordering::SeqCst)
     }
@@ -103,7 +105,7 @@ async fn relay(mut near: TcpStream, target: SocketAddr, shared: &Shared) -> std:
     let faults = *shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
     let mut far = TcpStream::connect(target).await?;
     let (mut up, mut down) = (vec![0; 16 << 10], vec![0; 16 << 10]);
-    let mut toward_runner = 0_u64;
+    let (mut toward_runner, mut toward_orchestrator) = (0_u64, 0_u64);
     let forever = Duration::from_secs(3600);
     loop {
         tokio::select! {
@@ -114,6 +116,12 @@ async fn relay(mut near: TcpStream, target: SocketAddr, shared: &Shared) -> std:
                 }
                 tokio::time::sleep(faults.delay).await;
                 far.write_all(&up[..length]).await?;
+                toward_orchestrator += length as u64;
+                if toward_orchestrator > faults.resets_up.1 && shared.reset.load(Ordering::SeqCst) < faults.resets_up.0 {
+                    shared.reset.fetch_add(1, Ordering::SeqCst);
+                    near.set_zero_linger()?;
+                    return Ok(());
+                }
             }
             read = far.read(&mut down) => {
                 let length = read?;

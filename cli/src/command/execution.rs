@@ -12,7 +12,12 @@ use remit_protocol::{
 };
 use serde::Serialize;
 
-use super::{again, gate, nodes::query};
+use super::{
+    again,
+    artifact::{self, Artifact},
+    gate,
+    nodes::query,
+};
 use crate::{
     connection::Connection,
     failure::{Code, Failure, Result},
@@ -45,6 +50,14 @@ pub(crate) enum Execution {
         #[arg(long)]
         usage: bool,
     },
+    /// List the files that its steps kept.
+    Artifacts {
+        /// Its id.
+        id: ExecutionId,
+    },
+    /// Download a file that a step kept.
+    #[command(subcommand)]
+    Artifact(Artifact),
     /// Follow it until it ends; the exit code tells how.
     Follow {
         /// Its id.
@@ -368,6 +381,8 @@ impl Execution {
                 let show = if usage { usages } else { results };
                 output.print(&page, |page| show(&page.items));
             }
+            Self::Artifacts { id } => artifact::list(connection, id, output).await?,
+            Self::Artifact(artifact) => artifact.run(connection, output).await?,
             Self::Follow { id } => follow(connection, id, output, Quiet::No).await?,
             Self::Cancel { id, force } => {
                 let mode = if force { CancelMode::Force } else { CancelMode::Ask };

@@ -1,6 +1,7 @@
 //! One file a noun.
 
 pub(crate) mod again;
+mod artifact;
 pub(crate) mod audit;
 pub(crate) mod channel;
 pub(crate) mod component;

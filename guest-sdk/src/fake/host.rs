@@ -259,6 +259,38 @@ pub(crate) fn entries(name: &str) -> Result<Vec<String>, Refusal> {
     })
 }
 
+#[derive(Debug)]
+pub(crate) struct Artifact(String, Vec<u8>);
+
+impl Artifact {
+    pub(crate) fn create(name: &str, _: bool) -> Result<Self, Refusal> {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let first = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if !first || name.len() > 120 || !name.bytes().all(inner) {
+            return Err(Refusal::Failed(format!("{name:?} is not a name of an artifact")));
+        }
+        Ok(Self(name.to_owned(), Vec::new()))
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        self.1.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    pub(crate) fn keep(self) -> Result<(), Refusal> {
+        let Self(name, bytes) = self;
+        with(|state| match state.artifacts.entry(name) {
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(bytes);
+                Ok(())
+            }
+            std::collections::btree_map::Entry::Occupied(place) => {
+                Err(Refusal::Failed(format!("there is an artifact {} of this step", place.key())))
+            }
+        })
+    }
+}
+
 pub(crate) fn scratch() -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     with(|state| {

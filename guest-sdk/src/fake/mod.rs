@@ -97,6 +97,8 @@ pub struct Run<T> {
     pub nodes: Vec<Node>,
     /// The number of nodes of every page.
     pub pages: Vec<usize>,
+    /// Every artifact that was kept, by name.
+    pub artifacts: BTreeMap<String, Vec<u8>>,
     /// How long the step slept.
     pub slept: Duration,
 }
@@ -137,6 +139,7 @@ struct State {
     subsystem: Option<Subsystem>,
     nodes: Vec<Node>,
     pages: Vec<usize>,
+    artifacts: BTreeMap<String, Vec<u8>>,
     slept: Duration,
 }
 
@@ -291,6 +294,7 @@ impl Fake {
             variables: state.variables,
             nodes: state.nodes,
             pages: state.pages,
+            artifacts: state.artifacts,
             slept: state.slept,
         }
     }

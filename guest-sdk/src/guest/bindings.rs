@@ -15,7 +15,8 @@ pub(crate) mod imports {
                 import remit:exec/run@0.1.1;
                 import remit:ssh/run@0.1.1;
                 import remit:secrets/reveal@0.1.0;
-                import remit:files/named@0.1.0;
+                import remit:files/named@0.1.1;
+                import remit:files/artifacts@0.1.1;
                 import wasi:http/outgoing-handler@0.2.12;
             }
         ",

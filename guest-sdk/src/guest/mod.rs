@@ -12,7 +12,7 @@ mod bindings;
 mod http;
 
 use self::bindings::imports::remit::{
-    exec::run as exec, files::named, secrets::reveal as secrets, ssh::run as ssh, step,
+    exec::run as exec, files::artifacts, files::named, secrets::reveal as secrets, ssh::run as ssh, step,
 };
 use crate::{
     Context, Fail, Node, Nodes, Refusal,
@@ -214,6 +214,24 @@ pub(crate) fn open(name: &str, path: &str) -> Result<File, Refusal> {
 
 pub(crate) fn entries(name: &str) -> Result<Vec<String>, Refusal> {
     Ok(named::entries(name)?)
+}
+
+#[derive(Debug)]
+pub(crate) struct Artifact(artifacts::Artifact);
+
+impl Artifact {
+    pub(crate) fn create(name: &str, binary: bool) -> Result<Self, Refusal> {
+        let form = if binary { artifacts::Form::Binary } else { artifacts::Form::Text };
+        Ok(Self(artifacts::Artifact::create(name, form)?))
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        Ok(self.0.write(bytes)?)
+    }
+
+    pub(crate) fn keep(self) -> Result<(), Refusal> {
+        Ok(self.0.keep()?)
+    }
 }
 
 pub(crate) fn scratch() -> PathBuf {

@@ -4,6 +4,7 @@
 //! assignment names. *Must not know:* sessions, polls, the journal. *Invariant:* nothing runs before the dispatcher said
 //! begin; every node that began gets an end for every step; the last event is `finished`.
 
+mod artifacts;
 mod fanout;
 mod order;
 mod prepare;
@@ -232,6 +233,7 @@ async fn begin(
     let around = Surroundings {
         sandbox: workshop.sandbox.clone(),
         secrets: Arc::clone(&workshop.secrets),
+        client: Arc::clone(&workshop.client),
         voice: Arc::clone(voice),
         audit: Arc::clone(&workshop.audit),
         cancel,

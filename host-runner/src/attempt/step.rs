@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
+    artifacts,
     prepare::{ReadyComponent, ReadyNode, ReadyStep, Section},
     record,
     voice::{Sink, Voice},
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     audit::Audit,
     capability::context::StepContext,
+    orchestrator::Client,
     sandbox::{Cancel, Ended, Invocation, Sandbox},
     secrets::Resolve,
 };
@@ -38,6 +40,8 @@ pub(super) struct Surroundings {
     pub(super) sandbox: Sandbox,
     /// Where its secrets come from.
     pub(super) secrets: Arc<dyn Resolve>,
+    /// Where what it keeps goes.
+    pub(super) client: Arc<Client>,
     /// Where its words go.
     pub(super) voice: Arc<Voice>,
     /// Where the owner reads what was denied and revealed.
@@ -78,7 +82,7 @@ pub(super) async fn run(
 ) -> Done {
     let started = (around.voice.clock())();
     let (tries, ended) = tried(section, ready, node, sight, around).await;
-    let Ended { outcome, output, nodes, message, usage, .. } = ended;
+    let Ended { outcome, output, nodes, artifacts, message, usage, .. } = ended;
     let view = StepView { outcome, outputs: output.clone(), nodes: None };
     sight.earlier.push(outcome);
     sight.scope.set_step(&ready.step.name, &view);
@@ -93,6 +97,7 @@ pub(super) async fn run(
         message: message.clone(),
         usage: usage.map(Box::new),
         remit: (tries > 0).then_some(ready.own.remit_digest),
+        artifacts: artifacts.into_iter().map(|kept| kept.artifact).collect(),
     })));
     Done { outcome, message, nodes }
 }
@@ -148,8 +153,10 @@ async fn each(run: Run<'_>, items: Vec<Value>, around: &Surroundings) -> (u32, E
     for (at, item) in items.into_iter().enumerate() {
         let scope = run.scope.with_item(item);
         let label = format!("{}[{at}]", run.label);
-        let (more, ended) = handled(Run { label, scope: &scope, ..run }, around).await;
+        let (more, mut ended) = handled(Run { label, scope: &scope, ..run }, around).await;
         tries += more;
+        artifacts::number(&mut ended, at);
+        artifacts::join(&mut ended, std::mem::take(&mut last.artifacts));
         last = ended;
         if !last.outcome.is_good() {
             last.message = format!("item {at}: {}", last.message);
@@ -170,8 +177,10 @@ async fn handled(run: Run<'_>, around: &Surroundings) -> (u32, Ended) {
     }
     let scope = run.scope.with_error(ended.outcome, &ended.message);
     let label = format!("{}.on_error", run.label);
-    let (_, handling) = repeated(&Run { component: handler, label, scope: &scope, ..run }, around).await;
-    (tries, after_handler(ended, &handling, *recover))
+    let (_, mut handling) = repeated(&Run { component: handler, label, scope: &scope, ..run }, around).await;
+    let mut ended = after_handler(ended, &handling, *recover);
+    artifacts::join(&mut ended, std::mem::take(&mut handling.artifacts));
+    (tries, ended)
 }
 
 /// What a failed step has come to after its error handler.
@@ -205,8 +214,9 @@ async fn repeated(run: &Run<'_>, around: &Surroundings) -> (u32, Ended) {
             return (tries, without_run(Outcome::TimedOut, message));
         };
         tries += 1;
-        let ended = once(run, input.clone(), tries, timeout, around).await;
+        let mut ended = once(run, input.clone(), tries, timeout, around).await;
         let Some(wait) = retry::inside(ended.outcome, tries, rule) else {
+            artifacts::bring(&mut ended, run.section.assignment.attempt, around).await;
             return (tries, ended);
         };
         let sink = run.sink(around);
@@ -217,7 +227,10 @@ async fn repeated(run: &Run<'_>, around: &Surroundings) -> (u32, Ended) {
         );
         tokio::select! {
             () = tokio::time::sleep(wait.duration()) => {}
-            () = around.cancel.cancelled() => return (tries, ended),
+            () = around.cancel.cancelled() => {
+                ended.artifacts.clear();
+                return (tries, ended);
+            }
         }
     }
 }
@@ -322,6 +335,7 @@ fn without_run(outcome: Outcome, message: String) -> Ended {
         outcome,
         output: None,
         nodes: None,
+        artifacts: Vec::new(),
         message,
         denials: Vec::new(),
         revealed: Vec::new(),
@@ -349,6 +363,7 @@ pub(super) fn not_run(
         message,
         usage: None,
         remit: None,
+        artifacts: Vec::new(),
     }))
 }
 

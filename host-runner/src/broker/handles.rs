@@ -6,7 +6,12 @@ use remit_protocol::report::Limit;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    capability::{Fault, exec::Started, files::Opened, ssh::Issued},
+    capability::{
+        Fault,
+        exec::Started,
+        files::{Opened, Writing},
+        ssh::Issued,
+    },
     sandbox::{HostFault, OverLimit},
 };
 
@@ -20,6 +25,7 @@ pub(crate) enum Held {
     Program(Started),
     Command(Issued),
     File(Opened),
+    Artifact(Box<Writing>),
 }
 
 /// All that is open.
@@ -65,6 +71,15 @@ impl Handles {
         program: Program => Started;
         command: Command => Issued;
         file: File => Opened;
+        artifact: Artifact => Box<Writing>;
+    }
+
+    /// Takes an artifact that is whole: its number means nothing from then on.
+    pub(crate) fn take_artifact(&mut self, handle: Handle) -> Result<Writing, Fault> {
+        match self.held.remove(&handle) {
+            Some(Held::Artifact(writing)) => Ok(*writing),
+            _ => Err(unknown()),
+        }
     }
 
     /// Closes it; one that is not open is no matter.

@@ -13,7 +13,7 @@ mod used;
 
 use std::sync::Arc;
 
-use remit_protocol::{capability::Remit, manifest::Kind, node::Node};
+use remit_protocol::{capability::Remit, manifest::Kind, node::Node, report::ArtifactForm};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ pub(crate) use self::{
 use crate::{
     capability::{
         Effects, Fault,
+        files::Kept,
         http::{Door, Upstream},
         log::Log,
         nodes::{Found, Words},
@@ -99,6 +100,23 @@ pub enum Call {
     },
     /// `nodes`: a page of what a node source found.
     Emit(Vec<Words>),
+    /// `files`: begin an artifact.
+    CreateArtifact {
+        /// Its name, as the component says it.
+        name: String,
+        /// What its bytes are.
+        form: ArtifactForm,
+    },
+    /// `files`: bytes of an artifact.
+    WriteArtifact {
+        /// Which.
+        artifact: Handle,
+        /// The bytes.
+        #[serde(skip)]
+        bytes: Vec<u8>,
+    },
+    /// `files`: an artifact is whole.
+    KeepArtifact(Handle),
 }
 
 /// What a broker answers.
@@ -157,7 +175,7 @@ impl Call {
     pub(crate) fn bytes(&mut self) -> Option<&mut Vec<u8>> {
         match self {
             Self::Start { stdin, .. } | Self::Command { stdin, .. } => Some(stdin),
-            Self::CommandInput { bytes, .. } => Some(bytes),
+            Self::CommandInput { bytes, .. } | Self::WriteArtifact { bytes, .. } => Some(bytes),
             _ => None,
         }
     }
@@ -213,6 +231,7 @@ pub struct Broker {
     pub(crate) node: Option<Arc<Node>>,
     pub(crate) log: Arc<Log>,
     pub(crate) found: Option<Found>,
+    pub(crate) artifacts: Vec<Kept>,
     pub(crate) config: Arc<SandboxConfig>,
     pub(crate) effects: Arc<Effects>,
     pub(crate) cancel: CancellationToken,
@@ -238,6 +257,7 @@ impl Broker {
             redactor,
             node: invocation.context.node.clone(),
             found: (kind == Kind::NodeSource).then(Found::default),
+            artifacts: Vec::new(),
             config,
             effects,
             cancel: invocation.cancel.asked().clone(),
@@ -274,6 +294,15 @@ impl Broker {
             Call::Read { file, max } => Answer::Bytes(self.read_named(file, max).await?),
             Call::Emit(page) => {
                 self.take_nodes(page)?;
+                Answer::Done
+            }
+            Call::CreateArtifact { name, form } => Answer::Opened(self.create_artifact(name, form).await?),
+            Call::WriteArtifact { artifact, bytes } => {
+                self.write_artifact(artifact, &bytes).await?;
+                Answer::Done
+            }
+            Call::KeepArtifact(artifact) => {
+                self.keep_artifact(artifact).await?;
                 Answer::Done
             }
         })

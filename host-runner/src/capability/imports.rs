@@ -15,6 +15,7 @@ pub(crate) enum Class {
     Ssh,
     Scratch,
     NamedFiles,
+    Artifacts,
     Reveal,
 }
 
@@ -51,6 +52,7 @@ impl Class {
             ImportClass::Ssh => Some(Self::Ssh),
             ImportClass::Scratch => Some(Self::Scratch),
             ImportClass::NamedFiles => Some(Self::NamedFiles),
+            ImportClass::Artifacts => Some(Self::Artifacts),
             ImportClass::Reveal => Some(Self::Reveal),
             ImportClass::Baseline | ImportClass::Unknown => None,
         }
@@ -71,6 +73,9 @@ impl Class {
             }
             Self::NamedFiles => {
                 (!remit.files().named.is_empty(), "files", "grant:\n  files: [{ name: NAME }]")
+            }
+            Self::Artifacts => {
+                (remit.files().artifacts, "artifacts", "grant:\n  files: [{ artifacts: true }]")
             }
             Self::Reveal => (!remit.reveal().is_empty(), "reveal", "grant:\n  reveal: [{ name: NAME }]"),
         };

@@ -45,7 +45,8 @@ pub(crate) mod bindings {
                 import remit:exec/run@0.1.1;
                 import remit:ssh/run@0.1.1;
                 import remit:secrets/reveal@0.1.0;
-                import remit:files/named@0.1.0;
+                import remit:files/named@0.1.1;
+                import remit:files/artifacts@0.1.1;
             }
         ",
         world: "remit:host/host",
@@ -62,6 +63,7 @@ pub(crate) mod bindings {
         with: {
             "remit:exec/run.child": crate::capability::exec::Child,
             "remit:files/named.file": crate::capability::files::File,
+            "remit:files/artifacts.artifact": crate::capability::files::Begun,
             "remit:ssh/run.command": crate::capability::ssh::Command,
         },
         require_store_data_send: true,
@@ -196,6 +198,7 @@ pub(crate) fn linker(
             Class::Ssh => ssh::link(&mut linker)?,
             Class::Scratch => files::link_scratch(&mut linker)?,
             Class::NamedFiles => files::link_named(&mut linker)?,
+            Class::Artifacts => files::link_artifacts(&mut linker)?,
             Class::Reveal => secrets::link(&mut linker)?,
         }
     }

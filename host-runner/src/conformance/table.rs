@@ -526,9 +526,38 @@ impl Table<'_> {
             let over = Try::new(setup.clone(), act, "over-limit(scratch)", "");
             self.add(18, &format!("writes more than its quota ({act})"), over, twin.clone());
         }
+        self.artifacts();
         let none = Setup { grant: "{}".to_owned(), ..setup };
         let refused = Try::new(none, "write-read hello", "refused(E_GRANT)", "scratch: true");
         self.add(18, "uses a directory that it was not given", refused, twin);
+    }
+
+    /// What stays with the execution is bounded, and holds no secret.
+    fn artifacts(&mut self) {
+        let both = r#"{"files":[{"artifacts":true}],"reveal":[{"name":"token"}]}"#;
+        let rule = r#"{"path":"keys/test/token","use":"reveal","components":["test/artifacts"]}"#;
+        let limits = LimitsPart { artifacts: Some(Size::from_mib(1)), ..LimitsPart::default() };
+        let setup = Setup {
+            guest: "artifacts".to_owned(),
+            requests: both.to_owned(),
+            grant: both.to_owned(),
+            ceiling: Ceiling {
+                secrets: serde_json::from_str(rule).into_iter().collect(),
+                ..Ceiling::default()
+            },
+            limits,
+            ..Setup::default()
+        };
+        let twin = Try::new(setup.clone(), "keep a x", "succeeded", "");
+        let binary = Try::new(setup.clone(), "secret-binary", "failed", "holds the value of a secret");
+        self.add(18, "keeps a secret where nothing can be replaced", binary, twin.clone());
+        let over = Try::new(setup.clone(), "fill 2", "over-limit(artifacts)", "");
+        self.add(18, "keeps more than it may", over, twin.clone());
+        let out = Try::new(setup.clone(), "keep ../a x", "failed", "is not a name of an artifact");
+        self.add(18, "keeps something under a path", out, twin.clone());
+        let none = Setup { grant: r#"{"reveal":[{"name":"token"}]}"#.to_owned(), ..setup };
+        let refused = Try::new(none, "keep a x", "refused(E_GRANT)", "artifacts: true");
+        self.add(18, "keeps something that it was not given", refused, twin);
     }
 
     /// Only what was signed, by whom the owner trusts, in its time.

@@ -6,6 +6,8 @@
 mod road;
 
 use std::{
+    fs::File,
+    io,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -19,11 +21,11 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use remit_protocol::{
-    ComponentPin, Digest, Session, Span, Timestamp,
+    AttemptId, ComponentPin, Digest, Session, Span, Timestamp,
     digest::Sized,
     endpoint::{
-        self, ComponentBundle, Enrol, Enrolled, Hello, LogConsistency, LogProof, OpenSession, Poll,
-        PollAnswer, Problem, ReportAnswer, SessionOpened, TrailHead, TrailKept, Wait, Waited,
+        self, ArtifactUpload, ComponentBundle, Enrol, Enrolled, Hello, LogConsistency, LogProof, OpenSession,
+        Poll, PollAnswer, Problem, ReportAnswer, SessionOpened, TrailHead, TrailKept, Wait, Waited,
     },
     json,
     limits::{MAX_BODY, MAX_MANIFEST, MAX_NOTE},
@@ -34,7 +36,11 @@ use remit_signing::{
     verdict,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncSeekExt as _},
+    task::JoinSet,
+    time::Instant,
+};
 
 pub use road::{NoRoad, Road};
 
@@ -76,6 +82,14 @@ pub enum CallError {
     /// The answer is the orchestrator's, and makes no sense.
     #[error("the orchestrator's answer cannot be read: {0}; are the versions compatible?")]
     Unreadable(String),
+}
+
+/// At most `most` bytes of `file` from `offset` on.
+async fn read_at(file: &mut tokio::fs::File, offset: u64, most: usize) -> io::Result<Bytes> {
+    file.seek(io::SeekFrom::Start(offset)).await?;
+    let mut piece = Vec::with_capacity(most);
+    file.take(most as u64).read_to_end(&mut piece).await?;
+    Ok(piece.into())
 }
 
 fn remedy(problem: &Problem) -> String {
@@ -406,6 +420,36 @@ impl Client {
         Ok(blob)
     }
 
+    /// Brings the bytes of an artifact, in pieces; after an outage it goes on where the orchestrator has stopped.
+    ///
+    /// # Errors
+    /// [`CallError`]; a file that cannot be read is a road that is cut.
+    pub async fn bring(&self, attempt: AttemptId, bytes: Sized, file: File) -> Result<(), CallError> {
+        let mut file = tokio::fs::File::from_std(file);
+        let mut have = 0;
+        // Every piece counts once; beyond that something goes round in circles.
+        let mut turns = 2 * (bytes.length / endpoint::MAX_PIECE as u64) + 16;
+        loop {
+            let piece = read_at(&mut file, have, endpoint::MAX_PIECE).await;
+            let piece =
+                piece.map_err(|error| CallError::Cut(format!("an artifact cannot be read: {error}")))?;
+            let path = format!("{}/{attempt}/{}/{}/{have}", endpoint::ARTIFACTS, bytes.digest, bytes.length);
+            let answer = self.patiently(Method::POST, &path, piece, MAX_BODY, PATIENCE).await?;
+            let upload: ArtifactUpload = from_json(&answer, MAX_BODY)?;
+            if upload.kept {
+                return Ok(());
+            }
+            turns = turns.saturating_sub(1);
+            if upload.have > bytes.length || turns == 0 {
+                return Err(CallError::Unreadable(format!(
+                    "it has {} bytes of {}",
+                    upload.have, bytes.length
+                )));
+            }
+            have = upload.have;
+        }
+    }
+
     /// A call on which an attempt waits: what a short outage broke is tried again, and a refusal is not.
     async fn patiently(
         &self,
@@ -419,6 +463,8 @@ impl Client {
         loop {
             match self.signed(method.clone(), path, body.clone(), limit, patience).await {
                 Err(CallError::Road(_) | CallError::Cut(_)) if pause <= LAST_PAUSE => {}
+                // It has more to do than it can take on.
+                Err(CallError::Refused { status: 503, .. }) if pause <= LAST_PAUSE => {}
                 answer => return answer,
             }
             tokio::time::sleep(pause).await;

@@ -214,6 +214,7 @@ impl Account {
             processes: number(Limit::Processes),
             scratch: size(Limit::Scratch),
             handles: number(Limit::Handles),
+            artifacts: size(Limit::Artifacts),
         };
         Usage { used, allowed: self.allowed }
     }
@@ -234,6 +235,7 @@ impl Account {
             Limit::Processes => allowed.processes.into(),
             Limit::Scratch => allowed.scratch.bytes(),
             Limit::Handles => allowed.handles.into(),
+            Limit::Artifacts => allowed.artifacts.bytes(),
         }
     }
 }

@@ -57,7 +57,7 @@ pub(crate) use self::{
 };
 use crate::{
     broker::{Access, Broker},
-    capability::{Effects, context::StepContext, log::LogSink},
+    capability::{Effects, context::StepContext, files::Kept, log::LogSink},
     dial::Dialer,
     launcher::Launch,
     report::redact::Redactor,
@@ -168,6 +168,8 @@ pub struct Ended {
     pub output: Option<Value>,
     /// What a node source that succeeded found; not yet checked against a former set.
     pub nodes: Option<NodeSet>,
+    /// What it kept for people, however it ended.
+    pub artifacts: Vec<Kept>,
     /// Why, in words, redacted.
     pub message: String,
     /// What the component asked for and the remit did not allow.
@@ -194,6 +196,7 @@ impl Ended {
             outcome: Outcome::Refused(code),
             output: None,
             nodes: None,
+            artifacts: Vec::new(),
             message,
             denials,
             revealed: Vec::new(),

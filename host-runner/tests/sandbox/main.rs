@@ -5,6 +5,7 @@
 /// Components run in this process; `tests/workers` has them in processes of their own.
 const WORKERS: bool = false;
 
+mod artifacts;
 mod conformance;
 mod ends;
 mod exec;

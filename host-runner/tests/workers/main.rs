@@ -5,6 +5,8 @@
 /// Components run in processes of their own.
 const WORKERS: bool = true;
 
+#[path = "../sandbox/artifacts.rs"]
+mod artifacts;
 #[path = "../sandbox/conformance.rs"]
 mod conformance;
 #[path = "../sandbox/ends.rs"]

@@ -82,6 +82,7 @@ impl Expand<'_> {
         for request in &self.manifest.requests.files {
             match request {
                 FilesRequest::Scratch => grant.files.push(FilesGrant::Scratch),
+                FilesRequest::Artifacts => grant.files.push(FilesGrant::Artifacts),
                 FilesRequest::Named(name) => grant.files.push(FilesGrant::Named(name.clone())),
                 FilesRequest::Open => open.push("which files it may read"),
             }
@@ -256,6 +257,7 @@ fn asks_for(requests: &Requests) -> String {
     let ssh = requests.ssh.iter().map(|_| "ssh to the node".to_owned());
     let files = requests.files.iter().map(|request| match request {
         FilesRequest::Scratch => "a scratch directory".to_owned(),
+        FilesRequest::Artifacts => "artifacts".to_owned(),
         FilesRequest::Named(name) => format!("the files {name}"),
         FilesRequest::Open => "files that the job names".to_owned(),
     });
@@ -288,6 +290,7 @@ fn lines(requests: &Requests, secrets: &BTreeMap<SecretName, Vec<SecretPath>>) -
     section("ssh", requests.ssh.iter().map(|_| "{ target: node }".to_owned()).collect());
     let files = requests.files.iter().map(|request| match request {
         FilesRequest::Scratch => "{ scratch: true }".to_owned(),
+        FilesRequest::Artifacts => "{ artifacts: true }".to_owned(),
         FilesRequest::Named(name) => format!("{{ name: {name} }}"),
         FilesRequest::Open => "{ name: NAME }".to_owned(),
     });

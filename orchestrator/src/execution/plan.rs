@@ -253,6 +253,7 @@ impl Live {
             message: message.to_owned(),
             usage: None,
             remit: None,
+            artifacts: Vec::new(),
         };
         draft.result(ResultLine { step: ended.step, node: None, outcome });
         draft
@@ -302,6 +303,7 @@ impl Live {
                 message: message.to_owned(),
                 usage: None,
                 remit: None,
+                artifacts: Vec::new(),
             };
             self.step_ended(at, Box::new(ended), draft);
             self.end_section(at, outcome, message, now, draft)?;

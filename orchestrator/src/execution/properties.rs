@@ -254,6 +254,7 @@ impl World {
                     message: String::new(),
                     usage: None,
                     remit: None,
+                    artifacts: Vec::new(),
                 };
                 self.speak(attempt, Event::StepEnded(Box::new(ended)), &mut draft);
             }

@@ -187,6 +187,7 @@ impl Live {
                     message: message.to_owned(),
                     usage: None,
                     remit: None,
+                    artifacts: Vec::new(),
                 };
                 self.step_ended(at, Box::new(ended), draft);
                 if !outcome.is_good() {

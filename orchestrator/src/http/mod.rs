@@ -81,6 +81,7 @@ pub struct Services {
     pub(crate) courier: Courier,
     pub(crate) tokens: Tokens,
     pub(crate) links: runner::Links,
+    pub(crate) incoming: runner::Incoming,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) work: Arc<Semaphore>,
     pub(crate) uploads: Arc<Semaphore>,
@@ -115,6 +116,7 @@ impl Services {
             courier,
             tokens: Tokens::default(),
             links: runner::Links::default(),
+            incoming: runner::Incoming::default(),
             metrics: Arc::default(),
             work: Arc::new(Semaphore::new(AT_ONCE)),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
@@ -200,7 +202,7 @@ impl Table {
 /// What the service offers.
 #[rustfmt::skip]
 fn routes(app: App) -> Table {
-    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, audit, channel, component, execution, hook, instance, job, log, node, project, schedule}};
+    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, artifact, audit, channel, component, execution, hook, instance, job, log, node, project, schedule}};
     use operator::runner as runners;
     let router = OpenApiRouter::with_openapi(describe());
     Table { app, router, #[cfg(test)] listed: Vec::new(), #[cfg(test)] signed: Vec::new() }
@@ -275,6 +277,8 @@ fn routes(app: App) -> Table {
         .route(N::Execution(P::Viewer),    routes!(execution::show))
         .route(N::Execution(P::Viewer),    routes!(execution::nodes))
         .route(N::Execution(P::Viewer),    routes!(execution::log))
+        .route(N::Execution(P::Viewer),    routes!(artifact::list))
+        .route(N::Execution(P::Viewer),    routes!(artifact::bytes))
         .route(N::Execution(P::Viewer),    routes!(live::events))
         .route(N::Execution(P::Operator),  routes!(execution::cancel))
         .route(N::Execution(P::Operator),  routes!(execution::answer))
@@ -300,6 +304,7 @@ fn routes(app: App) -> Table {
         .runner(endpoint::REPORT,                     post(runner::report))
         .runner(endpoint::TRAIL,                      post(runner::trail))
         .runner(endpoint::BLOBS,                      post(runner::upload))
+        .runner(&format!("{}/{{attempt}}/{{digest}}/{{length}}/{{offset}}", endpoint::ARTIFACTS), post(runner::artifact))
         .runner(&by_digest(endpoint::BLOBS),              get(runner::blob))
         .runner(&by_digest(endpoint::LOG_PROOF),          get(runner::log_proof))
         .runner(&format!("{}/{{older}}/{{newer}}", endpoint::LOG_CONSISTENCY), get(runner::log_consistency))

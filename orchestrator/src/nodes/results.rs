@@ -198,6 +198,7 @@ mod tests {
             message: message.to_owned(),
             usage: None,
             remit: None,
+            artifacts: Vec::new(),
         }
     }
 

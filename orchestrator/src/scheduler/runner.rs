@@ -7,7 +7,8 @@ use std::{
 };
 
 use remit_protocol::{
-    AttemptId, Digest, Epoch, RunnerId, Session, Timestamp, endpoint::LEASE, operator::RunnerStatus,
+    AttemptId, Digest, Epoch, ProjectName, RunnerId, Session, Timestamp, endpoint::LEASE,
+    operator::RunnerStatus,
 };
 use tokio::sync::Notify;
 
@@ -191,6 +192,15 @@ impl Scheduler {
             live.head.document.digest == digest
                 || live.head.nodes.as_ref().is_some_and(|nodes| nodes.set.digest == digest)
         })
+    }
+
+    /// The project of an attempt that this runner has and that has not ended: what it may bring artifacts for.
+    pub fn keeps_for(&self, id: RunnerId, attempt: AttemptId) -> Option<ProjectName> {
+        let state = self.state();
+        let execution = *state.attempts.get(&attempt)?;
+        let live = state.live.get(&execution)?;
+        let known = live.sections[live.section_of(attempt)?].open_attempt()?;
+        (known.runner == id).then(|| live.head.project.clone())
     }
 
     /// How a runner is doing.

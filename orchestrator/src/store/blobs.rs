@@ -219,6 +219,11 @@ pub struct Upload {
 }
 
 impl Upload {
+    /// How many bytes have come.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Takes the next piece; refuses it if it goes beyond the limit.
     pub fn write(&mut self, piece: &[u8]) -> Result<(), BlobError> {
         let length = self.length.saturating_add(piece.len() as u64);

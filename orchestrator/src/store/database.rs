@@ -33,6 +33,7 @@ const MIGRATIONS: &[&str] = &[
     TRAIL,
     include_str!("../../migrations/sqlite/0008_notice.sql"),
     include_str!("../../migrations/sqlite/0009_settings.sql"),
+    include_str!("../../migrations/sqlite/0010_artifact.sql"),
 ];
 
 /// The migration after which the record's entries are linked lines.

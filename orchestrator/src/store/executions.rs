@@ -213,6 +213,8 @@ fn read_result(row: &Row<'_>) -> rusqlite::Result<ResultRecord> {
             message: row.get("message")?,
             usage: row::maybe_json::<Usage>(row, "usage")?.map(Box::new),
             remit: row::maybe_digest(row, "remit")?,
+            // They have a table of their own.
+            artifacts: Vec::new(),
         },
     })
 }

@@ -8,10 +8,10 @@ use rusqlite::{Connection, params};
 use super::{Store, StoreError, row};
 
 /// Tables with a row for each attempt, keyed by it.
-const BY_ATTEMPT: &[&str] = &["dispatch", "evidence"];
+const BY_ATTEMPT: &[&str] = &["dispatch", "evidence", "upload"];
 /// Tables keyed by the execution. What keeps a request from being taken twice – idempotency keys, deliveries – and what is
 /// still to be told has a time of its own, and stays.
-const BY_EXECUTION: &[&str] = &["attempt", "section", "result", "step", "feed", "approval"];
+const BY_EXECUTION: &[&str] = &["attempt", "section", "result", "step", "feed", "approval", "artifact"];
 
 impl Store {
     /// Forgets executions that have ended; gives those that were there. What has not ended stays.
@@ -29,7 +29,7 @@ impl Store {
             .await
     }
 
-    /// Every blob that something names: documents, components, node sets.
+    /// Every blob that something names: documents, components, node sets, artifacts.
     pub async fn blobs_in_use(&self) -> Result<HashSet<Digest>, StoreError> {
         /// Queries for digests as bytes, and for digests as text.
         const BYTES: &[&str] = &[
@@ -37,6 +37,8 @@ impl Store {
             "select digest from component",
             "select document from source where document is not null",
             "select nodes from source where nodes is not null",
+            "select digest from artifact",
+            "select digest from upload",
         ];
         const TEXTS: &[&str] = &[
             "select json_extract(head, '$.document.digest') from execution",

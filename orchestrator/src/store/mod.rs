@@ -7,6 +7,7 @@
 //! *Invariants:* G3 no answer before the commit; G4 no acknowledged log byte is lost; a full disk or a damaged file is
 //! an error, never a panic; a command that fails does not undo the others of its group.
 
+mod artifacts;
 mod audit;
 pub mod blobs;
 mod components;
@@ -33,6 +34,7 @@ mod conformance;
 
 use std::path::{Path, PathBuf};
 
+pub use artifacts::{ArtifactPlace, KeptArtifact, Upload};
 pub use audit::{AuditEntry, AuditFilter, AuditLines, NewAudit};
 pub use blobs::{BlobError, Blobs};
 pub use components::{Component, Published};
@@ -98,7 +100,7 @@ impl Store {
         Ok(Self { db: Database::open(&paths.database)?, blobs, logs })
     }
 
-    /// Bytes by digest: documents, node sets, components.
+    /// Bytes by digest: documents, node sets, components, artifacts.
     pub fn blobs(&self) -> &Blobs {
         &self.blobs
     }

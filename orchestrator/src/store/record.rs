@@ -7,8 +7,8 @@ use remit_protocol::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Created, Refreshed, ScheduleKey, Store, StoreError, database::Turn, hooks, nodes::refreshed, notices,
-    row, schedules,
+    Created, Refreshed, ScheduleKey, Store, StoreError, artifacts, database::Turn, hooks, nodes::refreshed,
+    notices, row, schedules,
 };
 use crate::execution::{AttemptRecord, Change, ExecutionState, Happening, Head, Purpose, SectionRecord};
 
@@ -434,5 +434,5 @@ fn step_ended(
             ended.remit.as_ref().map(|digest| digest.as_bytes())
         ],
     )?;
-    Ok(())
+    artifacts::take(tx, id, attempt, ended)
 }

@@ -1,4 +1,5 @@
-//! `files`: a scratch directory of the step's own, and paths of the host that the owner gave a name.
+//! `files`: a scratch directory of the step's own, paths of the host that the owner gave a name, and artifacts: files that
+//! stay with the execution, for people. How much a step may keep is a limit; a ceiling of `artifacts = "0B"` forbids it.
 
 use std::path::PathBuf;
 
@@ -20,6 +21,8 @@ pub enum FileMode {
 struct RawFiles {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     scratch: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    artifacts: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     path: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,6 +39,8 @@ pub enum FilesRequest {
     Scratch,
     /// `name = "…"`: a named path of the ceiling.
     Named(String),
+    /// `artifacts = true`: keeping files with the execution, for people.
+    Artifacts,
     /// `path = "granted"`: whichever named paths the job's grant lists.
     Open,
 }
@@ -48,6 +53,8 @@ pub enum FilesGrant {
     Scratch,
     /// A named path of the ceiling.
     Named(String),
+    /// Keeping files with the execution.
+    Artifacts,
 }
 
 fn check_name(name: String) -> Result<String, InvalidRule> {
@@ -63,12 +70,15 @@ fn check_name(name: String) -> Result<String, InvalidRule> {
 impl TryFrom<RawFiles> for FilesRequest {
     type Error = InvalidRule;
     fn try_from(raw: RawFiles) -> Result<Self, InvalidRule> {
-        match raw {
-            RawFiles { scratch: true, path: None, name: None, mode: None } => Ok(Self::Scratch),
-            RawFiles { scratch: false, path: Some(path), name: None, .. } if path == "granted" => Ok(Self::Open),
-            RawFiles { scratch: false, path: None, name: Some(name), .. } => Ok(Self::Named(check_name(name)?)),
+        let RawFiles { scratch, artifacts, path, name, mode } = raw;
+        match (scratch, artifacts, path, name, mode) {
+            (true, false, None, None, None) => Ok(Self::Scratch),
+            (false, true, None, None, None) => Ok(Self::Artifacts),
+            (false, false, Some(path), None, _) if path == "granted" => Ok(Self::Open),
+            (false, false, None, Some(name), _) => Ok(Self::Named(check_name(name)?)),
             _ => Err(InvalidRule(
-                "a files rule is `scratch = true`, `name = \"a name of the ceiling\"` or `path = \"granted\"`".to_owned(),
+                "a files rule is one of `scratch = true`, `artifacts = true`, `name = \"a name of the ceiling\"` and `path = \"granted\"`"
+                    .to_owned(),
             )),
         }
     }
@@ -78,6 +88,7 @@ impl From<FilesRequest> for RawFiles {
     fn from(request: FilesRequest) -> Self {
         match request {
             FilesRequest::Scratch => Self { scratch: true, ..Self::default() },
+            FilesRequest::Artifacts => Self { artifacts: true, ..Self::default() },
             FilesRequest::Named(name) => Self { name: Some(name), ..Self::default() },
             FilesRequest::Open => Self { path: Some("granted".to_owned()), ..Self::default() },
         }
@@ -89,6 +100,7 @@ impl TryFrom<RawFiles> for FilesGrant {
     fn try_from(raw: RawFiles) -> Result<Self, InvalidRule> {
         match FilesRequest::try_from(raw)? {
             FilesRequest::Scratch => Ok(Self::Scratch),
+            FilesRequest::Artifacts => Ok(Self::Artifacts),
             FilesRequest::Named(name) => Ok(Self::Named(name)),
             FilesRequest::Open => Err(InvalidRule("a grant names its path".to_owned())),
         }
@@ -99,6 +111,7 @@ impl From<FilesGrant> for RawFiles {
     fn from(grant: FilesGrant) -> Self {
         match grant {
             FilesGrant::Scratch => FilesRequest::Scratch.into(),
+            FilesGrant::Artifacts => FilesRequest::Artifacts.into(),
             FilesGrant::Named(name) => FilesRequest::Named(name).into(),
         }
     }
@@ -112,10 +125,17 @@ impl FilesGrant {
 }
 
 impl FilesRequest {
+    /// True if this is about paths of the host that the owner named.
+    pub fn is_named(&self) -> bool {
+        matches!(self, Self::Named(_) | Self::Open)
+    }
+
     /// True if what this asks for includes `grant`.
     pub fn covers(&self, grant: &FilesGrant) -> bool {
         match (self, grant) {
-            (Self::Scratch, FilesGrant::Scratch) | (Self::Open, FilesGrant::Named(_)) => true,
+            (Self::Scratch, FilesGrant::Scratch)
+            | (Self::Artifacts, FilesGrant::Artifacts)
+            | (Self::Open, FilesGrant::Named(_)) => true,
             (Self::Named(own), FilesGrant::Named(given)) => own == given,
             _ => false,
         }
@@ -140,6 +160,9 @@ pub struct FilesCeiling {
 pub struct FilesPermit {
     /// A scratch directory is there.
     pub scratch: bool,
+    /// Files may be kept with the execution.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub artifacts: bool,
     /// Named paths: name and path.
     pub named: Vec<(String, PathBuf)>,
 }

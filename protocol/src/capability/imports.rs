@@ -68,6 +68,8 @@ pub enum ImportClass {
     Scratch,
     /// Named paths of the host.
     NamedFiles,
+    /// Files that stay with the execution.
+    Artifacts,
     /// Values of secrets.
     Reveal,
     /// Anything else: always refused.
@@ -91,6 +93,7 @@ pub fn classify(interface: &str) -> ImportClass {
         ("remit:step", _) => ImportClass::Baseline,
         ("remit:exec", _) => ImportClass::Exec,
         ("remit:ssh", _) => ImportClass::Ssh,
+        ("remit:files", "artifacts") => ImportClass::Artifacts,
         ("remit:files", _) => ImportClass::NamedFiles,
         ("remit:secrets", "reveal") => ImportClass::Reveal,
         _ => ImportClass::Unknown,
@@ -116,7 +119,6 @@ pub fn check_imports<'a>(
         if is_inert(import, requests, profile) {
             continue;
         }
-        let named = |request: &FilesRequest| !matches!(request, FilesRequest::Scratch);
         let (covered, remedy) = match classify(import) {
             ImportClass::Baseline => (true, ""),
             ImportClass::Http => {
@@ -127,7 +129,12 @@ pub fn check_imports<'a>(
             ImportClass::Scratch => {
                 (requests.files.contains(&FilesRequest::Scratch), "[[files]]\nscratch = true")
             }
-            ImportClass::NamedFiles => (requests.files.iter().any(named), "[[files]]\nname = \"…\""),
+            ImportClass::NamedFiles => {
+                (requests.files.iter().any(FilesRequest::is_named), "[[files]]\nname = \"…\"")
+            }
+            ImportClass::Artifacts => {
+                (requests.files.contains(&FilesRequest::Artifacts), "[[files]]\nartifacts = true")
+            }
             ImportClass::Reveal => (!requests.reveal.is_empty(), "[[reveal]]\nname = \"…\""),
             ImportClass::Unknown => (false, "nothing: no step may import this interface"),
         };
@@ -158,13 +165,15 @@ pub fn accounts<'a>(
     let lacks = |import: &&&str| check_imports([**import], requests, profile).is_err();
     let has = |class: ImportClass| imports.iter().any(|import| classify(import) == class);
     let scratch = requests.files.contains(&FilesRequest::Scratch);
-    let named = requests.files.iter().any(|request| *request != FilesRequest::Scratch);
+    let named = requests.files.iter().any(FilesRequest::is_named);
+    let artifacts = requests.files.contains(&FilesRequest::Artifacts);
     let asked = [
         ("http", !requests.http.is_empty(), ImportClass::Http),
         ("exec", !requests.exec.is_empty(), ImportClass::Exec),
         ("ssh", !requests.ssh.is_empty(), ImportClass::Ssh),
         ("a scratch directory", scratch, ImportClass::Scratch),
         ("named files", named, ImportClass::NamedFiles),
+        ("artifacts", artifacts, ImportClass::Artifacts),
         ("reveal", !requests.reveal.is_empty(), ImportClass::Reveal),
     ];
     let idle = asked.into_iter().filter(|(_, asked, class)| *asked && !has(*class));
@@ -202,6 +211,7 @@ mod tests {
         check("wasi:sockets/tcp@0.2.6", ImportClass::Unknown);
         check("remit:step/log@0.1.0", ImportClass::Baseline);
         check("remit:exec/run@0.1.0", ImportClass::Exec);
+        check("remit:files/artifacts@0.1.1", ImportClass::Artifacts);
         check("evil:exec/run@0.1.0", ImportClass::Unknown);
         check("streams", ImportClass::Unknown);
     }

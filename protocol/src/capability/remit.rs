@@ -139,6 +139,9 @@ pub fn covered_by_request(requests: &Requests, grant: &Grant) -> Result<(), Vec<
             FilesGrant::Scratch => {
                 check(covered, "a scratch directory".into(), "[[files]]\nscratch = true".into());
             }
+            FilesGrant::Artifacts => {
+                check(covered, "artifacts".into(), "[[files]]\nartifacts = true".into());
+            }
             FilesGrant::Named(name) => {
                 check(covered, format!("files {name}"), format!("[[files]]\nname = {name:?}"));
             }
@@ -300,6 +303,7 @@ impl Context<'_> {
         for given in &grant.files {
             match given {
                 FilesGrant::Scratch => remit.files.scratch = true,
+                FilesGrant::Artifacts => remit.files.artifacts = true,
                 FilesGrant::Named(name) => match self.ceiling.files.iter().find(|file| file.name == *name) {
                     Some(file) => remit.files.named.push((name.clone(), file.path.clone())),
                     None => denials.push(Denial {

@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AttemptId, ComponentName, ComponentVersion, Digest, Epoch, ExecutionId, IdempotencyKey, JobName,
-    NodeIndex, NodeName, Origin, Outcome, ProjectName, Revision, RunnerName, SectionNumber, StepIndex,
-    StepName, Tag, Timestamp, capability::Effect, operator::SignedRun, report::LogEntry, report::Usage,
+    ArtifactName, AttemptId, ComponentName, ComponentVersion, Digest, Epoch, ExecutionId, IdempotencyKey,
+    JobName, NodeIndex, NodeName, Origin, Outcome, ProjectName, Revision, RunnerName, SectionNumber,
+    StepIndex, StepName, Tag, Timestamp,
+    capability::Effect,
+    operator::SignedRun,
+    report::{ArtifactForm, LogEntry, Usage},
 };
 
 /// How an execution stands.
@@ -438,6 +441,65 @@ pub struct NodeResult {
     /// The run, once it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<StepRun>,
+}
+
+/// Which artifacts are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
+pub struct ArtifactsQuery {
+    /// Only of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<ArtifactName>,
+    /// `next` of the part before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// How many entries at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+impl ArtifactsQuery {
+    /// The number of entries to answer with.
+    pub fn entries(&self) -> u32 {
+        super::entries(self.limit)
+    }
+}
+
+/// Whose artifact is wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
+pub struct ArtifactQuery {
+    /// The node's place in the execution's node set, for what a node step kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeIndex>,
+}
+
+/// A file that a step of an execution kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ArtifactView {
+    /// Its name.
+    pub name: ArtifactName,
+    /// The step.
+    pub step: StepIndex,
+    /// The step's name.
+    pub step_name: StepName,
+    /// The node's place in the execution's node set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeIndex>,
+    /// The node's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<NodeName>,
+    /// What its bytes are.
+    pub form: ArtifactForm,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// How many bytes.
+    pub length: u64,
+    /// When it was kept.
+    pub kept: Timestamp,
 }
 
 /// Which log entries are wanted.

@@ -96,6 +96,10 @@ pub const EXECUTION: &str = "/api/v1/executions/{execution}";
 pub const EXECUTION_NODES: &str = "/api/v1/executions/{execution}/steps/{step}/nodes";
 /// `GET` ([`super::LogQuery`]) → [`super::LogPage`].
 pub const EXECUTION_LOG: &str = "/api/v1/executions/{execution}/log";
+/// `GET` ([`super::ArtifactsQuery`]) → `Page<`[`super::ArtifactView`]`>`: the files that its steps kept.
+pub const EXECUTION_ARTIFACTS: &str = "/api/v1/executions/{execution}/artifacts";
+/// `GET` ([`super::ArtifactQuery`]) → the bytes of one of them.
+pub const EXECUTION_ARTIFACT: &str = "/api/v1/executions/{execution}/steps/{step}/artifacts/{artifact}";
 /// `GET` ([`super::EventsQuery`]) → server-sent events, each a [`super::LiveEvent`].
 pub const EXECUTION_EVENTS: &str = "/api/v1/executions/{execution}/events";
 /// `POST` [`super::Cancel`] → [`super::ExecutionSummary`].

@@ -53,11 +53,13 @@ pub struct History {
     pub most: u32,
     /// At most so much log, of the newest executions.
     pub logs: Size,
+    /// Artifacts stay so many days, and never longer than their execution: 1 to 3650.
+    pub artifacts: u32,
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { days: 365, keep: 50, most: 1_000_000, logs: Size::from_bytes(50 << 30) }
+        Self { days: 365, keep: 50, most: 1_000_000, logs: Size::from_bytes(50 << 30), artifacts: 90 }
     }
 }
 
@@ -70,11 +72,13 @@ pub struct Quotas {
     pub jobs: u32,
     /// Executions that have not ended: up to 100,000.
     pub open_executions: u32,
+    /// Bytes of artifacts; what stands in several counts once.
+    pub artifacts: Size,
 }
 
 impl Default for Quotas {
     fn default() -> Self {
-        Self { jobs: 10_000, open_executions: 10_000 }
+        Self { jobs: 10_000, open_executions: 10_000, artifacts: Size::from_bytes(10 << 30) }
     }
 }
 
@@ -123,6 +127,7 @@ impl ProjectSettings {
         };
         within("history.days", self.history.days, 1, 3650);
         within("history.keep", self.history.keep, 0, 1000);
+        within("history.artifacts", self.history.artifacts, 1, 3650);
         within("history.most", self.history.most, 1, 10_000_000);
         within("quotas.jobs", self.quotas.jobs, 0, 100_000);
         within("quotas.open_executions", self.quotas.open_executions, 0, 100_000);
@@ -165,6 +170,7 @@ mod tests {
         check(json!({"history": {"days": 0}}), "history.days");
         check(json!({"history": {"keep": 1001}}), "history.keep");
         check(json!({"history": {"most": 0}}), "history.most");
+        check(json!({"history": {"artifacts": 0}}), "history.artifacts");
         check(json!({"quotas": {"jobs": 100_001}}), "quotas.jobs");
         check(json!({"quotas": {"open_executions": 100_001}}), "quotas.open_executions");
         for bad in [json!({"variables": {"A": 1}}), json!({"filters": {"a b": ".*"}}), json!({"color": 1})] {

@@ -110,12 +110,12 @@ fn text(project: &ProjectName, settings: &ProjectSettings) -> String {
     lines.extend(settings.filters.iter().map(|(name, filter)| format!("@{name} = {filter}")));
     let (history, quotas) = (settings.history, settings.quotas);
     lines.push(format!(
-        "history: {} days, {} of each job at least, {} in all at most, {} of logs",
-        history.days, history.keep, history.most, history.logs
+        "history: {} days, {} of each job at least, {} in all at most, {} of logs; artifacts {} days",
+        history.days, history.keep, history.most, history.logs, history.artifacts
     ));
     lines.push(format!(
-        "quotas: {} jobs, {} executions that have not ended",
-        quotas.jobs, quotas.open_executions
+        "quotas: {} jobs, {} executions that have not ended, {} of artifacts",
+        quotas.jobs, quotas.open_executions, quotas.artifacts
     ));
     lines.join("\n")
 }

@@ -34,6 +34,9 @@ pub(crate) struct Run {
     /// A secret of the ceiling's providers, as NAME=PATH. May be repeated.
     #[arg(long = "secret", value_name = "NAME=PATH")]
     secrets: Vec<String>,
+    /// The directory that its artifacts are written to; absent: they are only listed.
+    #[arg(long, value_name = "DIRECTORY")]
+    artifacts: Option<PathBuf>,
 }
 
 impl Run {
@@ -82,6 +85,9 @@ impl Run {
         }
         if let Some(ceiling) = &self.ceiling {
             command.arg("--ceiling").arg(ceiling);
+        }
+        if let Some(artifacts) = &self.artifacts {
+            command.arg("--artifacts").arg(artifacts);
         }
         for secret in &self.secrets {
             command.arg("--secret").arg(secret);

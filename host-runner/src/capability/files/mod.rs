@@ -1,5 +1,7 @@
-//! `files`: the scratch directory ([`scratch`]) and the paths that the runner's owner gave a name ([`named`]).
+//! `files`: the scratch directory ([`scratch`]), the paths that the runner's owner gave a name ([`named`]), and what a step keeps
+//! for people ([`artifacts`]).
 
+mod artifacts;
 mod named;
 mod scratch;
 
@@ -9,6 +11,8 @@ use remit_protocol::{
 };
 use wasmtime::component::{HasSelf, Linker, Resource};
 
+pub use self::artifacts::{Begun, Kept};
+pub(crate) use self::artifacts::{Writing, link as link_artifacts};
 use self::named::Entry;
 pub use self::named::{Local, OpenError, Read, Shelf};
 pub(crate) use self::scratch::{Scratch, link as link_scratch};

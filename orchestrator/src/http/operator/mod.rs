@@ -1,6 +1,7 @@
 //! The operator API: one file a noun, the same nouns as in the protocol.
 
 pub(super) mod access;
+pub(super) mod artifact;
 pub(super) mod audit;
 pub(super) mod channel;
 pub(super) mod component;

@@ -1,12 +1,12 @@
 //! A runner that enrols, signs, works; and what is not believed.
 
 use remit_protocol::{
-    AttemptId, Epoch, Outcome, RunnerId, Session, Span, StepIndex,
+    AttemptId, Epoch, Outcome, RunnerId, Session, Span, StepIndex, digest,
     endpoint::{
-        self, Command, Enrolled, OpenSession, Poll, PollAnswer, Report, ReportAnswer, SessionOpened,
-        TrailHead, TrailKept, Wait, Waited,
+        self, ArtifactUpload, Command, Enrolled, OpenSession, Poll, PollAnswer, Report, ReportAnswer,
+        SessionOpened, TrailHead, TrailKept, Wait, Waited,
     },
-    report::{AttemptReport, Event, Level, LogEntry, StepEnded},
+    report::{Artifact, ArtifactForm, AttemptReport, Event, Level, LogEntry, StepEnded},
 };
 use remit_signing::{
     enrol::EnrolRequest,
@@ -63,8 +63,12 @@ async fn ticket(service: &Service) -> String {
 
 impl Runner<'_> {
     fn sign(&mut self, method: &'static str, path: &str, body: &impl serde::Serialize) -> Signed {
-        self.sequence += 1;
         let body = if method == "GET" { Vec::new() } else { serde_json::to_vec(body).unwrap() };
+        self.sign_bytes(method, path, body)
+    }
+
+    fn sign_bytes(&mut self, method: &'static str, path: &str, body: Vec<u8>) -> Signed {
+        self.sequence += 1;
         let content = Content { content_type: JSON, body: &body };
         let parts = RequestParts { method, path, query: None, content };
         let mut nonce = [0; 16];
@@ -185,6 +189,77 @@ async fn a_job_runs_from_trigger_to_the_end_of_its_events() {
     assert_eq!(text.matches("event: ").count(), 1, "{text}");
 }
 
+#[tokio::test]
+async fn an_artifact_is_there_when_all_of_it_was_brought_and_the_step_has_ended() {
+    let service = Service::furnished().await;
+    let settings = json!({"quotas": {"artifacts": "1MiB"}});
+    service.admin("PUT", "/api/v1/projects/ops/settings", settings).await;
+    let mut runner = enrol(&service, &ticket(&service).await, "runner").await.unwrap();
+    runner.open().await;
+    let id = service.trigger().await;
+    let answer: PollAnswer = runner.ask(endpoint::POLL, &runner.poll(Span::from_secs(5), 0)).await;
+    let [Command::Run(work)] = &answer.commands[..] else { panic!("{answer:?}") };
+    let bytes: Vec<u8> = (0..600_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+    let whole = digest::Sized::of(&bytes);
+    let place = |attempt: AttemptId, of: digest::Sized, offset: usize| {
+        format!("{}/{attempt}/{}/{}/{offset}", endpoint::ARTIFACTS, of.digest, of.length)
+    };
+    let piece = |offset: usize| bytes[offset..bytes.len().min(offset + endpoint::MAX_PIECE)].to_vec();
+
+    // Nothing of it is here, so it begins at the beginning; what is sent twice or too early is not taken twice.
+    for (offset, have) in
+        [(endpoint::MAX_PIECE, 0), (0, 262_144), (524_288, 262_144), (262_144, 524_288), (262_144, 524_288)]
+    {
+        let sent = runner.sign_bytes("POST", &place(work.attempt, whole, offset), piece(offset));
+        let (status, body) = runner.send(&sent).await;
+        let upload: ArtifactUpload = serde_json::from_slice(&body).unwrap();
+        assert_eq!((status, upload.have, upload.kept), (200, have, false), "{offset}");
+    }
+    let other = AttemptId::from_u128(7);
+    let sent = runner.sign_bytes("POST", &place(other, whole, 0), piece(0));
+    assert_eq!(runner.refused(&sent).await, "attempt-superseded");
+    let large = digest::Sized { length: 2 << 20, ..whole };
+    let sent = runner.sign_bytes("POST", &place(work.attempt, large, 0), piece(0));
+    assert_eq!(runner.refused(&sent).await, "quota");
+    let huge = digest::Sized { length: 2 << 30, ..whole };
+    let sent = runner.sign_bytes("POST", &place(work.attempt, huge, 0), piece(0));
+    assert_eq!(runner.refused(&sent).await, "too-large");
+    let wrong = digest::Sized { digest: Digest::of(b"other"), length: 1 };
+    let sent = runner.sign_bytes("POST", &place(work.attempt, wrong, 0), vec![b'x']);
+    assert_eq!(runner.refused(&sent).await, "invalid");
+    let listing = format!("/api/v1/executions/{id}/artifacts");
+    assert_eq!(service.admin("GET", &listing, Value::Null).await["items"], json!([]));
+    for _ in 0..2 {
+        let sent = runner.sign_bytes("POST", &place(work.attempt, whole, 524_288), piece(524_288));
+        let (_, body) = runner.send(&sent).await;
+        assert!(serde_json::from_slice::<ArtifactUpload>(&body).unwrap().kept);
+    }
+    assert_eq!(service.admin("GET", &listing, Value::Null).await["items"], json!([]));
+
+    // Bytes that somebody else brought are nobody's for their digest alone.
+    let elsewhere = service.app.store.blobs().put(b"of another project".to_vec()).await.unwrap();
+    let mut report = finished(&runner, work.attempt, work.epoch);
+    let Event::StepEnded(ended) = &mut report.attempts[0].events[0] else { unreachable!() };
+    let artifact =
+        |name: &str, bytes| Artifact { name: name.parse().unwrap(), form: ArtifactForm::Binary, bytes };
+    ended.artifacts = vec![artifact("a.bin", whole), artifact("stolen", elsewhere)];
+    let _: ReportAnswer = runner.ask(endpoint::REPORT, &report).await;
+    let shown = service.admin("GET", &listing, Value::Null).await;
+    assert_eq!(shown["items"].as_array().unwrap().len(), 1, "{shown}");
+    assert_eq!(shown["items"][0]["digest"], whole.digest.to_string());
+    let request = Request::builder()
+        .uri(format!("/api/v1/executions/{id}/steps/0/artifacts/a.bin"))
+        .header("authorization", format!("Bearer {}", service.admin))
+        .body(Body::empty())
+        .unwrap();
+    let (_, headers, body) = service.raw(request).await;
+    assert_eq!(&body[..], bytes);
+    assert_eq!(headers["x-content-type-options"], "nosniff");
+    assert_eq!(headers["content-disposition"], "attachment; filename=\"a.bin\"");
+    let sent = runner.sign_bytes("POST", &place(work.attempt, whole, 0), piece(0));
+    assert_eq!(runner.refused(&sent).await, "attempt-superseded");
+}
+
 fn finished(runner: &Runner<'_>, attempt: AttemptId, epoch: Epoch) -> Report {
     let at = runner.service.hands.now();
     let ended = StepEnded {
@@ -198,6 +273,7 @@ fn finished(runner: &Runner<'_>, attempt: AttemptId, epoch: Epoch) -> Report {
         message: String::new(),
         usage: None,
         remit: None,
+        artifacts: Vec::new(),
     };
     let end = Event::Finished {
         outcome: Outcome::Succeeded,
@@ -318,6 +394,10 @@ async fn every_route_for_runners_wants_a_signature() {
         }
         let path = path.replace("{digest}", &Digest::of(b"").to_string()).replace("{version}", "1.0.0");
         let path = path.replace("{older}", "1").replace("{newer}", "2");
+        let path = path
+            .replace("{attempt}", "01ARZ3NDEKTSV4RRFFQ69G5FAV")
+            .replace("{length}", "1")
+            .replace("{offset}", "0");
         for method in ["GET", "POST"] {
             let (status, answer) = service.call(method, &path, Some(&service.admin), Body::from("{}")).await;
             let code = answer["code"].as_str().unwrap_or_default();
@@ -328,7 +408,7 @@ async fn every_route_for_runners_wants_a_signature() {
             tried += u32::from(status == StatusCode::UNAUTHORIZED);
         }
     }
-    assert_eq!(tried, 10);
+    assert_eq!(tried, 11);
 }
 
 #[tokio::test]

@@ -276,6 +276,7 @@ fn ended(step: u32, node: Option<u32>, outcome: Outcome) -> Event {
         message: String::new(),
         usage: None,
         remit: None,
+        artifacts: Vec::new(),
     }))
 }
 

@@ -8,7 +8,7 @@ mod bindings {
             package guest:named;
             world guest {
                 include remit:step/step@0.1.0;
-                import remit:files/named@0.1.0;
+                import remit:files/named@0.1.1;
             }
         ",
         world: "guest:named/guest",

@@ -185,6 +185,7 @@ fn class(interface: &str) -> &'static str {
         | ImportClass::Ssh
         | ImportClass::Scratch
         | ImportClass::NamedFiles
+        | ImportClass::Artifacts
         | ImportClass::Reveal => "effectful",
     }
 }

@@ -44,12 +44,12 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn text(step_file: &StepFile) -> String {
-    let named = |request: &FilesRequest| !matches!(request, FilesRequest::Scratch);
     let asked = [
         (!step_file.http.is_empty(), "wasi:http/outgoing-handler@0.2.12"),
         (!step_file.exec.is_empty(), "remit:exec/run@0.1.1"),
         (!step_file.ssh.is_empty(), "remit:ssh/run@0.1.1"),
-        (step_file.files.iter().any(named), "remit:files/named@0.1.0"),
+        (step_file.files.iter().any(FilesRequest::is_named), "remit:files/named@0.1.1"),
+        (step_file.files.contains(&FilesRequest::Artifacts), "remit:files/artifacts@0.1.1"),
         (!step_file.reveal.is_empty(), "remit:secrets/reveal@0.1.0"),
     ];
     let base = ["remit:step/log@0.1.0", "remit:step/context@0.1.0"];
