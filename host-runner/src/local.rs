@@ -481,7 +481,7 @@ pub async fn describe(
         "effect": "effect", "profile": profile, "imports": imports, "limits": remit_protocol::Limits::default(),
         "requests": {
             "http": [{"host": "granted"}], "exec": [{"program": "granted"}], "ssh": [{"target": "node"}],
-            "files": [{"scratch": true}, {"path": "granted"}], "reveal": [{"name": "describe"}],
+            "files": [{"scratch": true}, {"artifacts": true}, {"path": "granted"}], "reveal": [{"name": "describe"}],
         },
         "input": true, "output": null,
     });
