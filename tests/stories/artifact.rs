@@ -24,7 +24,7 @@ fn what_steps_keep_is_downloaded_by_name_and_checked() {
     let job = "job: report\nnodes: { filter: \".*\" }\nsteps:\n\
                \x20 - { name: each, uses: remit/keep-artifact@1, per: node, with: { name: node.txt, content: \"I am ${node.name}\" } }\n\
                \x20 - name: all\n    uses: remit/keep-artifact@1\n    with: { name: all.json, content: { ok: \"${steps.each.nodes.succeeded}\" } }\n\
-               \x20 - name: items\n    for_each: \"${['a', 'b']}\"\n    uses: remit/keep-artifact@1\n    \
+               \x20 - name: items\n    for_each: \"['a', 'b']\"\n    uses: remit/keep-artifact@1\n    \
                with: { name: item.txt, content: \"${item}\" }\n";
     apply(&stack, folder.path(), job);
     let shown = run(&stack, &["report"]);

@@ -49,7 +49,7 @@ async fn what_is_kept_is_whole_and_holds_no_secret() {
     check("keep report.csv a,b", "succeeded", "", &[("report.csv", "<a,b>")]).await;
     check("keep-and-fail", "failed", "as it was told", &[("report.txt", "<why>")]).await;
     check("unkept", "succeeded", "", &[]).await;
-    check("secret-text", "succeeded", "", &[("secret.txt", "<[secret keys/test/token]>")]).await;
+    check("secret-text", "succeeded", "", &[("secret.txt", "<[redacted:keys/test/token]>")]).await;
     check("secret-binary", "failed", "secret.bin holds the value of a secret", &[]).await;
     check("twice", "failed", "there is an artifact a", &[("a", "<1>")]).await;
     for name in ["../a", ".a", "a/b", "", "a\u{301}"] {
