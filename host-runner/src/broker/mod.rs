@@ -158,8 +158,11 @@ impl Call {
                 program.len() + all(args) + variables + stdin.len()
             }
             Self::Command { argv, stdin } => all(argv) + stdin.len(),
-            Self::Subsystem(text) | Self::Reveal(text) | Self::Entries(text) => text.len(),
-            Self::CommandInput { bytes, .. } => bytes.len(),
+            Self::Subsystem(text)
+            | Self::Reveal(text)
+            | Self::Entries(text)
+            | Self::CreateArtifact { name: text, .. } => text.len(),
+            Self::CommandInput { bytes, .. } | Self::WriteArtifact { bytes, .. } => bytes.len(),
             Self::Open { name, path } => name.len() + path.len(),
             Self::Emit(page) => page.iter().map(Words::size).sum(),
             Self::Output(_)
@@ -167,6 +170,7 @@ impl Call {
             | Self::CommandInputEnd(_)
             | Self::CommandOutput(_)
             | Self::CommandWait(_)
+            | Self::KeepArtifact(_)
             | Self::Read { .. } => 0,
         }
     }

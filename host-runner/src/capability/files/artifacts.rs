@@ -168,18 +168,18 @@ impl HostArtifact for State {
             Form::Text => ArtifactForm::Text,
             Form::Binary => ArtifactForm::Binary,
         };
-        let handle = self.broker.ask(Call::CreateArtifact { name, form }).await?.opened()?;
+        let handle = self.ask(Call::CreateArtifact { name, form }).await?.opened()?;
         Ok(self.table.push(Begun(handle))?)
     }
 
     async fn write(&mut self, artifact: Resource<Begun>, bytes: Vec<u8>) -> Result<(), Fault> {
         let Begun(artifact) = *self.table.get(&artifact)?;
-        self.broker.ask(Call::WriteArtifact { artifact, bytes }).await?.done()
+        self.ask(Call::WriteArtifact { artifact, bytes }).await?.done()
     }
 
     async fn keep(&mut self, artifact: Resource<Begun>) -> Result<(), Fault> {
         let Begun(artifact) = *self.table.get(&artifact)?;
-        self.broker.ask(Call::KeepArtifact(artifact)).await?.done()
+        self.ask(Call::KeepArtifact(artifact)).await?.done()
     }
 
     async fn drop(&mut self, artifact: Resource<Begun>) -> wasmtime::Result<()> {
