@@ -10,8 +10,7 @@ use serde_json::Value;
 
 use crate::{
     ArtifactName, AttemptId, Digest, Epoch, Limits, NodeIndex, Span, StepIndex, Timestamp, digest,
-    limits::Spent,
-    refusal::RefusalCode,
+    limits::Spent, refusal::RefusalCode,
 };
 
 /// How an attempt, a step or a node ended. Closed: retry rules are a function of it.
