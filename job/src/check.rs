@@ -13,8 +13,8 @@ use remit_protocol::{
 
 use crate::{
     document::{
-        Action, ComponentAction, Document, Gate, JobAction, Per, Retry, RetryOutcome, Step, Threads, Timeout,
-        VERSION, When,
+        Action, ComponentAction, Concurrency, Document, Gate, JobAction, Per, Retry, RetryOutcome, Step,
+        Threads, Timeout, VERSION, When, WhenFull,
     },
     expression::{Reference, Root},
     nearest::nearest,
@@ -38,6 +38,7 @@ pub(crate) fn document(document: &Document) -> Vec<Fault> {
     check.head();
     check.options();
     check.nodes();
+    check.concurrency();
     check.schedules();
     check.notify();
     check.steps();
@@ -115,6 +116,49 @@ impl Check<'_> {
                 self.references("timeout", expression.references(), View::Trigger);
             }
             None => {}
+        }
+    }
+
+    fn concurrency(&mut self) {
+        let document = self.document;
+        if let Some(concurrency) = &document.concurrency {
+            let mut number = |key: &str, value: u32, most: u32| {
+                if !(1..=most).contains(&value) {
+                    let message = format!("{value}; it is at least 1 and at most {most}");
+                    self.fault(
+                        format!("concurrency.{key}"),
+                        message,
+                        format!("write a number from 1 to {most}"),
+                    );
+                }
+            };
+            number("limit", concurrency.limit, Concurrency::MOST);
+            if let Some(most) = concurrency.most_queued {
+                number("most_queued", most, Concurrency::MOST_QUEUED);
+            }
+            if let Some(expires) = concurrency.expires {
+                self.span("concurrency.expires", expires, LONGEST_JOB);
+            }
+            let idle = [
+                ("most_queued", concurrency.most_queued.is_some()),
+                ("expires", concurrency.expires.is_some()),
+            ];
+            for (key, _) in idle.into_iter().filter(|(_, there)| *there) {
+                if concurrency.when_full == WhenFull::Refuse {
+                    self.fault(
+                        format!("concurrency.{key}"),
+                        format!("`{key}` goes with `when_full: queue`: nothing waits here"),
+                        "remove it",
+                    );
+                }
+            }
+        }
+        if let Some(retry) = &document.retry {
+            let effect = document.steps.iter().filter_map(|step| match &step.action {
+                Action::Gate(_) | Action::Halt(_) => None,
+                Action::Component(_) | Action::Job(_) => Some(step.effect()),
+            });
+            self.retry("retry", retry, effect.max().unwrap_or(Effect::Pure));
         }
     }
 

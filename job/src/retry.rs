@@ -1,4 +1,5 @@
-//! Retry: what follows an outcome. Inside an attempt the runner decides, across attempts the orchestrator; both here.
+//! Retry: what follows an outcome. Inside an attempt the runner decides, across attempts and for a job as a whole the
+//! orchestrator; all of it here.
 //!
 //! `failed` and `timed-out` are tried again inside the attempt, by the job's rule. `interrupted` and `lost` end the
 //! attempt; whether there is another one is a question of the retry class: what cannot do harm twice is handed out again,
@@ -51,6 +52,12 @@ pub fn inside(outcome: Outcome, tries: u32, rule: Option<&Retry>) -> Option<Span
     let wanted =
         listed(outcome).filter(|kind| matches!(kind, RetryOutcome::Failed | RetryOutcome::TimedOut))?;
     let again = rule.outcomes.contains(&wanted) && tries < rule.attempts;
+    again.then(|| backoff(rule.delay, rule.backoff, tries))
+}
+
+/// Whether another execution of a job follows when the `tries`-th one came to `outcome`, and after which wait.
+pub fn whole(outcome: Outcome, tries: u32, rule: &Retry) -> Option<Span> {
+    let again = rule.outcomes.contains(&listed(outcome)?) && tries < rule.attempts;
     again.then(|| backoff(rule.delay, rule.backoff, tries))
 }
 
@@ -138,6 +145,22 @@ mod tests {
             Outcome::NotStarted,
         ] {
             check(never, 1, Some(&all), None);
+        }
+    }
+
+    #[test]
+    fn a_job_is_run_again_after_what_its_rule_lists() {
+        let listed = rule(3, &[RetryOutcome::Failed, RetryOutcome::Lost]);
+        let check = |outcome, tries, expect: Option<u64>| {
+            assert_eq!(whole(outcome, tries, &listed), expect.map(Span::from_secs), "{outcome} {tries}");
+        };
+        check(Outcome::Failed, 1, Some(5));
+        check(Outcome::Lost, 2, Some(10));
+        check(Outcome::Failed, 3, None);
+        for never in
+            [Outcome::Succeeded, Outcome::Cancelled, Outcome::TimedOut, Outcome::Refused(RefusalCode::Grant)]
+        {
+            check(never, 1, None);
         }
     }
 

@@ -43,6 +43,11 @@ pub enum Origin {
         /// The execution that is made known.
         execution: ExecutionId,
     },
+    /// An execution of the job ended badly, and its author wants it to be tried again.
+    Retry {
+        /// Which execution.
+        execution: ExecutionId,
+    },
     /// The time came to ask a node source anew.
     Interval,
 }
@@ -54,7 +59,11 @@ impl Origin {
             Self::Operator => false,
             // A child runs within what its parent was allowed: whoever counts follows it to its parent.
             Self::Parent { .. } => false,
-            Self::Schedule { .. } | Self::Webhook { .. } | Self::Notification { .. } | Self::Interval => true,
+            Self::Schedule { .. }
+            | Self::Webhook { .. }
+            | Self::Notification { .. }
+            | Self::Retry { .. }
+            | Self::Interval => true,
         }
     }
 
@@ -72,6 +81,7 @@ impl std::fmt::Display for Origin {
             Self::Webhook { name, delivery, .. } => write!(f, "webhook {name}, delivery {delivery}"),
             Self::Parent { execution, section } => write!(f, "section {section} of execution {execution}"),
             Self::Notification { execution } => write!(f, "notification about execution {execution}"),
+            Self::Retry { execution } => write!(f, "retry of execution {execution}"),
             Self::Interval => f.write_str("the node source's interval"),
         }
     }
@@ -96,6 +106,7 @@ mod tests {
         );
         check(r#"{"kind":"parent","execution":"01ARZ3NDEKTSV4RRFFQ69G5FAV","section":2}"#, false);
         check(r#"{"kind":"notification","execution":"01ARZ3NDEKTSV4RRFFQ69G5FAV"}"#, true);
+        check(r#"{"kind":"retry","execution":"01ARZ3NDEKTSV4RRFFQ69G5FAV"}"#, true);
         check(r#"{"kind":"interval"}"#, true);
     }
 

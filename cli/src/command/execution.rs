@@ -258,6 +258,9 @@ fn view_text(view: &ExecutionView) -> String {
         lines.push(format!("trigger: {}", summary.origin));
     }
     lines.extend(view.again.as_ref().map(ToString::to_string));
+    if let Some(until) = view.waited_until.filter(|_| summary.outcome == Some(Outcome::TimedOut)) {
+        lines.push(format!("its turn in the job's queue did not come until {}", until.to_seconds_text()));
+    }
     if let Some(ended) = summary.ended {
         lines.push(format!(
             "ended at {} after {} ms",

@@ -10,7 +10,7 @@ mod text;
 use std::collections::{BTreeMap, BTreeSet};
 
 use remit_job::{
-    document::{Nodes, Threads, Timeout, When},
+    document::{Nodes, RetryOutcome, Threads, Timeout, When, WhenFull},
     filter::Order,
     options::{OptionType, Values},
     source::{Does, JobSource},
@@ -100,7 +100,8 @@ impl Exporter<'_> {
         }
         members.push(("description".to_owned(), source.description.as_str().into()));
         members.push(("loglevel".to_owned(), "INFO".into()));
-        members.push(("multipleExecutions".to_owned(), Tree::Scalar(true.into())));
+        members.extend(concurrency(source, report));
+        members.extend(retry(source, report));
         if !source.runner.tags.is_empty() {
             let tags: Vec<&str> = source.runner.tags.iter().map(|tag| tag.as_str()).collect();
             let selector = [
@@ -212,6 +213,32 @@ impl Exporter<'_> {
         let known = target.options.iter().any(|known| known.name.as_str() == option && is_list(&known.kind));
         if known { option::delimiter(target, option) } else { ",".to_owned() }
     }
+}
+
+/// How many executions go on at once.
+fn concurrency(source: &JobSource, report: &mut Report) -> Vec<(String, Tree)> {
+    let limit = source.concurrency.as_ref().map(|concurrency| concurrency.limit);
+    let several = ("multipleExecutions".to_owned(), Tree::Scalar((limit != Some(1)).into()));
+    if source.concurrency.as_ref().is_some_and(|concurrency| concurrency.when_full == WhenFull::Queue) {
+        report.add(Kind::Lost, "concurrency", "waiting for one's turn: one more is refused there");
+    }
+    let most = limit.filter(|limit| *limit > 1).map(|limit| limit.to_string());
+    let most = most.map(|most| ("maxMultipleExecutions".to_owned(), most.into()));
+    std::iter::once(several).chain(most).collect()
+}
+
+/// How often the job is run again.
+fn retry(source: &JobSource, report: &mut Report) -> Option<(String, Tree)> {
+    let retry = source.retry.as_ref()?;
+    if retry.outcomes != BTreeSet::from([RetryOutcome::Failed, RetryOutcome::TimedOut]) {
+        report.add(Kind::Lost, "retry.outcomes", "after which outcomes: after a failure or a timeout there");
+    }
+    if retry.backoff > 1.0 {
+        report.add(Kind::Lost, "retry.backoff", "waiting longer each time");
+    }
+    let delay = format!("{}s", retry.delay.as_millis().div_ceil(1000));
+    let parts = [("retry", retry.attempts.saturating_sub(1).to_string().into()), ("delay", delay.into())];
+    (retry.attempts > 1).then(|| ("retry".to_owned(), map(parts)))
 }
 
 #[cfg(test)]

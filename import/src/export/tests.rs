@@ -32,6 +32,9 @@ const CORPUS: &[&str] = &[
   description: 'restarts: it'
   runnerSelector: {filter: 'linux,dmz', runnerFilterMode: TAGS}
   timeout: 1h30m
+  multipleExecutions: true
+  maxMultipleExecutions: '3'
+  retry: {retry: '2', delay: 10s}
   timeZone: Europe/Berlin
   schedule: {time: {seconds: '0', minute: '15', hour: '03'}, month: '*', year: '*', weekday: {day: '2-6'}}
   options:
@@ -110,6 +113,13 @@ fn what_has_no_counterpart_is_told() {
         "condition",
     );
     check(&format!("notify: [{{ when: [failure], channel: ops }}]\n{step}"), "notify", "who is told");
+    check(&format!("concurrency: 2\n{step}"), "concurrency", "one's turn");
+    check(
+        &format!("retry: {{ attempts: 2, outcomes: [failed], backoff: 2 }}\n{step}"),
+        "retry.outcomes",
+        "timeout",
+    );
+    check(&format!("retry: {{ attempts: 2, backoff: 2 }}\n{step}"), "retry.backoff", "longer");
     check("steps: [{ name: a, job: other }]", "steps.a", "not exported with it");
 }
 

@@ -5,7 +5,10 @@ pub(crate) mod xml;
 
 use std::collections::{BTreeSet, HashMap};
 
-use remit_job::source::JobSource;
+use remit_job::{
+    document::{Concurrency, Retry},
+    source::JobSource,
+};
 use remit_protocol::{Tag, endpoint::Fault};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -267,6 +270,12 @@ impl<'a> Builder<'a> {
         if let Some(timeout) = timeout(&member(self.job, "timeout"), &known, report)? {
             add("timeout", timeout.into());
         }
+        if let Some(concurrency) = concurrency(self.job) {
+            add("concurrency", concurrency);
+        }
+        if let Some(retry) = self.field("retry").and_then(|written| retry(written, report)) {
+            add("retry", retry);
+        }
         if let Some(schedules) = schedule::import(self.job, report) {
             add("schedules", schedules);
         }
@@ -310,6 +319,57 @@ fn timeout(written: &str, options: &Options, report: &mut Report) -> Result<Opti
     }
 }
 
+/// One at a time unless the job says otherwise; one more is refused.
+fn concurrency(job: &Map<String, Value>) -> Option<Tree> {
+    let most = member(job, "maxMultipleExecutions").trim().parse::<u32>().unwrap_or(0);
+    let limit = match (job.get("multipleExecutions").is_some_and(truthy), most) {
+        (false, _) => 1,
+        (true, 0) => return None,
+        (true, most) => most.min(Concurrency::MOST),
+    };
+    Some(map([("limit", Tree::Scalar(limit.into())), ("when_full", "refuse".into())]))
+}
+
+/// A number of retries, alone or with the time between them.
+fn retry(written: &Value, report: &mut Report) -> Option<Tree> {
+    let parts = written.as_object();
+    let number = text(parts.and_then(|parts| parts.get("retry")).unwrap_or(written));
+    let delay = parts.map(|parts| member(parts, "delay")).filter(|delay| !delay.is_empty());
+    let Ok(number) = number.trim().parse::<u32>() else {
+        if !number.trim().is_empty() {
+            report.add(Kind::Lost, "retry", "a number of retries that an option gives: write a number");
+        }
+        return None;
+    };
+    if number == 0 {
+        return None;
+    }
+    let attempts = number.saturating_add(1).min(Retry::MOST);
+    let mut members = vec![("attempts".to_owned(), Tree::Scalar(attempts.into()))];
+    match delay.as_deref().map(|delay| (delay, seconds(delay))) {
+        None => {}
+        Some((_, Some(seconds))) => {
+            let most = Retry::LONGEST_DELAY.as_millis() / 1000;
+            if seconds > most {
+                report.add(
+                    Kind::Differs,
+                    "retry",
+                    format!("the time between tries is {most} seconds, the longest there is"),
+                );
+            }
+            members.push(("delay".to_owned(), format!("{}s", seconds.min(most)).into()));
+        }
+        Some((delay, None)) => {
+            report.add(
+                Kind::Differs,
+                "retry",
+                format!("{delay:?} is no duration: tries follow one another at once"),
+            );
+        }
+    }
+    Some(Tree::Map(members))
+}
+
 fn steps(
     sequence: &Map<String, Value>,
     context: &step::Job<'_>,
@@ -336,18 +396,13 @@ fn steps(
 fn lost(job: &Map<String, Value>, report: &mut Report) {
     for (key, message) in [
         ("schedules", "schedules that are defined elsewhere: write them as `schedules` of the job"),
-        ("retry", "the job is not run again when it fails: write `retry` at its steps"),
         ("loglimit", "the log limit: write `limits: { log: … }` at the steps"),
         ("orchestrator", "the orchestrator: nodes run in the order of `rank`, `threads` at a time"),
         ("plugins", "plugins of the job"),
-        ("maxMultipleExecutions", "the limit of executions at a time"),
     ] {
         if job.get(key).is_some_and(truthy) {
             report.add(Kind::Lost, key, message);
         }
-    }
-    if !job.get("multipleExecutions").is_some_and(truthy) {
-        report.add(Kind::Differs, "multipleExecutions", "the job may run several times at once");
     }
     if job.get("executionEnabled").is_some_and(|value| !value.is_null() && !truthy(value)) {
         report.add(Kind::Differs, "executionEnabled", "the job was switched off; here it can be run");

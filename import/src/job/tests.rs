@@ -79,12 +79,28 @@ fn what_is_lost_is_told() {
     }
     check("schedule: {crontab: '0 0 0 * * ? *'}", "schedule");
     check("notification: {onfailure: {email: {recipients: a@b.c}}}", "notification");
-    check("retry: 3", "retry");
+    check("retry: '${option.a}'", "retry");
     check("executionEnabled: false", "executionEnabled");
     check("nodefilters: {filter: '!tags: a !name: b'}", "nodefilters");
     check("options: [{name: a, required: 'false'}]", "options.a");
     check("options: [{name: a, valuesUrl: 'http://x/${option.b.value}'}]", "options.a");
     check("sequence: {commands: [{exec: a, plugins: {LogFilter: [{type: x}]}}]}", "steps[0]");
+}
+
+#[test]
+fn how_many_at_once_and_how_often_is_kept() {
+    fn check(members: &str, part: &str, there: bool) {
+        let imported = job(members);
+        assert_eq!(imported.faults, [], "{members}");
+        let source = imported.source.unwrap();
+        assert_eq!(source.contains(part), there, "{members}: {source}");
+    }
+    check("loglevel: INFO", "concurrency:\n  limit: 1\n  when_full: \"refuse\"\n", true);
+    check("multipleExecutions: true", "concurrency", false);
+    check("multipleExecutions: true, maxMultipleExecutions: '3'", "limit: 3", true);
+    check("retry: 3", "retry:\n  attempts: 4\n", true);
+    check("retry: {retry: '2', delay: 10s}", "retry:\n  attempts: 3\n  delay: \"10s\"\n", true);
+    check("retry: 0", "retry", false);
 }
 
 #[test]

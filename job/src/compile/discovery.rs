@@ -85,6 +85,8 @@ pub fn discovery(
         nodes: None,
         strategy: Default::default(),
         timeout: None,
+        concurrency: None,
+        retry: None,
         schedules: Vec::new(),
         notify: Vec::new(),
         steps: vec![Step {

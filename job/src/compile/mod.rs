@@ -55,6 +55,8 @@ pub fn compile(
         nodes: source.nodes.clone(),
         strategy: source.strategy,
         timeout: source.timeout.clone(),
+        concurrency: source.concurrency.clone(),
+        retry: source.retry.clone(),
         schedules: source.schedules.clone(),
         notify: source.notify.clone(),
         steps,

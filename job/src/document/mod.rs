@@ -61,6 +61,12 @@ pub struct Document {
     /// How long an execution may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Timeout>,
+    /// How many executions of it go on at once; absent: as many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// Whether another execution follows one that ended badly; not for one that another job began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// At which times it is run without being asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schedules: Vec<Schedule>,
@@ -81,6 +87,50 @@ pub struct RunnerSelection {
     /// Whoever runs the job may choose other tags.
     #[serde(default, rename = "override")]
     pub may_override: bool,
+}
+
+/// How many executions of a job go on at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Concurrency {
+    /// At most so many: 1 to [`Concurrency::MOST`].
+    pub limit: u32,
+    /// What becomes of one more.
+    pub when_full: WhenFull,
+    /// At most so many wait for their turn: 1 to [`Concurrency::MOST_QUEUED`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_queued: Option<u32>,
+    /// Whoever has waited for so long ends as `timed-out`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Span>,
+}
+
+impl Concurrency {
+    /// Highest limit.
+    pub const MOST: u32 = 1000;
+    /// Longest queue.
+    pub const MOST_QUEUED: u32 = 10_000;
+    /// How many wait where the job says nothing.
+    pub const QUEUED: u32 = 100;
+
+    /// How many may wait for their turn.
+    pub fn queue(&self) -> u32 {
+        match self.when_full {
+            WhenFull::Queue => self.most_queued.unwrap_or(Self::QUEUED),
+            WhenFull::Refuse => 0,
+        }
+    }
+}
+
+/// What becomes of an execution for which there is no room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenFull {
+    /// It waits for its turn, the oldest first.
+    #[default]
+    Queue,
+    /// It is not made.
+    Refuse,
 }
 
 /// On which nodes the node steps run, and how.

@@ -22,7 +22,9 @@ use remit_protocol::{
 pub use grant::{GrantSource, HttpRule};
 
 use crate::{
-    document::{Gate, Halt, JobAction, Nodes, Per, Retry, RunnerSelection, Timeout, When},
+    document::{
+        Concurrency, Gate, Halt, JobAction, Nodes, Per, Retry, RunnerSelection, Timeout, When, WhenFull,
+    },
     expression::Expression,
     notify::Notify,
     options::{OptionDefinition, OptionType},
@@ -51,6 +53,10 @@ pub struct JobSource {
     pub strategy: Strategy,
     /// How long an execution may take.
     pub timeout: Option<Timeout>,
+    /// How many executions of it go on at once.
+    pub concurrency: Option<Concurrency>,
+    /// Whether another execution follows one that ended badly.
+    pub retry: Option<Retry>,
     /// At which times it is run without being asked.
     pub schedules: Vec<Schedule>,
     /// What of its executions is made known, and to whom.
@@ -257,6 +263,8 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
         "nodes",
         "strategy",
         "timeout",
+        "concurrency",
+        "retry",
         "schedules",
         "notify",
         "steps",
@@ -280,6 +288,8 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
         reader.word(node, "strategy", WORDS)
     });
     let timeout = fields.get("timeout").and_then(|node| reader.text_as::<Timeout>(node, "timeout"));
+    let concurrency = fields.get("concurrency").and_then(|node| concurrency(reader, node));
+    let retry = fields.get("retry").and_then(|node| steps::retry(reader, node, "retry"));
     let schedules = fields.get("schedules").map(|node| schedules::read(reader, node)).unwrap_or_default();
     let notify = fields.get("notify").map(|node| notify::read(reader, node)).unwrap_or_default();
     let mut steps = reader
@@ -296,6 +306,8 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
         nodes,
         strategy: strategy.unwrap_or_default(),
         timeout,
+        concurrency,
+        retry,
         schedules,
         notify,
         steps,
@@ -327,6 +339,27 @@ fn runner(reader: &mut Reader, node: &Node) -> Option<RunnerSelection> {
         reader.fault("runner.tags", "a tag stands twice", "remove one of them");
     }
     Some(RunnerSelection { tags, may_override: may_override.unwrap_or_default() })
+}
+
+/// `concurrency: 1`, or a map.
+fn concurrency(reader: &mut Reader, node: &Node) -> Option<Concurrency> {
+    const PLACE: &str = "concurrency";
+    let plain = |limit| Concurrency { limit, when_full: WhenFull::Queue, most_queued: None, expires: None };
+    if matches!(node.value, Tree::Scalar(_)) {
+        return reader.count(node, PLACE).map(plain);
+    }
+    let fields = reader.map(node, PLACE, &["limit", "when_full", "most_queued", "expires"])?;
+    let limit = reader
+        .required(&fields, "limit", "write `limit: 1`: how many go on at once")
+        .and_then(|node| reader.count(node, "concurrency.limit"));
+    let when_full = fields.get("when_full").and_then(|node| {
+        let words = &[("queue", WhenFull::Queue), ("refuse", WhenFull::Refuse)];
+        reader.word(node, "concurrency.when_full", words)
+    });
+    let most_queued =
+        fields.get("most_queued").and_then(|node| reader.count(node, "concurrency.most_queued"));
+    let expires = fields.get("expires").and_then(|node| reader.text_as::<Span>(node, "concurrency.expires"));
+    Some(Concurrency { when_full: when_full.unwrap_or_default(), most_queued, expires, ..plain(limit?) })
 }
 
 fn nodes(reader: &mut Reader, node: &Node) -> Option<Nodes> {

@@ -228,7 +228,7 @@ fn template(reader: &mut Reader, node: &Node, place: &str) -> Option<Template> {
     Template::new(node.to_value()).map_err(|invalid| reader.faults.push(invalid.into_fault(place))).ok()
 }
 
-fn retry(reader: &mut Reader, node: &Node, place: &str) -> Option<Retry> {
+pub(super) fn retry(reader: &mut Reader, node: &Node, place: &str) -> Option<Retry> {
     const WORDS: &[(&str, RetryOutcome)] = &[
         ("failed", RetryOutcome::Failed),
         ("timed-out", RetryOutcome::TimedOut),

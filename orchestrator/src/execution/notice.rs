@@ -39,6 +39,7 @@ pub fn notices(live: &Live, changes: &[Change]) -> Vec<Notice> {
             Change::HandedOut(attempt) if attempt.epoch.0 > 1 => {
                 (Occasion::Retry, format!("{}/{}", attempt.section, attempt.epoch.0))
             }
+            Change::Retry(_) => (Occasion::Retry, "execution".to_owned()),
             _ => continue,
         };
         notices.extend(about(&live.head, entries, occasion, &part));

@@ -6,7 +6,7 @@ use remit_job::{
     condition,
     document::{Action, Document, HaltOutcome, Per, Step},
     expression::Scope,
-    rollup, sections,
+    retry, rollup, sections,
     template::Template,
 };
 use remit_protocol::{
@@ -275,7 +275,18 @@ impl Live {
             let found = Err(format!("{outcome}: {}", why.join("; ")));
             draft.changes.push(Change::SourceNodes { name: name.clone(), found });
         }
+        draft.changes.extend(self.retry_at(outcome, now).map(Change::Retry));
         self.move_execution(ExecutionEvent::Conclude(outcome), now, draft)
+    }
+
+    /// When the job is tried again after this outcome, if its author wants that. What somebody stopped is not, nor what
+    /// another execution waits for; and a signature is about one run.
+    fn retry_at(&self, outcome: Outcome, now: Timestamp) -> Option<Timestamp> {
+        let rule = self.document.retry.as_ref()?;
+        let own =
+            self.head.parent.is_none() && self.head.run_note.is_none() && self.head.purpose == Purpose::Job;
+        let wait = retry::whole(outcome, self.head.retries.saturating_add(1), rule)?;
+        (own && self.stop != Some(Outcome::Cancelled)).then(|| now.plus(wait.duration()))
     }
 
     /// The child executions of a section have ended, all together as `outcome`, and have given `outputs`.

@@ -115,6 +115,9 @@ fn head(nodes: u32) -> Head {
         timeout: None,
         not_before: None,
         at_once: None,
+        most_queued: None,
+        queued_until: None,
+        retries: 0,
         parent: None,
         again: None,
     }

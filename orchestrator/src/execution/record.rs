@@ -62,12 +62,25 @@ pub struct Head {
     /// At most so many executions of this job at once; the others queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_once: Option<u32>,
+    /// At most so many of them wait for their turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_queued: Option<u32>,
+    /// If it still waits for its turn then, it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_until: Option<Timestamp>,
+    /// How often the job was tried before, by its own rule.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u32,
     /// The section for which it runs, if another execution began it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
     /// The earlier execution to which it goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Again>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// For what another execution began this one.
@@ -289,6 +302,8 @@ pub enum Change {
         /// The nodes (a blob, and how many), or why there are none.
         found: Result<(digest::Sized, u32), String>,
     },
+    /// The job is to be tried again, as another execution, not before this time.
+    Retry(Timestamp),
     /// Something is to be made known outside.
     Notice(Notice),
     /// Something came from an attempt that no longer counts.

@@ -267,6 +267,10 @@ impl From<TriggerError> for Failure {
         match error {
             TriggerError::NoJob(_, job) => Self::not_found("job", job),
             TriggerError::NoExecution(id) => Self::not_found("execution", id),
+            error @ TriggerError::NoRoom { .. } => Self::conflict(
+                sentence(&error.to_string()),
+                "Wait for one of them to end, cancel one, or change `concurrency` in the job file.",
+            ),
             TriggerError::NoResults(job) => Self::not_found("ended execution of job", job),
             TriggerError::NoSource(_, source) => Self::not_found("node source that can be asked", source),
             TriggerError::Quota(quota) => Self::quota(&format!("{quota} executions that have not ended")),

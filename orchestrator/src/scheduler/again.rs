@@ -4,10 +4,10 @@
 //! Either is an execution of its own, of the same revision with the same option values, under a new id: a signed run has
 //! to be signed anew, and what is taken over was signed for another run, so that signed runs are never gone on with.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use remit_protocol::{
-    ExecutionId, NodeIndex, Outcome, StepIndex,
+    ExecutionId, NodeIndex, Origin, Outcome, StepIndex, Timestamp,
     node::NodeSet,
     operator::{Again, NodeFate, Repeat},
 };
@@ -16,12 +16,15 @@ use super::{
     Scheduler, Trigger, TriggerError,
     children::MAX_DEPTH,
     names,
-    trigger::{Drafted, fault, of_a_signed_run, unstored, variables},
+    trigger::{Drafted, Triggered, fault, of_a_signed_run, turns, unstored, variables},
 };
 use crate::{
     execution::{Earlier, Head, NodeSelection, Purpose, Work},
     store::{Child, ExecutionRecord, StoreError},
 };
+
+/// How long a retry waits for room before it is given up.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// What becomes of an item for which a section ran a job before.
 pub(super) enum Item {
@@ -77,13 +80,21 @@ impl Scheduler {
             not_before: trigger.not_before,
             parent: trigger.parent,
             again: Some(again.clone()),
+            retries: 0,
             ..record.head.clone()
         };
+        turns(&mut head, &document, self.now());
         let before = self.earlier(&record).await?;
         let taken = match &again.how {
             Repeat::Resume => {
                 may_resume(&record, &before, before.resume_point(&document).is_some())?;
                 Some(before)
+            }
+            Repeat::Retry { attempt } => {
+                head.retries = attempt.saturating_sub(1);
+                let all = (0..head.nodes.as_ref().map_or(0, |nodes| nodes.count)).map(NodeIndex).collect();
+                self.nodes_again(&record, all, &mut head).await?;
+                None
             }
             Repeat::Rerun { nodes } => {
                 let given = signed.as_ref().map(|(order, _)| order.nodes);
@@ -99,14 +110,69 @@ impl Scheduler {
         Ok(Drafted { id, head, document, nodes, runners, taken })
     }
 
+    /// Makes the executions by which jobs are tried again. What is due is kept in the store until the execution is made, in
+    /// the same transaction: each is made once. It is made at once, and waits for its time where everybody sees it.
+    pub(super) async fn see_to_retries(&self, now: Timestamp) -> Result<(), StoreError> {
+        let due: Vec<(ExecutionId, Timestamp)> =
+            self.state().retries.iter().map(|(id, due)| (*id, *due)).collect();
+        for (id, due) in due {
+            let Some(record) = self.store().execution(id).await? else {
+                self.give_up_retry(id).await?;
+                continue;
+            };
+            // What ended in memory and is not recorded yet is seen to in the next round.
+            if !record.state.is_final() {
+                continue;
+            }
+            let attempt = record.head.retries.saturating_add(2);
+            let again = Again { execution: id, how: Repeat::Retry { attempt } };
+            let trigger = Trigger {
+                again: Some(again),
+                origin: Origin::Retry { execution: id },
+                not_before: Some(due).filter(|due| *due > now),
+                ..Trigger::of(
+                    record.head.project,
+                    record.head.job,
+                    Default::default(),
+                    record.head.started_by,
+                )
+            };
+            match self.trigger(trigger).await {
+                Ok(Triggered { .. }) => {
+                    self.state().retries.remove(&id);
+                }
+                Err(TriggerError::Store(error @ StoreError::Conflict { .. })) => {
+                    tracing::warn!(%error, execution = %id, "it was tried again before");
+                    self.give_up_retry(id).await?;
+                }
+                Err(TriggerError::Store(error)) => return Err(error),
+                Err(error @ (TriggerError::Quota(_) | TriggerError::NoRoom { .. }))
+                    if now.since(due) < PATIENCE =>
+                {
+                    tracing::debug!(%error, execution = %id, "there is no room for a retry yet");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, execution = %id, "the job could not be tried again");
+                    self.give_up_retry(id).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn give_up_retry(&self, id: ExecutionId) -> Result<(), StoreError> {
+        self.store().forget_retry(id).await?;
+        self.state().retries.remove(&id);
+        Ok(())
+    }
+
     /// What an execution came to, as one that goes back to it sees it.
     async fn earlier(&self, record: &ExecutionRecord) -> Result<Earlier, StoreError> {
         let results = self.store().outcomes(record.id).await?;
         Ok(Earlier { id: record.id, steps: record.steps.clone(), results })
     }
 
-    /// Chooses the nodes of a rerun: those that ended so, as they are known now. Nodes that are gone are left out, since
-    /// whatever answers at their old address may be another one.
+    /// Chooses the nodes of a rerun: those that ended so.
     async fn choose_again(
         &self,
         (record, before, outcome): (&ExecutionRecord, &Earlier, Outcome),
@@ -125,17 +191,26 @@ impl Scheduler {
             return Err(nothing_to_rerun(record.id, outcome, wanted, &fates));
         }
         let Some(selection) = &record.head.nodes else { return Ok(()) };
-        let set = match given {
-            Some(signed) => {
-                let missing =
-                    || fault("nodes", "the nodes that were signed are not known here", "sign it anew");
-                let stored = signed.ok_or_else(missing)?;
-                let set = self.node_set(stored).await.map_err(|_| missing())?;
-                head.nodes = Some(NodeSelection { set: stored, count: length(&set), ..selection.clone() });
-                return Ok(());
-            }
-            None => self.node_set(selection.set).await?,
-        };
+        if let Some(signed) = given {
+            let missing = || fault("nodes", "the nodes that were signed are not known here", "sign it anew");
+            let stored = signed.ok_or_else(missing)?;
+            let set = self.node_set(stored).await.map_err(|_| missing())?;
+            head.nodes = Some(NodeSelection { set: stored, count: length(&set), ..selection.clone() });
+            return Ok(());
+        }
+        self.nodes_again(record, chosen, head).await
+    }
+
+    /// Some of the nodes of an earlier execution, as they are known now. Nodes that are gone are left out, since whatever
+    /// answers at their old address may be another one.
+    async fn nodes_again(
+        &self,
+        record: &ExecutionRecord,
+        chosen: Vec<NodeIndex>,
+        head: &mut Head,
+    ) -> Result<(), TriggerError> {
+        let Some(selection) = &record.head.nodes else { return Ok(()) };
+        let set = self.node_set(selection.set).await?;
         let known = self.project_nodes(&record.head.project).await?;
         let now = |index: &NodeIndex| {
             let name = &set.nodes.get(usize::try_from(index.0).ok()?)?.name;
@@ -220,12 +295,12 @@ impl Scheduler {
                     && given.into_iter().all(|(name, value)| child.options.get(name.as_str()) == Some(value))
             };
             let known = before.iter().position(same).map(|at| before.swap_remove(at));
-            items.push(match known {
+            items.push(match known.filter(|_| !matches!(again.how, Repeat::Retry { .. })) {
                 None => Item::Wanted(Box::new(trigger)),
                 Some(child) if child.state.outcome().is_some_and(Outcome::is_good) => Item::Taken(child),
                 Some(child) => match &again.how {
                     Repeat::Rerun { nodes } if !self.concerns(&child, nodes, 0).await? => Item::Left(child),
-                    Repeat::Rerun { .. } | Repeat::Resume => {
+                    Repeat::Rerun { .. } | Repeat::Resume | Repeat::Retry { .. } => {
                         let again = Some(Again { execution: child.id, how: again.how.clone() });
                         Item::Wanted(Box::new(Trigger { again, ..trigger }))
                     }

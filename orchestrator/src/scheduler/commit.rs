@@ -76,6 +76,9 @@ impl State {
                         self.queued.remove(&id);
                     }
                 }
+                Change::Retry(due) => {
+                    self.retries.insert(id, *due);
+                }
                 Change::Approved(_)
                 | Change::Dispatched { .. }
                 | Change::StepEnded { .. }
@@ -213,7 +216,7 @@ impl Scheduler {
                 }
             }
         }
-        if !self.state().families.is_empty() {
+        if !(self.state().families.is_empty() && self.state().retries.is_empty()) {
             self.inner.wake.notify_one();
         }
         match failed.first().cloned() {

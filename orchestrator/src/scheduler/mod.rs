@@ -104,6 +104,8 @@ struct State {
     queued: BTreeSet<ExecutionId>,
     /// Sections whose child executions are to be seen to.
     families: BTreeSet<(ExecutionId, remit_protocol::SectionNumber)>,
+    /// Executions after which their job is to be tried again, and when.
+    retries: BTreeMap<ExecutionId, Timestamp>,
     /// Executions whose memory was thrown away and could not be read back yet.
     broken: BTreeSet<ExecutionId>,
     watchers: HashMap<ExecutionId, watch::Sender<u64>>,

@@ -1,10 +1,11 @@
 //! The reconciler: without input, it looks for what is due and does it. Waking it too often costs little; it also looks by
 //! itself every second.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use remit_protocol::{
-    AttemptId, ExecutionId, Origin, Outcome, RunnerId, Session, Timestamp, operator::CancelMode,
+    AttemptId, ExecutionId, JobName, Origin, Outcome, ProjectName, RunnerId, Session, Timestamp,
+    operator::CancelMode,
 };
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     trigger::TriggerError,
 };
 use crate::{
-    execution::{AttemptState, ExecutionState, Live, SectionState, transition::Illegal},
+    execution::{AttemptState, ExecutionState, Head, Live, SectionState, transition::Illegal},
     store::{SourceKind, StoreError},
 };
 
@@ -43,6 +44,8 @@ impl Scheduler {
         for id in self.store().open_executions().await? {
             self.load(id).await?;
         }
+        let retries = self.store().retries().await?;
+        self.state().retries.extend(retries);
         self.rerank_all();
         Ok(())
     }
@@ -77,6 +80,7 @@ impl Scheduler {
         })
         .await?;
         self.see_to_children().await?;
+        self.see_to_retries(now).await?;
         self.note_seen(now).await?;
         self.refresh_due(now).await
     }
@@ -223,15 +227,42 @@ impl State {
 
     /// Lets queued executions go whose time and turn have come, the oldest first.
     fn let_go_queued(&mut self, drafts: &mut Drafts, now: Timestamp) {
+        // How many go on, of the jobs that have a limit: counted once, not once for each that waits.
+        let mut going: HashMap<(ProjectName, JobName, String), u32> = HashMap::new();
+        let key = |head: &Head| (head.project.clone(), head.job.clone(), format!("{:?}", head.purpose));
+        for live in self.queued.iter().filter_map(|id| self.live.get(id)) {
+            if live.head.at_once.is_some() {
+                going.insert(key(&live.head), 0);
+            }
+        }
+        if !going.is_empty() {
+            for live in self.live.values().filter(|live| live.state != ExecutionState::Queued) {
+                if let Some(count) = going.get_mut(&key(&live.head)) {
+                    *count += 1;
+                }
+            }
+        }
         for id in self.queued.clone() {
-            let Some(live) = self.live.get(&id).filter(|live| live.state == ExecutionState::Queued) else {
+            let Some(live) = self.live.get_mut(&id).filter(|live| live.state == ExecutionState::Queued)
+            else {
                 continue;
             };
-            let head = std::sync::Arc::clone(&live.head);
-            if !self.may_go(&head, now) {
+            if live.head.queued_until.is_some_and(|until| until <= now) {
+                let why = "its turn did not come in time";
+                if let Err(illegal) = live.stop(Outcome::TimedOut, CancelMode::Ask, why, now, drafts.of(id)) {
+                    self.mend(id, drafts, &illegal);
+                }
                 continue;
             }
-            let Some(live) = self.live.get_mut(&id) else { continue };
+            if live.head.not_before.is_some_and(|time| time > now) {
+                continue;
+            }
+            if let (Some(most), Some(count)) = (live.head.at_once, going.get_mut(&key(&live.head))) {
+                if *count >= most {
+                    continue;
+                }
+                *count += 1;
+            }
             if let Err(illegal) = live.admit(now, drafts.of(id)) {
                 self.mend(id, drafts, &illegal);
             }

@@ -154,6 +154,16 @@ pub enum TriggerError {
     /// So many executions of the project have not ended, and there may be no more.
     #[error("{0} executions of the project have not ended, and it may have no more")]
     Quota(u32),
+    /// So many executions of the job go on and wait, and it lets no more wait.
+    #[error("{going} executions of the job {job} go on and {waiting} wait, and it takes no more")]
+    NoRoom {
+        /// The job.
+        job: JobName,
+        /// So many go on.
+        going: u32,
+        /// So many wait.
+        waiting: u32,
+    },
     /// The job has not been run to an end yet.
     #[error("the job {0} has no results yet: run it")]
     NoResults(JobName),
@@ -258,6 +268,9 @@ impl Scheduler {
             timeout: None,
             not_before: trigger.not_before,
             at_once: None,
+            most_queued: None,
+            queued_until: None,
+            retries: 0,
             parent: trigger.parent,
             again: None,
         };
@@ -269,6 +282,7 @@ impl Scheduler {
             (None, nodes) => nodes.clone(),
         };
         let given = signed.as_ref().map(|(order, _)| order.nodes);
+        turns(&mut head, &document, self.now());
         let nodes = self.resolve(id, &mut head, &document, filter, given).await?;
         let runners = self.could_run(&head);
         Ok(Drafted { id, head, document, nodes, runners, taken: None })
@@ -317,6 +331,9 @@ impl Scheduler {
             timeout: None,
             not_before: None,
             at_once: Some(1),
+            most_queued: None,
+            queued_until: None,
+            retries: 0,
             parent: None,
             again: None,
         };
@@ -558,17 +575,30 @@ impl Scheduler {
     }
 
     /// Puts a new execution into memory, lets it go if its turn has come, and hands out what can be.
-    fn plan(&self, state: &mut State, drafted: Drafted) -> Result<Draft, StoreError> {
+    fn plan(&self, state: &mut State, drafted: Drafted) -> Result<Draft, TriggerError> {
         let Drafted { id, head, document, nodes, taken, .. } = drafted;
         let (now, elapsed) = (self.now(), self.elapsed());
         let places = plan::places(&document, head.nodes.as_ref().map(|nodes| nodes.count));
         let (mut live, mut draft) = plan::start(id, head, document, nodes, places);
-        let illegal =
-            |illegal: crate::execution::transition::Illegal| StoreError::Unavailable(illegal.to_string());
+        let illegal = |illegal: crate::execution::transition::Illegal| {
+            TriggerError::from(StoreError::Unavailable(illegal.to_string()))
+        };
         if let Some(earlier) = taken {
             live.take_over(&earlier, &mut draft).map_err(illegal)?;
         }
-        if state.may_go(&live.head, now) {
+        let ahead = state.ahead(id, &live.head, now);
+        if live.head.parent.is_none()
+            && let (Some(at_once), Some(most)) = (live.head.at_once, live.head.most_queued)
+            && live.head.not_before.is_none_or(|time| time <= now)
+            && ahead.going + ahead.waiting >= at_once.saturating_add(most)
+        {
+            return Err(TriggerError::NoRoom {
+                job: live.head.job.clone(),
+                going: ahead.going,
+                waiting: ahead.waiting,
+            });
+        }
+        if state.may_go(id, &live.head, now) {
             live.admit(now, &mut draft).map_err(illegal)?;
         } else {
             draft.changes.push(Change::Execution {
@@ -587,25 +617,53 @@ impl Scheduler {
     }
 }
 
+/// How many executions of the same job there are before one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Ahead {
+    /// So many go on.
+    pub(super) going: u32,
+    /// So many wait for their turn and have waited for longer.
+    pub(super) waiting: u32,
+}
+
 impl State {
-    /// True if an execution's time has come, and its job's turn.
-    pub(super) fn may_go(&self, head: &Head, now: Timestamp) -> bool {
+    /// True if an execution's time has come, and its job's turn: nobody of the job is pushed aside by who came later.
+    pub(super) fn may_go(&self, id: ExecutionId, head: &Head, now: Timestamp) -> bool {
         if head.not_before.is_some_and(|time| time > now) {
             return false;
         }
         let Some(most) = head.at_once else { return true };
-        self.running(head) < most
+        let ahead = self.ahead(id, head, now);
+        ahead.going.saturating_add(ahead.waiting) < most
     }
 
-    /// How many executions of the same job, or of the same source, are going on.
-    pub(super) fn running(&self, head: &Head) -> u32 {
+    /// How many executions of the same job, or of the same source, go on, and how many wait that are older than `id`.
+    pub(super) fn ahead(&self, id: ExecutionId, head: &Head, now: Timestamp) -> Ahead {
         let same = |other: &Head| {
             (&other.project, &other.job, &other.purpose) == (&head.project, &head.job, &head.purpose)
         };
-        let going =
-            self.live.values().filter(|live| live.state != ExecutionState::Queued && same(&live.head));
-        u32::try_from(going.count()).unwrap_or(u32::MAX)
+        let mut ahead = Ahead::default();
+        if head.at_once.is_none() {
+            return ahead;
+        }
+        for live in self.live.values().filter(|live| same(&live.head)) {
+            let due = live.head.not_before.is_none_or(|time| time <= now);
+            match live.state {
+                ExecutionState::Queued => ahead.waiting += u32::from(due && live.id < id),
+                _ => ahead.going += 1,
+            }
+        }
+        ahead
     }
+}
+
+/// What a job says of how many go on at once, for one execution of it.
+pub(super) fn turns(head: &mut Head, document: &Document, now: Timestamp) {
+    let Some(concurrency) = &document.concurrency else { return };
+    head.at_once = Some(concurrency.limit);
+    head.most_queued = Some(concurrency.queue());
+    let from = head.not_before.map_or(now, |time| time.max(now));
+    head.queued_until = concurrency.expires.map(|expires| from.plus(expires.duration()));
 }
 
 /// The variables of a project as expressions see them.

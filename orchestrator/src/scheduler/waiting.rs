@@ -28,8 +28,17 @@ pub struct Waiting {
 pub enum Reason {
     /// Its time has not come.
     NotBefore(Timestamp),
-    /// So many executions of the job go on, and there may be no more at once.
-    Turn(u32),
+    /// Executions of the job go on, and there may be no more at once.
+    Turn {
+        /// So many go on,
+        going: u32,
+        /// and at most so many may.
+        most: u32,
+        /// Its place among those that wait, from 1.
+        place: u32,
+        /// From then on it does not wait any more.
+        until: Option<Timestamp>,
+    },
     /// After a loss it is tried again at this time.
     BackOff(Timestamp),
     /// A person has to decide.
@@ -74,7 +83,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotBefore(time) => write!(f, "it is to begin at {}", time.to_seconds_text()),
-            Self::Turn(running) => write!(f, "{running} executions of this job go on, and there may be no more at once"),
+            Self::Turn { going, most, place, until } => {
+                write!(f, "place {place} in the job's queue: {going} of its executions go on, at most {most} may")?;
+                until.map_or(Ok(()), |until| write!(f, "; it waits until {}", until.to_seconds_text()))
+            }
             Self::BackOff(time) => write!(f, "it is tried again at {}", time.to_seconds_text()),
             Self::Person(Hold::Doubt) => {
                 f.write_str("its runner was lost and it may have run: decide whether it is done, failed, or to be run again")
@@ -157,7 +169,11 @@ impl State {
         if live.state == ExecutionState::Queued {
             return whole(match live.head.not_before {
                 Some(time) if time > now => Reason::NotBefore(time),
-                _ => Reason::Turn(self.running(&live.head)),
+                _ => {
+                    let ahead = self.ahead(live.id, &live.head, now);
+                    let (most, until) = (live.head.at_once.unwrap_or_default(), live.head.queued_until);
+                    Reason::Turn { going: ahead.going, most, place: ahead.waiting + 1, until }
+                }
             });
         }
         let explained = live.sections.iter().filter_map(|section| {

@@ -78,6 +78,9 @@ fn head(job: &str) -> Head {
         timeout: None,
         not_before: None,
         at_once: None,
+        most_queued: None,
+        queued_until: None,
+        retries: 0,
         parent: None,
         again: None,
     }

@@ -34,6 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0008_notice.sql"),
     include_str!("../../migrations/sqlite/0009_settings.sql"),
     include_str!("../../migrations/sqlite/0010_artifact.sql"),
+    include_str!("../../migrations/sqlite/0011_retry.sql"),
 ];
 
 /// The migration after which the record's entries are linked lines.

@@ -374,6 +374,30 @@ impl Store {
             .await
     }
 
+    /// Every execution after which its job is to be tried again, and when.
+    pub(crate) async fn retries(&self) -> Result<Vec<(ExecutionId, Timestamp)>, StoreError> {
+        self.db
+            .read(|db| {
+                let mut query = db.prepare_cached("select execution, due from retry")?;
+                let rows = query.query_map([], |row| {
+                    Ok((row::id(row, "execution", ExecutionId::from_u128)?, row::time(row, "due")?))
+                })?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// The job of an execution is not tried again.
+    pub(crate) async fn forget_retry(&self, id: ExecutionId) -> Result<(), StoreError> {
+        self.db
+            .write(move |tx| {
+                tx.prepare_cached("delete from retry where execution = ?")?
+                    .execute([row::key(id.to_u128())])?;
+                Ok(())
+            })
+            .await
+    }
+
     /// Forgets the idempotency keys of executions before `before`; gives their number.
     pub async fn forget_keys(&self, before: ExecutionId) -> Result<usize, StoreError> {
         self.db

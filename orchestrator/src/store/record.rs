@@ -144,6 +144,14 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
     if let Origin::Webhook { name, delivery, sent } = &new.head.origin {
         hooks::take(tx, &new.head.project, (name, delivery, *sent), new.id)?;
     }
+    if let Origin::Retry { execution } = &new.head.origin {
+        let taken = tx
+            .prepare_cached("delete from retry where execution = ?")?
+            .execute([row::key(execution.to_u128())])?;
+        if taken == 0 {
+            return Err(StoreError::conflict("execution", execution, "its job was tried again before"));
+        }
+    }
     let (state, began, ended, stop) =
         moved(&new.changes).unwrap_or((ExecutionState::Queued, None, None, None));
     tx.prepare_cached("insert into execution values (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
@@ -294,6 +302,11 @@ fn apply(tx: &Connection, id: ExecutionId, change: &Change, at: Timestamp) -> Re
                 Err(why) => Refreshed::Failed(why.clone()),
             };
             refreshed(tx, (&project, name), Some(id), &what, at)
+        }
+        Change::Retry(due) => {
+            tx.prepare_cached("insert into retry values (?, ?)")?
+                .execute(params![row::key(id.to_u128()), due.as_millis()])?;
+            Ok(())
         }
         Change::Notice(notice) => notices::add(tx, id, notice, at),
         Change::Evidence { attempt, number, event } => {

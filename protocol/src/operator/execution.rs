@@ -145,6 +145,11 @@ pub enum Repeat {
     },
     /// From the first step that did not end well; what came before is taken over.
     Resume,
+    /// Because the job says so: from the beginning, on all its nodes.
+    Retry {
+        /// Which try this is: 2 is the first retry.
+        attempt: u32,
+    },
 }
 
 /// To which earlier execution one goes back, and how.
@@ -163,6 +168,9 @@ impl fmt::Display for Again {
             Repeat::Rerun { nodes } => {
                 let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
                 write!(f, "reruns execution {} where it ended as {}", self.execution, nodes.join(" or "))
+            }
+            Repeat::Retry { attempt } => {
+                write!(f, "try {attempt} of the job, after execution {}", self.execution)
             }
             Repeat::Resume => write!(f, "continues execution {}", self.execution),
         }
@@ -228,6 +236,9 @@ pub struct ExecutionView {
     /// The signed note of who wants this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_note: Option<String>,
+    /// It was never begun: until when it waited for its turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waited_until: Option<Timestamp>,
     /// The earlier execution to which it goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Again>,

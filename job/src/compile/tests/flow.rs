@@ -117,3 +117,40 @@ fn a_group_of_one_is_none() {
     let faults = compiled(text).unwrap_err();
     assert!(faults.iter().any(|fault| fault.message.contains("a halt beside")), "{faults:?}");
 }
+
+#[test]
+fn what_a_job_says_of_its_executions_is_checked() {
+    fn check(keys: &str, place: &str, part: &str) {
+        let yaml = format!("job: j\n{keys}\nsteps: [{{ name: a, halt: failed }}]\n");
+        match compiled(&yaml) {
+            Ok(document) => {
+                assert_eq!(place, "", "{keys}");
+                let found = serde_json::to_string(&document).unwrap();
+                assert!(found.contains(part), "{keys}: {found}");
+            }
+            Err(faults) => {
+                let found = faults
+                    .iter()
+                    .any(|f| f.place == place && format!("{} {}", f.message, f.remedy).contains(part));
+                assert!(found, "{keys}: {faults:?}");
+                assert!(faults.iter().all(|fault| fault.line.is_some()), "{faults:?}");
+            }
+        }
+    }
+    check("concurrency: 2", "", r#""concurrency":{"limit":2,"when_full":"queue"}"#);
+    check("concurrency: { limit: 1, when_full: refuse }", "", r#"{"limit":1,"when_full":"refuse"}"#);
+    check("concurrency: { limit: 1, most_queued: 5, expires: 1h }", "", r#""most_queued":5,"expires":"1h""#);
+    check("concurrency: { when_full: queue }", "concurrency", "`limit` is missing");
+    check("concurrency: 0", "concurrency.limit", "at least 1 and at most 1000");
+    check("concurrency: { limit: 1, when_full: drop }", "concurrency.when_full", "queue, refuse");
+    check("concurrency: { limit: 1, most_queued: 0 }", "concurrency.most_queued", "at most 10000");
+    check("concurrency: { limit: 1, expires: 99d }", "concurrency.expires", "not between");
+    check(
+        "concurrency: { limit: 1, when_full: refuse, expires: 1h }",
+        "concurrency.expires",
+        "nothing waits",
+    );
+    check("retry: { attempts: 3, delay: 1m }", "", r#""retry":{"attempts":3"#);
+    check("retry: { attempts: 0 }", "retry.attempts", "at least 1");
+    check("retry: { delay: 1m }", "retry", "`attempts` is missing");
+}

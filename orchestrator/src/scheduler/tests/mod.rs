@@ -4,6 +4,7 @@ mod again;
 mod clockwork;
 mod flow;
 mod notice;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
