@@ -19,7 +19,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     command::{
-        audit, channel, component, execution, export, hook, import, job, key, log, login, nodes, note,
+        adhoc, audit, channel, component, execution, export, hook, import, job, key, log, login, nodes, note,
         policy, project, runner, schedule, step, token, up,
     },
     connection::{Connection, Target},
@@ -96,6 +96,9 @@ enum Command {
     /// Write jobs as files.
     #[command(subcommand)]
     Export(export::Export),
+    /// Commands that are no job.
+    #[command(subcommand, name = "command")]
+    Adhoc(adhoc::Adhoc),
     /// Executions of jobs.
     #[command(subcommand)]
     Execution(execution::Execution),
@@ -161,6 +164,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Job(job) => job.run(&Connection::open(&target)?, output).await,
         Command::Export(export) => export.run(&Connection::open(&target)?, output).await,
         Command::Execution(execution) => execution.run(&Connection::open(&target)?, output).await,
+        Command::Adhoc(adhoc) => adhoc.run(&Connection::open(&target)?, output).await,
         Command::Nodes(nodes) => nodes.run(&Connection::open(&target)?, output).await,
         Command::Token(token) => token.run(&Connection::open(&target)?, output).await,
     }

@@ -257,6 +257,7 @@ fn view_text(view: &ExecutionView) -> String {
     if !summary.origin.is_operator() {
         lines.push(format!("trigger: {}", summary.origin));
     }
+    lines.extend(view.command.as_ref().map(|command| format!("command: {}", harmless(command))));
     lines.extend(view.again.as_ref().map(ToString::to_string));
     if let Some(until) = view.waited_until.filter(|_| summary.outcome == Some(Outcome::TimedOut)) {
         lines.push(format!("its turn in the job's queue did not come until {}", until.to_seconds_text()));

@@ -1,5 +1,6 @@
 //! One file a noun.
 
+pub(crate) mod adhoc;
 pub(crate) mod again;
 mod artifact;
 pub(crate) mod audit;

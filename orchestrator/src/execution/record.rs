@@ -103,6 +103,8 @@ pub enum Purpose {
     /// For its own sake.
     #[default]
     Job,
+    /// For its own sake, and it is no job's: somebody wanted a command to be run once.
+    Command,
     /// To refresh this node source.
     Source(SourceName),
 }

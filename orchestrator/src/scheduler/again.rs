@@ -52,7 +52,7 @@ impl Scheduler {
                 "wait for its end, decide about what is held (`remit execution decide`), or cancel it";
             return Err(fault("execution", message, remedy));
         };
-        if record.head.purpose != Purpose::Job {
+        if matches!(record.head.purpose, Purpose::Source(_)) {
             return Err(fault("execution", "it refreshed a node source", "`remit nodes refresh` does that"));
         }
         let document = self.document(record.head.document).await?;

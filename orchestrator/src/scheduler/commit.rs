@@ -39,6 +39,11 @@ impl Drafts {
         self.0.is_empty()
     }
 
+    /// True if a job is to be tried again.
+    fn try_again(&self) -> bool {
+        self.0.values().any(|draft| draft.changes.iter().any(|change| matches!(change, Change::Retry(_))))
+    }
+
     pub(super) fn ids(&self) -> Vec<ExecutionId> {
         self.0.keys().copied().collect()
     }
@@ -180,6 +185,7 @@ impl Scheduler {
         decide: impl FnOnce(&mut State, &mut Drafts) -> T,
     ) -> Result<T, StoreError> {
         let turn = self.store().turn().await?;
+        let mut tried_again = false;
         let (decided, ids, recorded) = {
             let mut state = self.state();
             let mut drafts = Drafts::default();
@@ -194,6 +200,7 @@ impl Scheduler {
             if drafts.is_empty() {
                 return Ok(decided);
             }
+            tried_again = drafts.try_again();
             let (commits, aftermath) = state.commits(drafts, now);
             let ids: Vec<ExecutionId> = aftermath.iter().map(|done| done.id).collect();
             (decided, ids, (Store::record(turn, commits), aftermath))
@@ -216,7 +223,7 @@ impl Scheduler {
                 }
             }
         }
-        if !(self.state().families.is_empty() && self.state().retries.is_empty()) {
+        if tried_again || !self.state().families.is_empty() {
             self.inner.wake.notify_one();
         }
         match failed.first().cloned() {

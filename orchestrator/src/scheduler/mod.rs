@@ -12,6 +12,7 @@ mod again;
 mod assignment;
 mod children;
 mod clockwork;
+mod command;
 mod commit;
 mod control;
 mod matching;
@@ -46,6 +47,7 @@ use crate::{
     store::{Store, StoreError},
 };
 
+pub use command::CommandRun;
 pub use control::ControlError;
 pub use session::SessionError;
 pub use trigger::{Drafted, Trigger, TriggerError, Triggered};

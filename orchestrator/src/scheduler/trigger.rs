@@ -453,7 +453,7 @@ impl Scheduler {
     }
 
     /// Evaluates the job's own numbers and chooses the nodes; the chosen set becomes a blob.
-    async fn resolve(
+    pub(super) async fn resolve(
         &self,
         id: ExecutionId,
         head: &mut Head,

@@ -440,7 +440,8 @@ impl Store {
                     conditions.and("id >= ?", key(ExecutionId::from_parts(since, 0)));
                 }
                 if !filter.sources {
-                    conditions.and("purpose = ?", row::to_json(&Purpose::Job)?);
+                    let job = row::to_json(&Purpose::Job)?;
+                    conditions.and("(purpose = ? or purpose = '\"command\"')", job);
                 }
                 if let Some(before) = filter.before {
                     conditions.and("id < ?", key(before));

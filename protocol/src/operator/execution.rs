@@ -236,6 +236,9 @@ pub struct ExecutionView {
     /// The signed note of who wants this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_note: Option<String>,
+    /// The command, for people, if it runs no job but a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// It was never begun: until when it waited for its turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waited_until: Option<Timestamp>,

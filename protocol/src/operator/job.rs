@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Digest, ExecutionId, IdempotencyKey, JobName, OptionName, ProjectName, Revision, RunnerId, RunnerName,
-    SecretName, SecretPath, StepName, Tag, Timestamp,
+    SecretName, SecretPath, Span, StepName, Tag, Timestamp,
     capability::Effect,
     digest,
     endpoint::Fault,
@@ -169,6 +169,55 @@ pub struct Trigger {
     /// The run as the caller signed it. Options are then those of the signed text, nodes those of the note.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<SignedRun>,
+}
+
+/// A command that is run once, without a job: on nodes over SSH, or on a runner's host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Command {
+    /// The program and its arguments, each as it is to arrive: at most [`Command::MOST_ARGUMENTS`].
+    pub argv: Vec<String>,
+    /// Where it runs.
+    pub on: CommandPlace,
+    /// All of these tags does its runner carry; none: the local runner.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub runner_tags: BTreeSet<Tag>,
+    /// How long it may take; on nodes on each of them. At most what the component may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// The same key means the same execution, for 24 hours at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// Where a command runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum CommandPlace {
+    /// On the runner's host, if its owner has named the program.
+    Runner,
+    /// On each node that a filter selects, over SSH.
+    Nodes {
+        /// The filter, or `@NAME` for one that the project keeps.
+        filter: String,
+        /// The SSH key that logs in.
+        key: SecretPath,
+        /// On how many nodes at once.
+        threads: u32,
+        /// Goes on with other nodes after one failed.
+        keep_going: bool,
+    },
+}
+
+impl Command {
+    /// Most arguments, the program included.
+    pub const MOST_ARGUMENTS: usize = 256;
+    /// Most bytes of all arguments together.
+    pub const MOST_BYTES: usize = 64 << 10;
+    /// What its execution calls its job; no job can be called so.
+    pub const JOB: &str = "adhoc_command";
 }
 
 /// A run as somebody signed it.

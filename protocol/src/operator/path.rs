@@ -60,6 +60,11 @@ pub const JOB_PLAN: &str = "/api/v1/projects/{project}/jobs/{job}/plan";
 /// A job's executions.
 pub const JOB_EXECUTIONS: &str = "/api/v1/projects/{project}/jobs/{job}/executions";
 
+/// `POST` [`super::Command`] → [`super::Triggered`]: a command that is no job, run now.
+pub const COMMANDS: &str = "/api/v1/projects/{project}/commands";
+/// `POST` [`super::Command`] → [`super::Plan`]: what that would be.
+pub const COMMAND_PLAN: &str = "/api/v1/projects/{project}/commands/plan";
+
 /// `POST` [`super::OptionsAsked`] → [`super::JobOptions`]: what may be given now.
 pub const JOB_OPTIONS: &str = "/api/v1/projects/{project}/jobs/{job}/options";
 

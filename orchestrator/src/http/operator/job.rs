@@ -15,9 +15,9 @@ use remit_protocol::{
     limits::MAX_NODE_SET,
     manifest::Manifest,
     operator::{
-        Applied, Apply, ApplyMode, Change, JobOptions, JobSummary, JobView, LATEST_START, OptionsAsked, Page,
-        Part, Plan, PlannedComponent, PlannedNodes, PlannedRunner, PlannedStep, SignedJob, Trigger,
-        Triggered, Wider, path,
+        Applied, Apply, ApplyMode, Change, Command, JobOptions, JobSummary, JobView, LATEST_START,
+        OptionsAsked, Page, Part, Plan, PlannedComponent, PlannedNodes, PlannedRunner, PlannedStep,
+        SignedJob, Trigger, Triggered, Wider, path,
     },
 };
 use remit_signing::{
@@ -54,6 +54,17 @@ pub(crate) async fn apply(
     };
     let document = compile(&source, &project, &|selector| components.get(&selector.to_string()).cloned());
     let document = document.map_err(faults)?;
+    if document.job.as_str() == Command::JOB {
+        let mut fault = Fault {
+            line: None,
+            column: None,
+            place: "job".to_owned(),
+            message: format!("executions of commands are called {}, and no job can be", Command::JOB),
+            remedy: "choose another name".to_owned(),
+        };
+        source.locate(&mut fault);
+        return Err(faults(vec![fault]));
+    }
     family(&app, &document).await?;
     let over = over(&source, &document, app.now());
     if !over.is_empty() {
@@ -158,7 +169,10 @@ async fn save(app: &App, caller: &Caller, made: Made, apply: Apply) -> Result<Ap
 }
 
 /// The published components that the steps of a job select, by what the job writes.
-async fn resolve(app: &App, source: &JobSource) -> Result<HashMap<String, ResolvedComponent>, Failure> {
+pub(super) async fn resolve(
+    app: &App,
+    source: &JobSource,
+) -> Result<HashMap<String, ResolvedComponent>, Failure> {
     let mut components = HashMap::new();
     for (_, own) in source.steps.iter().flat_map(StepSource::components) {
         let called = own.uses.to_string();

@@ -4,6 +4,7 @@ pub(super) mod access;
 pub(super) mod artifact;
 pub(super) mod audit;
 pub(super) mod channel;
+pub(super) mod command;
 pub(super) mod component;
 pub(super) mod execution;
 pub(super) mod hook;

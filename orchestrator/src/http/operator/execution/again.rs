@@ -3,11 +3,12 @@
 use axum::{Extension, extract::State, http::StatusCode};
 use remit_protocol::{
     ExecutionId,
-    operator::{Again, NodeFate, Plan, Repeat, Rerun, Resume, Triggered, path},
+    operator::{Again, NodeFate, Plan, ProjectRole, Repeat, Rerun, Resume, Triggered, path},
 };
 
 use super::super::job::plan_of;
 use crate::{
+    execution::Purpose,
     http::{
         App,
         auth::Caller,
@@ -77,6 +78,10 @@ async fn of(
 ) -> Result<scheduler::Trigger, Failure> {
     let record = app.store.execution(execution).await?;
     let head = record.ok_or_else(|| Failure::not_found("execution", execution))?.head;
+    if head.purpose == Purpose::Command {
+        // Who may run jobs may not run commands, also not again.
+        caller.in_project(&head.project, ProjectRole::Editor)?;
+    }
     let by = caller.name().to_string();
     let again = Some(Again { execution, how });
     Ok(scheduler::Trigger { again, ..scheduler::Trigger::of(head.project, head.job, Default::default(), by) })

@@ -227,6 +227,8 @@ pub(super) async fn view(app: &App, known: &Known) -> Result<ExecutionView, Fail
     }
     Ok(ExecutionView {
         children,
+        command: (record.head.purpose == execution::Purpose::Command)
+            .then(|| known.document.description.clone()),
         waited_until: record.head.queued_until.filter(|_| record.began.is_none() && record.ended.is_some()),
         again: record.head.again.clone(),
         summary: known.summary(app),
