@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use crate::{
     check::LONGEST_JOB,
-    document::{Document, Threads, Timeout},
+    document::{Document, Nodes, Share, Threads, Tiers, Timeout},
     expression::{Expression, Scope},
-    filter::{NodeFilter, Rank, arrange},
+    filter::{NodeFilter, Rank, arrange, rank_of},
 };
 
 /// A job's own numbers, for one execution.
@@ -22,10 +22,11 @@ pub struct Resolved {
 /// Which nodes, in which order, and how many at once.
 #[derive(Debug)]
 pub struct ResolvedNodes {
-    /// How many at once.
-    pub threads: u32,
+    threads: Share,
     filter: NodeFilter,
     rank: Option<Rank>,
+    limit: Option<Share>,
+    seed: String,
 }
 
 impl ResolvedNodes {
@@ -38,9 +39,55 @@ impl ResolvedNodes {
     /// The indices of the nodes that are run, in the order in which they are.
     pub fn select(&self, nodes: &[Node]) -> Vec<u32> {
         let mut selected = self.filter.select(nodes);
-        arrange(nodes, &mut selected, self.rank.as_ref());
+        arrange(nodes, &mut selected, self.rank.as_ref(), &self.seed);
+        if let Some(limit) = self.limit {
+            let most = limit.of(u32::try_from(selected.len()).unwrap_or(u32::MAX));
+            selected.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        }
         selected
     }
+
+    /// Whether each of these nodes is one that the filter selects.
+    pub fn covers(&self, nodes: &[Node]) -> bool {
+        self.filter.select(nodes).len() == nodes.len()
+    }
+
+    /// How many of `count` nodes are run at once.
+    pub fn threads(&self, count: u32) -> u32 {
+        self.threads.of(count.max(1)).clamp(1, MAX_THREADS)
+    }
+}
+
+/// Where the tiers of these nodes end, which stand in their order; none for a single tier.
+pub fn tiers(nodes: &Nodes, set: &[Node]) -> Vec<u32> {
+    let count = u32::try_from(set.len()).unwrap_or(u32::MAX);
+    let mut ends: Vec<u32> = match &nodes.tiers {
+        None => Vec::new(),
+        Some(Tiers::Sizes(sizes)) => sizes
+            .iter()
+            .scan(0_u32, |end, size| {
+                *end = end.saturating_add(size.of(count)).min(count);
+                Some(*end)
+            })
+            .collect(),
+        Some(Tiers::Rank) => {
+            let value =
+                |node: &Node| nodes.rank.as_ref().and_then(|rank| rank_of(node, rank)).map(str::to_owned);
+            let values: Vec<Option<String>> = set.iter().map(value).collect();
+            (1_u32..)
+                .zip(values.windows(2))
+                .filter(|(_, pair)| pair[0] != pair[1])
+                .map(|(end, _)| end)
+                .collect()
+        }
+    };
+    ends.dedup();
+    ends.retain(|end| *end > 0 && *end < count);
+    ends.truncate(Tiers::MOST - 1);
+    if !ends.is_empty() {
+        ends.push(count);
+    }
+    ends
 }
 
 fn fault(place: &str, message: impl Into<String>, remedy: impl Into<String>) -> Fault {
@@ -69,25 +116,38 @@ pub fn resolve(document: &Document, scope: &Scope) -> Result<Resolved, Vec<Fault
         let threads = nodes.threads.evaluate(scope).map_err(&mut keep).ok();
         let filter = nodes.filter.resolve(scope);
         let filter = filter.map_err(|invalid| keep(fault("nodes.filter", invalid.to_string(), ""))).ok();
-        Some(ResolvedNodes { threads: threads?, filter: filter?, rank: nodes.rank.clone() })
+        let seed = scope.execution_id();
+        Some(ResolvedNodes {
+            threads: threads?,
+            filter: filter?,
+            rank: nodes.rank.clone(),
+            limit: nodes.limit,
+            seed,
+        })
     });
     if faults.is_empty() { Ok(Resolved { timeout, nodes }) } else { Err(faults) }
 }
 
 impl Threads {
     /// The number of nodes at once.
-    pub fn evaluate(&self, scope: &Scope) -> Result<u32, Fault> {
+    pub fn evaluate(&self, scope: &Scope) -> Result<Share, Fault> {
         const PLACE: &str = "nodes.threads";
         let expression = match self {
-            Self::Fixed(threads) => return Ok(*threads),
+            Self::Fixed(threads) => return Ok(Share::Count(*threads)),
+            Self::Percent(percent) => return Ok(Share::Percent(*percent)),
             Self::Expression(expression) => expression,
         };
         let value = evaluate(PLACE, expression, scope)?;
         let threads = value.as_u64().and_then(|threads| u32::try_from(threads).ok());
-        threads.filter(|threads| (1..=MAX_THREADS).contains(threads)).ok_or_else(|| {
+        let threads = threads.filter(|threads| (1..=MAX_THREADS).contains(threads)).map(Share::Count);
+        let share = || value.as_str()?.parse().ok().map(Share::Percent);
+        threads.or_else(share).ok_or_else(|| {
             let shown: String = value.to_string().chars().take(60).collect();
             let message = format!("the expression `{expression}` comes to {shown}");
-            fault(PLACE, message, format!("it has to come to a whole number from 1 to {MAX_THREADS}"))
+            let remedy = format!(
+                "it has to come to a whole number from 1 to {MAX_THREADS}, or to a text such as \"10%\""
+            );
+            fault(PLACE, message, remedy)
         })
     }
 }

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on fails")]
 
+mod again;
 mod artifact;
 mod audit;
 mod author;
 mod catalogue;
+mod command;
 mod crash;
+mod dispatch;
 mod flow;
 mod host;
 mod import;

@@ -6,7 +6,7 @@ use remit_protocol::{
     limits::Spent,
     operator::{
         Cancel, CancelMode, Decide, Decision, ExecutionSummary, ExecutionView, LiveEvent, LogLine, LogPage,
-        NodeResult, Page, QueueEntry, StepResult, path,
+        NodeResult, Page, QueueEntry, SectionView, StepResult, path,
     },
     report::{Level, Usage},
 };
@@ -244,6 +244,15 @@ fn usages(nodes: &[NodeResult]) -> String {
     table(&columns, &nodes.iter().flat_map(of_node).collect::<Vec<_>>())
 }
 
+/// One part of a step whose nodes are split.
+fn part_line(part: &SectionView) -> String {
+    let state = part.outcome.map_or_else(|| word(&part.state), |outcome| outcome.to_string());
+    let runner = part.runner.as_ref().map(|runner| format!(" on {runner}")).unwrap_or_default();
+    let reason = part.reason.as_ref().map(|reason| format!(": {}", harmless(reason))).unwrap_or_default();
+    let (tier, nodes) = (part.tier + 1, part.nodes.unwrap_or_default());
+    format!("      tier {tier}, {nodes} nodes{runner}: {state}{reason}")
+}
+
 fn view_text(view: &ExecutionView) -> String {
     let summary = &view.summary;
     let mut lines = vec![format!(
@@ -272,7 +281,13 @@ fn view_text(view: &ExecutionView) -> String {
     if let Some(waiting) = &summary.waiting {
         lines.push(format!("waiting: {waiting}"));
     }
-    lines.extend(view.steps.iter().map(step_line));
+    for step in &view.steps {
+        lines.push(step_line(step));
+        let parts: Vec<_> = view.sections.iter().filter(|part| part.first_step == step.index).collect();
+        if parts.len() > 1 {
+            lines.extend(parts.into_iter().map(part_line));
+        }
+    }
     lines.extend(view.children.iter().map(|child| {
         let outcome = child.outcome.map_or_else(|| word(&child.state), |outcome| outcome.to_string());
         let step = view.sections.iter().find(|section| section.number == child.section);

@@ -10,8 +10,8 @@ mod text;
 use std::collections::{BTreeMap, BTreeSet};
 
 use remit_job::{
-    document::{Nodes, RetryOutcome, Threads, Timeout, When, WhenFull},
-    filter::Order,
+    document::{Nodes, OnEmpty, RetryOutcome, Share, Threads, Tiers, Timeout, When, WhenFull},
+    filter::{Order, Rank},
     options::{OptionType, Values},
     source::{Does, JobSource},
 };
@@ -137,6 +137,7 @@ impl Exporter<'_> {
         }
         if let Some(nodes) = &source.nodes {
             members.push(("nodefilters".to_owned(), self.nodes(nodes, &context, report)));
+            members.extend(orchestrator(nodes, report).map(|tree| ("orchestrator".to_owned(), tree)));
         }
         members.push(("sequence".to_owned(), self.sequence(source, &context, report)));
         Tree::Map(members)
@@ -156,6 +157,7 @@ impl Exporter<'_> {
         });
         let threads = match &nodes.threads {
             Threads::Fixed(threads) => threads.to_string(),
+            Threads::Percent(_) => "1".to_owned(),
             Threads::Expression(expression) => {
                 let text = expression.as_str();
                 let option = text
@@ -176,7 +178,11 @@ impl Exporter<'_> {
             ("keepgoing".to_owned(), Tree::Scalar(nodes.keep_going.into())),
             ("excludePrecedence".to_owned(), Tree::Scalar(true.into())),
         ];
-        if let Some(rank) = &nodes.rank {
+        if nodes.on_empty == OnEmpty::Succeed {
+            dispatch.push(("successOnEmptyNodeFilter".to_owned(), Tree::Scalar(true.into())));
+        }
+        let by_chance = |rank: &&Rank| rank.order != Order::Random;
+        if let Some(rank) = nodes.rank.as_ref().filter(by_chance).filter(|_| nodes.limit.is_none()) {
             let order = if rank.order == Order::Ascending { "ascending" } else { "descending" };
             dispatch.push(("rankAttribute".to_owned(), rank.by.as_str().into()));
             dispatch.push(("rankOrder".to_owned(), order.into()));
@@ -213,6 +219,44 @@ impl Exporter<'_> {
         let known = target.options.iter().any(|known| known.name.as_str() == option && is_list(&known.kind));
         if known { option::delimiter(target, option) } else { ",".to_owned() }
     }
+}
+
+/// Which of the nodes, and in which portions: one way of these is all that a job has there.
+fn orchestrator(nodes: &Nodes, report: &mut Report) -> Option<Tree> {
+    let made = |kind: &str, settings: Vec<(&str, String)>| {
+        let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        Some(map([("type", kind.into()), ("configuration", Tree::Map(settings))]))
+    };
+    let (mut tree, mut kept) = (None, "");
+    match (&nodes.rank, nodes.limit, &nodes.threads, &nodes.tiers) {
+        (Some(rank), Some(Share::Count(count)), ..) if rank.order == Order::Random => {
+            (tree, kept) = (made("subset", vec![("count", count.to_string())]), "limit");
+        }
+        (Some(rank), Some(Share::Count(1)), ..) => {
+            let sort = if rank.order == Order::Ascending { "lowest" } else { "highest" };
+            let settings = vec![("attribute", rank.by.clone()), ("sort", sort.to_owned())];
+            (tree, kept) = (made("orchestrator-highest-lowest-attribute", settings), "limit");
+        }
+        (_, _, Threads::Percent(percent), _) => {
+            let percent = String::from(*percent).trim_end_matches('%').to_owned();
+            (tree, kept) = (made("maxPercentage", vec![("percent", percent)]), "threads");
+        }
+        (Some(_), _, _, Some(Tiers::Rank)) => (tree, kept) = (made("rankTiered", Vec::new()), "tiers"),
+        _ => {}
+    }
+    let random = nodes.rank.as_ref().is_some_and(|rank| rank.order == Order::Random);
+    let there = [
+        ("limit", nodes.limit.is_some(), "only some of the nodes"),
+        ("threads", matches!(nodes.threads, Threads::Percent(_)), "so many nodes of a hundred at once"),
+        ("tiers", nodes.tiers.is_some(), "one tier of the nodes after the other"),
+        ("rank", random && kept != "limit", "nodes in an order by chance"),
+        ("max_failures", nodes.max_failures.is_some(), "how many nodes of a tier may fail"),
+        ("spread", nodes.spread, "one fan-out over several runners"),
+    ];
+    for (key, _, what) in there.into_iter().filter(|(key, there, _)| *there && *key != kept) {
+        report.add(Kind::Lost, &format!("nodes.{key}"), what);
+    }
+    tree
 }
 
 /// How many executions go on at once.

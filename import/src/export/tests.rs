@@ -72,7 +72,8 @@ const CORPUS: &[&str] = &[
 - name: child
   group: g
   options: [{name: who}, {name: list, multivalued: true, delimiter: ';'}, {name: more, multivalued: true}]
-  nodefilters: {filter: .*}
+  nodefilters: {filter: .*, dispatch: {successOnEmptyNodeFilter: true, rankAttribute: rack}}
+  orchestrator: {type: rankTiered}
   sequence: {strategy: parallel, commands: [{exec: 'echo ${option.list}'}, {type: acme, nodeStep: true, configuration: {a: b}}]}
 ",
 ];
@@ -81,6 +82,19 @@ const CORPUS: &[&str] = &[
 fn what_was_imported_is_given_back() {
     for text in CORPUS {
         check_fixed(text);
+    }
+}
+
+#[test]
+fn orchestrators_are_given_back() {
+    for orchestrator in [
+        "{type: subset, configuration: {count: '2'}}",
+        "{type: maxPercentage, configuration: {percent: '10'}}",
+        "{type: orchestrator-highest-lowest-attribute, configuration: {attribute: load, sort: lowest}}",
+    ] {
+        check_fixed(&format!(
+            "- name: j\n  nodefilters: {{filter: .*}}\n  orchestrator: {orchestrator}\n  sequence: {{commands: [{{exec: a}}]}}\n"
+        ));
     }
 }
 
@@ -120,6 +134,17 @@ fn what_has_no_counterpart_is_told() {
         "timeout",
     );
     check(&format!("retry: {{ attempts: 2, backoff: 2 }}\n{step}"), "retry.backoff", "longer");
+    check(
+        &format!("nodes: {{ filter: .*, tiers: [1, rest], max_failures: 1 }}\n{step}"),
+        "nodes.tiers",
+        "one tier",
+    );
+    check(&format!("nodes: {{ filter: .*, limit: \"10%\" }}\n{step}"), "nodes.limit", "only some");
+    check(
+        &format!("nodes: {{ filter: .*, spread: true, keep_going: true }}\n{step}"),
+        "nodes.spread",
+        "several",
+    );
     check("steps: [{ name: a, job: other }]", "steps.a", "not exported with it");
 }
 

@@ -258,7 +258,9 @@ impl<'a> Builder<'a> {
         if !trees.is_empty() {
             add("options", Tree::Map(trees));
         }
-        let nodes = self.field("nodefilters").map(|filters| nodes::import(filters, &known, report));
+        let nodes = self
+            .field("nodefilters")
+            .map(|filters| nodes::import(filters, self.field("orchestrator"), &known, report));
         let nodes = nodes.transpose()?.flatten();
         let on_nodes = nodes.is_some();
         if let Some(nodes) = nodes {
@@ -397,7 +399,6 @@ fn lost(job: &Map<String, Value>, report: &mut Report) {
     for (key, message) in [
         ("schedules", "schedules that are defined elsewhere: write them as `schedules` of the job"),
         ("loglimit", "the log limit: write `limits: { log: … }` at the steps"),
-        ("orchestrator", "the orchestrator: nodes run in the order of `rank`, `threads` at a time"),
         ("plugins", "plugins of the job"),
     ] {
         if job.get(key).is_some_and(truthy) {

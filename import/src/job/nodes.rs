@@ -19,6 +19,7 @@ type Pairs = Vec<(String, String)>;
 /// The nodes, or nothing for a job that runs where the server was.
 pub(super) fn import(
     filters: &Value,
+    orchestrator: Option<&Value>,
     options: &Options,
     report: &mut Report,
 ) -> Result<Option<Tree>, String> {
@@ -35,9 +36,6 @@ pub(super) fn import(
             "`excludePrecedence: false` has no counterpart: a node that is excluded is out".to_owned()
         );
     }
-    if field("successOnEmptyNodeFilter").is_some_and(truthy) {
-        report.add(Kind::Lost, PLACE, "`successOnEmptyNodeFilter`: not imported");
-    }
     let mut members = vec![
         ("filter".to_owned(), Tree::from(filter)),
         ("threads".to_owned(), threads(field("threadcount"), options)?),
@@ -49,7 +47,50 @@ pub(super) fn import(
         let order = if order == "ascending" { "ascending" } else { "descending" };
         members.push(("rank".to_owned(), map([("by", rank.into()), ("order", order.into())])));
     }
+    if !field("successOnEmptyNodeFilter").is_some_and(truthy) {
+        members.push(("on_empty".to_owned(), "fail".into()));
+    }
+    if let Some(orchestrator) = orchestrator.and_then(Value::as_object) {
+        orchestrated(orchestrator, &mut members, report);
+    }
     Ok(Some(Tree::Map(members)))
+}
+
+/// Which nodes, and in which portions, as an orchestrator plugin said it.
+fn orchestrated(orchestrator: &Map<String, Value>, members: &mut Vec<(String, Tree)>, report: &mut Report) {
+    let configured = orchestrator.get("configuration").and_then(Value::as_object);
+    let setting = |key: &str| configured.map(|map| member(map, key)).unwrap_or_default();
+    let ranked = members.iter().any(|(key, _)| key == "rank");
+    let mut set = |key: &str, tree: Tree| {
+        members.retain(|(known, _)| known != key);
+        members.push((key.to_owned(), tree));
+    };
+    let kind = member(orchestrator, "type");
+    match (kind.as_str(), setting("count").parse::<u32>(), setting("percent").parse::<u32>()) {
+        ("subset", Ok(count @ 1..), _) => {
+            set("rank", map([("order", "random".into())]));
+            set("limit", Tree::Scalar(count.into()));
+        }
+        ("maxPercentage", _, Ok(percent @ 1..=100)) => set("threads", format!("{percent}%").into()),
+        ("rankTiered", ..) if ranked => {
+            set("tiers", "rank".into());
+            report.add(
+                Kind::Differs,
+                "orchestrator",
+                "no further tier is begun once a node of one failed: `max_failures` allows more",
+            );
+        }
+        ("orchestrator-highest-lowest-attribute", ..) if !setting("attribute").is_empty() => {
+            let order = if setting("sort") == "lowest" { "ascending" } else { "descending" };
+            set("rank", map([("by", setting("attribute").into()), ("order", order.into())]));
+            set("limit", Tree::Scalar(1.into()));
+        }
+        _ => report.add(
+            Kind::Lost,
+            "orchestrator",
+            format!("the orchestrator {kind:?}: see `limit`, `tiers` and `rank` of `nodes`"),
+        ),
+    }
 }
 
 /// True if the job is for nodes.

@@ -104,6 +104,30 @@ fn how_many_at_once_and_how_often_is_kept() {
 }
 
 #[test]
+fn an_orchestrator_says_which_nodes_and_in_which_portions() {
+    fn check(orchestrator: &str, dispatch: &str, part: &str) {
+        let imported = job(&format!(
+            "orchestrator: {orchestrator}, nodefilters: {{filter: .*, dispatch: {{{dispatch}}}}}"
+        ));
+        assert_eq!(imported.faults, [], "{orchestrator}");
+        let source = imported.source.unwrap();
+        assert!(source.contains(part), "{orchestrator}: {source}");
+    }
+    check("{type: subset, configuration: {count: '2'}}", "", "  rank:\n    order: \"random\"\n  limit: 2\n");
+    check("{type: maxPercentage, configuration: {percent: '10'}}", "", "threads: \"10%\"");
+    check("{type: rankTiered}", "rankAttribute: rack", "tiers: \"rank\"");
+    check(
+        "{type: orchestrator-highest-lowest-attribute, configuration: {attribute: load, sort: lowest}}",
+        "",
+        "    by: \"load\"\n    order: \"ascending\"\n  limit: 1\n",
+    );
+    check("{type: subset, configuration: {count: '2'}}", "", "on_empty: \"fail\"");
+    check("{type: acme}", "successOnEmptyNodeFilter: true", "keep_going: false\n");
+    let lost = job("orchestrator: {type: acme}, nodefilters: {filter: .*}").notices;
+    assert!(lost.iter().any(|notice| notice.place == "orchestrator"), "{lost:?}");
+}
+
+#[test]
 fn a_check_is_never_dropped_silently() {
     fn check(members: &str, part: &str) {
         let imported = job(members);

@@ -3,6 +3,7 @@
 //! Everything is explicit here: components by digest, grants in full, retry classes computed. A runner does not trust
 //! the orchestrator, so [`Document::from_slice`] repeats every check that compile makes and that needs no component.
 
+mod share;
 mod step;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use remit_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use share::{InvalidShare, Percent, Share};
 pub use step::{
     Action, Approvers, ComponentAction, Gate, Halt, HaltOutcome, JobAction, OnError, Per, Retry,
     RetryOutcome, Step, When,
@@ -146,6 +148,53 @@ pub struct Nodes {
     /// In which order nodes are taken; absent: by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank: Option<Rank>,
+    /// Only so many of them, the first in that order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Share>,
+    /// The nodes are gone through in tiers, one after the other; absent: in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiers: Option<Tiers>,
+    /// No further tier is begun once more nodes than this did not end well; absent: none may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_failures: Option<Share>,
+    /// What becomes of an execution without nodes.
+    #[serde(default, skip_serializing_if = "OnEmpty::is_usual")]
+    pub on_empty: OnEmpty,
+    /// The nodes are split over all runners that match, instead of being run by one of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spread: bool,
+}
+
+/// How nodes are gone through in tiers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tiers {
+    /// So many in each, shares of all; the last tier is the rest.
+    Sizes(Vec<Share>),
+    /// Nodes with the same value of the attribute that ranks them are a tier.
+    Rank,
+}
+
+impl Tiers {
+    /// Most tiers; what would be more belongs to the last.
+    pub const MOST: usize = 100;
+}
+
+/// What becomes of an execution whose filter selects no node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnEmpty {
+    /// Its node steps are skipped.
+    #[default]
+    Succeed,
+    /// Its node steps fail.
+    Fail,
+}
+
+impl OnEmpty {
+    fn is_usual(&self) -> bool {
+        *self == Self::Succeed
+    }
 }
 
 /// A number of nodes: fixed, or an expression that is evaluated when the job is triggered.
@@ -154,6 +203,8 @@ pub struct Nodes {
 pub enum Threads {
     /// So many.
     Fixed(u32),
+    /// So many of a hundred of the nodes.
+    Percent(Percent),
     /// What the expression comes to.
     Expression(Expression),
 }

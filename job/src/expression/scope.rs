@@ -58,6 +58,11 @@ impl Scope {
         }
     }
 
+    /// The id of the execution, as expressions see it.
+    pub fn execution_id(&self) -> String {
+        self.execution.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
     /// This scope with the variables of the project, beside its name.
     #[must_use]
     pub fn with_variables(self, variables: &Map<String, Value>) -> Self {

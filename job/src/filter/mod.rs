@@ -23,7 +23,7 @@ use remit_protocol::node::Node;
 
 use selector::Condition;
 
-pub use rank::{Order, Rank, arrange};
+pub use rank::{Order, Rank, arrange, rank_of};
 pub use template::FilterTemplate;
 
 /// Longest filter, in bytes.

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use remit_protocol::node::Node;
+use remit_protocol::{Digest, node::Node};
 use serde::{Deserialize, Serialize};
 
 /// By which attribute nodes are ordered.
@@ -24,12 +24,30 @@ pub enum Order {
     Ascending,
     /// From large to small.
     Descending,
+    /// By chance: another order in each execution.
+    Random,
+}
+
+/// The value by which a node is ranked.
+pub fn rank_of<'a>(node: &'a Node, rank: &Rank) -> Option<&'a str> {
+    match rank.by.as_str() {
+        "name" | "nodename" => Some(node.name.as_str()),
+        attribute => node.attribute(attribute),
+    }
 }
 
 /// Puts `indices` of `nodes` in order: by rank, and where that is equal or absent by name, ascending. Nodes without the
 /// attribute come last in either order.
-pub fn arrange(nodes: &[Node], indices: &mut [u32], rank: Option<&Rank>) {
-    let by = rank.map_or("name", |rank| rank.by.as_str());
+pub fn arrange(nodes: &[Node], indices: &mut [u32], rank: Option<&Rank>, seed: &str) {
+    if rank.is_some_and(|rank| rank.order == Order::Random) {
+        // The order depends on the seed alone, so that it can be found again.
+        indices.sort_by_cached_key(|index| {
+            let node = usize::try_from(*index).ok().and_then(|at| nodes.get(at));
+            *Digest::of(format!("{seed}\n{}", node.map_or("", |node| node.name.as_str())).as_bytes())
+                .as_bytes()
+        });
+        return;
+    }
     let descending = rank.is_some_and(|rank| rank.order == Order::Descending);
     // Looked up once a node, not once a comparison.
     let mut keys: Vec<(Option<&str>, &str, u32)> = indices
@@ -37,9 +55,9 @@ pub fn arrange(nodes: &[Node], indices: &mut [u32], rank: Option<&Rank>) {
         .map(|index| {
             let node = usize::try_from(*index).ok().and_then(|at| nodes.get(at));
             let name = node.map_or("", |node| node.name.as_str());
-            let value = match by {
-                "name" | "nodename" => Some(name),
-                attribute => node.and_then(|node| node.attribute(attribute)),
+            let value = match rank {
+                Some(rank) => node.and_then(|node| rank_of(node, rank)),
+                None => Some(name),
             };
             (value, name, *index)
         })

@@ -132,7 +132,7 @@ fn ranks_read_numbers_as_numbers() {
             })
             .collect();
         let mut indices: Vec<u32> = (0..u32::try_from(nodes.len()).unwrap()).collect();
-        arrange(&nodes, &mut indices, Some(&Rank { by: by.to_owned(), order }));
+        arrange(&nodes, &mut indices, Some(&Rank { by: by.to_owned(), order }), "");
         let found: Vec<_> = indices.into_iter().map(|at| nodes[at as usize].name.as_str()).collect();
         assert_eq!(found.join(" "), expect);
     }
@@ -182,8 +182,8 @@ proptest! {
         let mut one: Vec<u32> = (0..count).collect();
         let mut other = one.clone();
         other.sort_by_key(|at| u64::from(*at).wrapping_mul(seed | 1));
-        arrange(&nodes, &mut one, None);
-        arrange(&nodes, &mut other, None);
+        arrange(&nodes, &mut one, None, "");
+        arrange(&nodes, &mut other, None, "");
         prop_assert_eq!(one, other);
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::join;
 use crate::{
-    document::Threads,
+    document::{Share, Threads},
     expression::Expression,
     nearest::nearest,
     yaml::{Node, Tree},
@@ -185,7 +185,18 @@ impl Reader {
     pub(super) fn threads(&mut self, node: &Node, place: &str) -> Option<Threads> {
         match &node.value {
             Tree::Scalar(Value::Number(_)) => self.count(node, place).map(Threads::Fixed),
+            Tree::Scalar(Value::String(text)) if text.ends_with('%') => {
+                self.text_as(node, place).map(Threads::Percent)
+            }
             _ => self.text_as::<Expression>(node, place).map(Threads::Expression),
+        }
+    }
+
+    /// A number of nodes, or a percentage of them.
+    pub(super) fn share(&mut self, node: &Node, place: &str) -> Option<Share> {
+        match &node.value {
+            Tree::Scalar(Value::String(_)) => self.text_as(node, place).map(Share::Percent),
+            _ => self.count(node, place).map(Share::Count),
         }
     }
 

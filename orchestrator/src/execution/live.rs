@@ -131,6 +131,13 @@ impl NodeProgress {
         (0..self.steps).find(|step| !self.cells.contains_key(&(node, *step)))
     }
 
+    /// How many nodes there are, and how many of them have ended well.
+    pub(super) fn ended_well(&self) -> (u32, u32) {
+        let good = |state: &&NodeState| matches!(state, NodeState::Ended(outcome) if outcome.is_good());
+        let well = self.states.values().filter(good).count();
+        (u32::try_from(self.all().count()).unwrap_or(u32::MAX), u32::try_from(well).unwrap_or(u32::MAX))
+    }
+
     /// Every outcome so far, and `not-started` if a node has none.
     pub(super) fn outcomes(&self) -> impl Iterator<Item = Outcome> + '_ {
         let open = self.all().any(|node| !matches!(self.state(node), NodeState::Ended(_)));

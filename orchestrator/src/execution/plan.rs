@@ -16,13 +16,21 @@ use serde_json::Value;
 
 use super::{
     live::{Draft, Live, Section},
-    record::{AttemptRecord, Change, Head, Place, Purpose, ResultLine, Work},
+    record::{AttemptRecord, Change, Head, NodeSelection, Place, Purpose, ResultLine, Work},
     state::{ExecutionEvent, ExecutionState, SectionEvent, SectionState},
     transition::Illegal,
 };
 
-/// The plan of a job: its sections one after the other, those of a group side by side.
-pub fn places(document: &Document, node_count: Option<u32>) -> Vec<Place> {
+/// Most parts into which the nodes of a section are split.
+const MOST_PARTS: u32 = 512;
+/// Most chunks of a lane: the more there are, the better a slow runner is made up for.
+const CHUNKS: u32 = 8;
+/// A chunk has at least so many nodes for each of its threads.
+const NODES_PER_THREAD: u32 = 4;
+
+/// The plan of a job: its sections one after the other, those of a group side by side. Where nodes are not split, the
+/// numbers are those of the document's own sections.
+pub fn places(document: &Document, nodes: Option<&NodeSelection>) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
     let mut before: Vec<SectionNumber> = Vec::new();
     let mut stage: Vec<SectionNumber> = Vec::new();
@@ -33,22 +41,79 @@ pub fn places(document: &Document, node_count: Option<u32>) -> Vec<Place> {
             before = std::mem::take(&mut stage);
             group = step.group;
         }
-        stage.push(section.number);
-        let nodes = match section.per {
-            Per::Node => Some(vec![(0, node_count.unwrap_or_default())]),
-            Per::Once => None,
-        };
+        let steps =
+            |nodes| Work::Steps { first: section.first, count: section.steps, effect: section.effect, nodes };
         let work = match &step.action {
-            Action::Component(_) => {
-                Work::Steps { first: section.first, count: section.steps, effect: section.effect, nodes }
+            Action::Component(_) if section.per == Per::Node => {
+                stage.extend(split(&mut places, |ranges| steps(Some(ranges)), &before, nodes));
+                continue;
             }
+            Action::Component(_) => steps(None),
             Action::Gate(_) => Work::Gate { step: section.first },
             Action::Halt(_) => Work::Halt { step: section.first },
             Action::Job(_) => Work::Jobs { step: section.first },
         };
-        places.push(Place { number: section.number, after: before.clone(), work });
+        stage.push(put(&mut places, before.clone(), work, (0, None)));
     }
     places
+}
+
+fn put(
+    places: &mut Vec<Place>,
+    after: Vec<SectionNumber>,
+    work: Work,
+    (tier, threads): (u32, Option<u32>),
+) -> SectionNumber {
+    let number = SectionNumber(u32::try_from(places.len()).unwrap_or(u32::MAX));
+    places.push(Place { number, after, work, tier, threads });
+    number
+}
+
+/// The parts of a section of node steps: tiers one after the other, and in a tier a lane for each runner, whose chunks
+/// follow one another. Whoever is free takes the next chunk, and the threads of all lanes together are those of the job.
+/// Gives the last parts, which the next section waits for.
+fn split(
+    places: &mut Vec<Place>,
+    work: impl Fn(Vec<(u32, u32)>) -> Work,
+    before: &[SectionNumber],
+    nodes: Option<&NodeSelection>,
+) -> Vec<SectionNumber> {
+    let Some(nodes) = nodes else { return vec![put(places, before.to_vec(), work(vec![(0, 0)]), (0, None))] };
+    let ends = if nodes.tiers.is_empty() { vec![nodes.count] } else { nodes.tiers.clone() };
+    let tiers = u32::try_from(ends.len()).unwrap_or(u32::MAX).max(1);
+    let most = nodes.threads.min(MOST_PARTS / tiers).max(1);
+    let lanes = nodes.lanes.clamp(1, most);
+    let chunks = (MOST_PARTS / tiers.saturating_mul(lanes)).clamp(1, CHUNKS);
+    let (mut after, mut first) = (before.to_vec(), 0);
+    for (tier, end) in (0..).zip(ends) {
+        let size = end.saturating_sub(first);
+        let lanes = lanes.min(size).max(1);
+        if lanes == 1 {
+            after = vec![put(places, after, work(vec![(first, end)]), (tier, None))];
+        } else {
+            let wide =
+                nodes.threads.div_ceil(lanes).saturating_mul(NODES_PER_THREAD).min(size.div_ceil(lanes));
+            let chunk = size.div_ceil(lanes.saturating_mul(chunks)).max(wide).max(1);
+            let mut last: Vec<Vec<SectionNumber>> = Vec::new();
+            for (at, begin) in
+                (0_usize..).zip((first..end).step_by(usize::try_from(chunk).unwrap_or(usize::MAX)))
+            {
+                let lane = at % usize::try_from(lanes).unwrap_or(1);
+                let more = u32::try_from(lane).unwrap_or(u32::MAX) < nodes.threads % lanes;
+                let threads = nodes.threads / lanes + u32::from(more);
+                let earlier = last.get(lane).cloned().unwrap_or_else(|| after.clone());
+                let range = (begin, begin.saturating_add(chunk).min(end));
+                let number = put(places, earlier, work(vec![range]), (tier, Some(threads)));
+                match last.get_mut(lane) {
+                    Some(own) => *own = vec![number],
+                    None => last.push(vec![number]),
+                }
+            }
+            after = last.concat();
+        }
+        first = end;
+    }
+    after
 }
 
 /// Makes an execution over these sections. It is queued; [`Live::admit`] lets it go.
@@ -147,9 +212,14 @@ impl Live {
             return self.end_section(at, outcome, "", now, draft);
         }
         let empty = matches!(&place.work, Work::Steps { nodes: Some(_), .. }) && !self.has_nodes(at);
+        let fails = empty && self.head.nodes.as_ref().is_some_and(|nodes| nodes.fail_if_empty);
         if !runs || empty {
             let why = if empty { "no node matches" } else { "" };
-            return self.end_section(at, Outcome::Skipped, why, now, draft);
+            let outcome = if runs && fails { Outcome::Failed } else { Outcome::Skipped };
+            return self.end_section(at, outcome, why, now, draft);
+        }
+        if let Some(why) = self.stopped_between(&place) {
+            return self.end_section(at, Outcome::NotStarted, &why, now, draft);
         }
         match place.work {
             Work::Steps { .. } => self.move_section(at, SectionEvent::Due, "", draft),
@@ -165,6 +235,28 @@ impl Live {
             }
             Work::Halt { .. } => self.halt(at, now, draft),
         }
+    }
+
+    /// Why a tier is not begun: of the nodes before it too many did not end well.
+    fn stopped_between(&self, place: &Place) -> Option<String> {
+        if place.tier == 0 {
+            return None;
+        }
+        let steps = place.steps();
+        let earlier = self.sections.iter().filter(|section| {
+            section.record.place.tier < place.tier && section.record.place.steps() == steps
+        });
+        let (mut all, mut bad) = (0_u32, 0_u32);
+        for nodes in earlier.filter_map(|section| section.nodes.as_ref()) {
+            let (those, good) = nodes.ended_well();
+            all = all.saturating_add(those);
+            bad = bad.saturating_add(those.saturating_sub(good));
+        }
+        let share = self.head.nodes.as_ref().and_then(|nodes| nodes.max_failures);
+        let allowed = share.map_or(0, |share| share.allowed(all));
+        (bad > allowed).then(|| {
+            format!("it was stopped between tiers: {bad} of {all} nodes did not end well, and at most {allowed} may not")
+        })
     }
 
     fn has_nodes(&self, at: usize) -> bool {

@@ -111,6 +111,10 @@ fn head(nodes: u32) -> Head {
             threads: 2,
             keep_going: true,
             strategy: Order::NodeFirst,
+            tiers: vec![],
+            max_failures: None,
+            fail_if_empty: false,
+            lanes: 0,
         }),
         timeout: None,
         not_before: None,
@@ -138,7 +142,7 @@ impl World {
     fn after(document: remit_job::document::Document, nodes: u32, earlier: Option<&super::Earlier>) -> Self {
         let now = Timestamp::from_millis(1_795_000_000_000);
         let names: Arc<[NodeName]> = (0..nodes).map(|n| format!("n{n}").parse().unwrap()).collect();
-        let places = plan::places(&document, (nodes > 0).then_some(nodes));
+        let places = plan::places(&document, head(nodes).nodes.as_ref());
         let id = ExecutionId::from_parts(now, 0);
         let (mut live, mut draft) = plan::start(id, head(nodes), Arc::new(document), names, places);
         if let Some(earlier) = earlier {
@@ -425,6 +429,72 @@ proptest! {
         }
         more.into_iter().for_each(|act| next.run(act));
         next.comes_to_an_end(false);
+    }
+}
+
+proptest! {
+    /// However nodes are split, each is run once in each section, tiers follow one another, and all that may run at one
+    /// time never has more threads than the job.
+    #[test]
+    fn a_split_plan_covers_every_node_once(
+        count in 0u32..3000,
+        threads in 1u32..40,
+        lanes in 0u32..80,
+        ends in proptest::collection::btree_set(1u32..3000, 0..20),
+    ) {
+        let document = samples::document(
+            "job: sample\nnodes: { filter: \".*\" }\nsteps:\n  - { name: a, uses: test/pure@1, per: node }\n  - { name: b, uses: test/pure@1 }\n  - { name: c, uses: test/pure@1, per: node }\n",
+        );
+        let mut tiers: Vec<u32> = ends.into_iter().filter(|end| *end < count).collect();
+        if !tiers.is_empty() {
+            tiers.push(count);
+        }
+        let chosen = head(1).nodes.map(|nodes| NodeSelection { count, threads, lanes, tiers: tiers.clone(), ..nodes });
+        let places = plan::places(&document, chosen.as_ref());
+        prop_assert!(places.len() <= 2 * 600 + 1, "{}", places.len());
+        let number = |at: usize| SectionNumber(u32::try_from(at).unwrap());
+        for (at, place) in places.iter().enumerate() {
+            prop_assert_eq!(place.number, number(at));
+            prop_assert!(place.after.iter().all(|before| *before < place.number));
+        }
+        for step in [0, 2] {
+            let parts: Vec<_> = places.iter().filter(|place| place.steps().start == step).collect();
+            let ranges: Vec<(u32, u32)> = parts
+                .iter()
+                .flat_map(|place| match &place.work {
+                    super::Work::Steps { nodes: Some(ranges), .. } => ranges.clone(),
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            let mut next = 0;
+            for (first, end) in &ranges {
+                prop_assert_eq!(*first, next);
+                next = *end;
+            }
+            prop_assert_eq!(next, count);
+            for (place, (first, end)) in parts.iter().zip(&ranges) {
+                let tier = tiers.iter().position(|last| first < last).unwrap_or(0);
+                prop_assert_eq!(usize::try_from(place.tier).unwrap(), tier);
+                prop_assert!(tiers.is_empty() || *end <= tiers[tier]);
+            }
+            // Parts that wait for nobody of their own tier begin at the same time, one a lane.
+            for tier in 0..=tiers.len() {
+                let own: Vec<_> = parts.iter().filter(|place| usize::try_from(place.tier).unwrap() == tier).collect();
+                let numbers: Vec<SectionNumber> = own.iter().map(|place| place.number).collect();
+                let first = own.iter().filter(|place| !place.after.iter().any(|before| numbers.contains(before)));
+                let at_once: u32 = first.map(|place| place.threads.unwrap_or(threads)).sum();
+                prop_assert!(at_once <= threads, "{at_once} of {threads}");
+                for before in own.iter().filter(|place| place.tier > 0).flat_map(|place| &place.after) {
+                    let before = &places[usize::try_from(before.0).unwrap()];
+                    prop_assert!(numbers.contains(&before.number) || usize::try_from(before.tier).unwrap() + 1 == tier);
+                }
+                // A lane is a row: nobody is followed by two of the same tier.
+                for place in &own {
+                    let behind = own.iter().filter(|other| other.after.contains(&place.number)).count();
+                    prop_assert!(behind <= 1);
+                }
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use remit_job::document::Share;
 use remit_protocol::{
     AttemptId, Epoch, ExecutionId, JobName, NodeIndex, Origin, Outcome, ProjectName, Revision, RunnerId,
     SectionNumber, Session, SourceName, Span, StepIndex, Tag, Timestamp,
@@ -122,6 +123,18 @@ pub struct NodeSelection {
     pub keep_going: bool,
     /// In which order.
     pub strategy: Strategy,
+    /// Where its tiers end, ascending; none: it is gone through in one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tiers: Vec<u32>,
+    /// How many may not end well before no further tier is begun; none may where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_failures: Option<Share>,
+    /// Without nodes, node steps fail instead of being skipped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fail_if_empty: bool,
+    /// Over how many runners a tier is split; 0 and 1: it is not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lanes: u32,
 }
 
 /// What a section does.
@@ -165,6 +178,12 @@ pub struct Place {
     pub after: Vec<SectionNumber>,
     /// What it does.
     pub work: Work,
+    /// Which tier of its nodes this is, from 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tier: u32,
+    /// How many of its nodes at once, where it is one of several parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
 }
 
 impl Place {

@@ -6,8 +6,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use remit_job::{document::Document, trigger};
 use remit_protocol::{
-    ExecutionId, NodeIndex, Origin, Outcome, StepIndex, Timestamp,
+    ExecutionId, NodeIndex, Origin, Outcome, StepIndex, Timestamp, digest,
     node::NodeSet,
     operator::{Again, NodeFate, Repeat},
 };
@@ -102,6 +103,7 @@ impl Scheduler {
                 None
             }
         };
+        self.spread(&mut head, &document);
         let nodes = match &head.nodes {
             Some(selection) => names(&self.node_set(selection.set).await?),
             None => std::sync::Arc::from([]),
@@ -177,7 +179,7 @@ impl Scheduler {
         &self,
         (record, before, outcome): (&ExecutionRecord, &Earlier, Outcome),
         wanted: &BTreeSet<NodeFate>,
-        given: Option<Option<remit_protocol::digest::Sized>>,
+        given: Option<Option<digest::Sized>>,
         head: &mut Head,
     ) -> Result<(), TriggerError> {
         let document = self.document(record.head.document).await?;
@@ -195,7 +197,7 @@ impl Scheduler {
             let missing = || fault("nodes", "the nodes that were signed are not known here", "sign it anew");
             let stored = signed.ok_or_else(missing)?;
             let set = self.node_set(stored).await.map_err(|_| missing())?;
-            head.nodes = Some(NodeSelection { set: stored, count: length(&set), ..selection.clone() });
+            select(head, &document, selection, (stored, &set));
             return Ok(());
         }
         self.nodes_again(record, chosen, head).await
@@ -225,7 +227,8 @@ impl Scheduler {
         let bytes = serde_json::to_vec(&set)
             .map_err(|error| StoreError::Unavailable(format!("writing the nodes: {error}")))?;
         let stored = self.store().blobs().put(bytes).await.map_err(unstored)?;
-        head.nodes = Some(NodeSelection { set: stored, count: length(&set), ..selection.clone() });
+        let document = self.document(record.head.document).await?;
+        select(head, &document, selection, (stored, &set));
         Ok(())
     }
 
@@ -311,8 +314,16 @@ impl Scheduler {
     }
 }
 
-fn length(set: &NodeSet) -> u32 {
-    u32::try_from(set.nodes.len()).unwrap_or(u32::MAX)
+/// Goes through other nodes, as it did through those before.
+fn select(
+    head: &mut Head,
+    document: &Document,
+    before: &NodeSelection,
+    (stored, set): (digest::Sized, &NodeSet),
+) {
+    let count = u32::try_from(set.nodes.len()).unwrap_or(u32::MAX);
+    let tiers = document.nodes.as_ref().map_or_else(Vec::new, |nodes| trigger::tiers(nodes, &set.nodes));
+    head.nodes = Some(NodeSelection { set: stored, count, tiers, ..before.clone() });
 }
 
 fn has_jobs(record: &ExecutionRecord) -> bool {

@@ -20,7 +20,7 @@ pub(super) fn assignment(live: &Live, attempt: AttemptId, now: Timestamp) -> Opt
     let nodes = nodes.as_ref().and(live.head.nodes.as_ref()).map(|selection| NodeWork {
         set: selection.set,
         ranges: record.ranges.clone(),
-        threads: selection.threads,
+        threads: section.record.place.threads.unwrap_or(selection.threads),
         keep_going: selection.keep_going,
         strategy: selection.strategy,
     });

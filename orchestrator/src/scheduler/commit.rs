@@ -185,7 +185,7 @@ impl Scheduler {
         decide: impl FnOnce(&mut State, &mut Drafts) -> T,
     ) -> Result<T, StoreError> {
         let turn = self.store().turn().await?;
-        let mut tried_again = false;
+        let tried_again;
         let (decided, ids, recorded) = {
             let mut state = self.state();
             let mut drafts = Drafts::default();

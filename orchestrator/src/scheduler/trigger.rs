@@ -7,7 +7,7 @@ use std::{
 };
 
 use remit_job::{
-    document::Document,
+    document::{Document, OnEmpty},
     expression::{ExecutionView, Scope},
     filter::NodeFilter,
     options, trigger,
@@ -476,7 +476,10 @@ impl Scheduler {
             }
             return Ok(Arc::from([]));
         };
-        let threads = chosen.threads;
+        let chosen = match filter {
+            Some(filter) => chosen.with_filter(filter),
+            None => chosen,
+        };
         let (stored, set) = match given {
             Some(signed) => {
                 let missing =
@@ -484,29 +487,49 @@ impl Scheduler {
                 let stored = signed.ok_or_else(missing)?;
                 (stored, self.node_set(stored).await.map_err(|_| missing())?)
             }
-            None => self.choose(&head.project, chosen, filter).await?,
+            None => self.choose(&head.project, &chosen).await?,
         };
+        let count = u32::try_from(set.nodes.len()).unwrap_or(u32::MAX);
         head.nodes = Some(NodeSelection {
             set: stored,
-            count: u32::try_from(set.nodes.len()).unwrap_or(u32::MAX),
-            threads,
+            count,
+            threads: chosen.threads(count),
             keep_going: nodes.keep_going,
             strategy: document.strategy,
+            tiers: trigger::tiers(nodes, &set.nodes),
+            max_failures: nodes.max_failures,
+            fail_if_empty: nodes.on_empty == OnEmpty::Fail,
+            lanes: 0,
         });
+        if head.run_note.is_some() && nodes.tiers.is_some() {
+            let message = "a signed run is held to the order of its sections, and tiers are not in it";
+            return Err(fault("nodes.tiers", message, "run it unsigned, or take `tiers` out of the job"));
+        }
+        self.spread(head, document);
         Ok(names(&set))
+    }
+
+    /// Splits the nodes over the runners that are there, where the job wants that. What a runner has to follow by itself
+    /// stays in one piece: a signed run, and what a schedule of a signed job begins.
+    pub(super) fn spread(&self, head: &mut Head, document: &Document) {
+        let followed = head.run_note.is_some()
+            || (head.note.is_some() && matches!(head.origin, Origin::Schedule { .. }));
+        if followed || !document.nodes.as_ref().is_some_and(|nodes| nodes.spread) {
+            return;
+        }
+        let there =
+            self.could_run(head).iter().filter(|(.., status)| *status == RunnerStatus::Healthy).count();
+        if let Some(nodes) = &mut head.nodes {
+            nodes.lanes = u32::try_from(there).unwrap_or(u32::MAX);
+        }
     }
 
     /// The nodes that a job chooses now; the set becomes a blob.
     async fn choose(
         &self,
         project: &ProjectName,
-        chosen: trigger::ResolvedNodes,
-        filter: Option<NodeFilter>,
+        chosen: &trigger::ResolvedNodes,
     ) -> Result<(digest::Sized, NodeSet), TriggerError> {
-        let chosen = match filter {
-            Some(filter) => chosen.with_filter(filter),
-            None => chosen,
-        };
         let all = self.project_nodes(project).await?;
         let picked = chosen.select(&all.nodes);
         let of = |index: &u32| all.nodes.get(usize::try_from(*index).unwrap_or(usize::MAX)).cloned();
@@ -578,7 +601,7 @@ impl Scheduler {
     fn plan(&self, state: &mut State, drafted: Drafted) -> Result<Draft, TriggerError> {
         let Drafted { id, head, document, nodes, taken, .. } = drafted;
         let (now, elapsed) = (self.now(), self.elapsed());
-        let places = plan::places(&document, head.nodes.as_ref().map(|nodes| nodes.count));
+        let places = plan::places(&document, head.nodes.as_ref());
         let (mut live, mut draft) = plan::start(id, head, document, nodes, places);
         let illegal = |illegal: crate::execution::transition::Illegal| {
             TriggerError::from(StoreError::Unavailable(illegal.to_string()))

@@ -92,7 +92,7 @@ fn moved(state: ExecutionState, began: Option<Timestamp>, ended: Option<Timestam
 
 fn section(state: SectionState) -> SectionRecord {
     let work = Work::Steps { first: StepIndex(0), count: 1, effect: Effect::Effect, nodes: None };
-    let place = Place { number: SectionNumber(0), after: vec![], work };
+    let place = Place { number: SectionNumber(0), after: vec![], work, tier: 0, threads: None };
     SectionRecord { place, state, epoch: Epoch(0), losses: 0, not_before: None }
 }
 

@@ -335,6 +335,12 @@ pub struct SectionView {
     /// The runner that has or had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner: Option<RunnerName>,
+    /// How many nodes it is run on, if it has nodes: a part of them where they are split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u32>,
+    /// Which tier of the nodes it belongs to, from 0.
+    #[serde(default)]
+    pub tier: u32,
     /// Who has agreed, at a gate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approved_by: Vec<String>,

@@ -266,6 +266,12 @@ pub struct PlannedNodes {
     pub text: String,
     /// How many at once.
     pub threads: u32,
+    /// How many nodes each tier has, if there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tiers: Vec<u32>,
+    /// Over how many runners they are split, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_over: Option<u32>,
 }
 
 /// A runner of a plan.

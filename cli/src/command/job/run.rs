@@ -191,6 +191,13 @@ pub(in crate::command) fn plan_text(plan: &Plan, nodes: &[String]) -> String {
             harmless(&shown)
         ));
     }
+    if let Some(planned) = &plan.nodes {
+        if !planned.tiers.is_empty() {
+            let tiers: Vec<String> = planned.tiers.iter().map(ToString::to_string).collect();
+            lines.push(format!("tiers    {} nodes", tiers.join(", then ")));
+        }
+        lines.extend(planned.split_over.map(|runners| format!("         split over {runners} runners")));
+    }
     let runners: Vec<String> =
         plan.runners.iter().map(|runner| format!("{} ({})", runner.name, word(&runner.status))).collect();
     lines.push(match runners.is_empty() {

@@ -154,3 +154,71 @@ fn what_a_job_says_of_its_executions_is_checked() {
     check("retry: { attempts: 0 }", "retry.attempts", "at least 1");
     check("retry: { delay: 1m }", "retry", "`attempts` is missing");
 }
+
+#[test]
+fn how_nodes_are_gone_through_is_checked() {
+    fn check(keys: &str, place: &str, part: &str) {
+        let yaml = format!(
+            "job: j\nnodes: {{ filter: .*, {keys} }}\nsteps: [{{ name: a, uses: remit/transform@1, per: node, with: {{ value: 1 }} }}]\n"
+        );
+        match compiled(&yaml) {
+            Ok(document) => {
+                assert_eq!(place, "", "{keys}");
+                let found = serde_json::to_string(&document.nodes).unwrap();
+                assert!(found.contains(part), "{keys}: {found}");
+            }
+            Err(faults) => {
+                let says =
+                    |f: &Fault| f.place == place && format!("{} {}", f.message, f.remedy).contains(part);
+                assert!(faults.iter().any(says), "{keys}: {faults:?}");
+            }
+        }
+    }
+    check("limit: 5", "", r#""limit":5"#);
+    check("limit: \"10%\"", "", r#""limit":"10%""#);
+    check("limit: 0", "nodes.limit", "0 nodes are none");
+    check("limit: \"200%\"", "nodes.limit", "from 1% to 100%");
+    check("threads: \"10%\"", "", r#""threads":"10%""#);
+    check("threads: \"0%\"", "nodes.threads", "from 1% to 100%");
+    check("tiers: [1, \"10%\", rest]", "", r#""tiers":{"sizes":[1,"10%"]}"#);
+    check("tiers: [1, \"10%\"], max_failures: \"5%\"", "", r#""max_failures":"5%""#);
+    check("tiers: [rest]", "nodes.tiers", "2 to 100 tiers");
+    check("tiers: [rest, 1]", "nodes.tiers[0]", "percentage");
+    check("tiers: [0, rest]", "nodes.tiers", "a node or more");
+    check("tiers: rank, rank: { by: rack }", "", r#""tiers":"rank""#);
+    check("tiers: rank", "nodes.tiers", "add `rank");
+    check("tiers: rack", "nodes.tiers", "rank");
+    check("max_failures: 1", "nodes.max_failures", "there are none");
+    check("on_empty: fail", "", r#""on_empty":"fail""#);
+    check("on_empty: skip", "nodes.on_empty", "succeed, fail");
+    check("rank: { order: random }", "", r#""order":"random""#);
+    check("rank: { order: random, by: rack }", "nodes.rank.by", "remove `by`");
+    check("rank: { order: ascending }", "nodes.rank", "`by` is missing");
+    check("spread: true, keep_going: true", "", r#""spread":true"#);
+    check("spread: true", "nodes.spread", "keep_going: true");
+}
+
+#[test]
+fn tiers_end_where_the_job_says() {
+    fn check(keys: &str, racks: &str, expect: &[u32]) {
+        let yaml = format!(
+            "job: j\nnodes: {{ filter: .*, {keys} }}\nsteps: [{{ name: a, uses: remit/transform@1, per: node, with: {{ value: 1 }} }}]\n"
+        );
+        let nodes = compiled(&yaml).unwrap().nodes.unwrap();
+        let node = |(at, rack): (usize, char)| remit_protocol::node::Node {
+            name: format!("n{at}").parse().unwrap(),
+            tags: Default::default(),
+            attributes: [("rack".to_owned(), rack.to_string())].into(),
+        };
+        let set: Vec<_> = racks.chars().enumerate().map(node).collect();
+        assert_eq!(trigger::tiers(&nodes, &set), expect, "{keys} {racks}");
+    }
+    check("threads: 1", "aaaa", &[]);
+    check("tiers: [1, rest]", "aaaa", &[1, 4]);
+    check("tiers: [1, \"50%\", rest]", "aaaaaaaa", &[1, 5, 8]);
+    check("tiers: [5, 5]", "aaaa", &[]);
+    check("tiers: [2, 2]", "aaaa", &[2, 4]);
+    check("tiers: [1]", "", &[]);
+    check("tiers: rank, rank: { by: rack }", "aabccc", &[2, 3, 6]);
+    check("tiers: rank, rank: { by: rack }", "aaa", &[]);
+}

@@ -144,7 +144,7 @@ fn the_example_is_evaluated_as_its_author_means() {
 
     let resolved = trigger::resolve(&document, &scope).unwrap();
     let nodes = resolved.nodes.unwrap();
-    assert_eq!((nodes.threads, resolved.timeout.map(|t| t.to_string())), (7, Some("30m".to_owned())));
+    assert_eq!((nodes.threads(100), resolved.timeout.map(|t| t.to_string())), (7, Some("30m".to_owned())));
     let all = [
         node("web2", "b", &["web", "linux"]),
         node("canary1", "a", &["web", "linux"]),

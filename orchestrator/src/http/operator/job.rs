@@ -411,7 +411,11 @@ pub(super) async fn plan_of(app: &App, drafted: scheduler::Drafted) -> Result<Pl
         Some(nodes) => {
             let bytes = app.store.blobs().get(nodes.set.digest, MAX_NODE_SET).await.map_err(Failure::blob)?;
             let text = String::from_utf8(bytes.unwrap_or_default()).map_err(Failure::internal)?;
-            Some(PlannedNodes { set: nodes.set, text, threads: nodes.threads })
+            let before = std::iter::once(0).chain(nodes.tiers.iter().copied());
+            let tiers =
+                nodes.tiers.iter().zip(before).map(|(end, first)| end.saturating_sub(first)).collect();
+            let split_over = Some(nodes.lanes).filter(|lanes| *lanes > 1);
+            Some(PlannedNodes { set: nodes.set, text, threads: nodes.threads, tiers, split_over })
         }
         None => None,
     };

@@ -2,6 +2,7 @@
 
 mod again;
 mod clockwork;
+mod dispatch;
 mod flow;
 mod notice;
 mod turns;

@@ -92,7 +92,10 @@ impl Known {
         let state = shown(section.state);
         let reason = match state {
             SectionState::Ready | SectionState::Held => waiting().or_else(|| newest.and_then(told)),
-            SectionState::Ended => newest.and_then(told),
+            SectionState::Ended => newest.and_then(told).or_else(|| {
+                let stopped = section.place.tier > 0 && section.state.outcome() == Some(Outcome::NotStarted);
+                stopped.then(|| "too many nodes of the tiers before it did not end well".to_owned())
+            }),
             SectionState::Waiting | SectionState::Leased | SectionState::Running => None,
         };
         let approvals = self.record.approvals.iter().filter(|one| one.section == section.place.number);
@@ -107,6 +110,13 @@ impl Known {
             attempt: newest.map(|attempt| attempt.id),
             epoch: newest.map(|attempt| attempt.epoch),
             runner: newest.and_then(|attempt| names.get(&attempt.runner).cloned()),
+            nodes: match &section.place.work {
+                Work::Steps { nodes: Some(ranges), .. } => {
+                    Some(ranges.iter().map(|(first, end)| end.saturating_sub(*first)).sum())
+                }
+                _ => None,
+            },
+            tier: section.place.tier,
             approved_by: approvals.map(|approval| approval.by.clone()).collect(),
         }
     }
