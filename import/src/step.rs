@@ -1,6 +1,7 @@
 //! Steps. Commands and scripts become `remit/ssh-command` on nodes and `remit/run-command` on the runner's host; what has
 //! no counterpart becomes a step that fails when it is run.
 
+use remit_job::document::LinePattern;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -39,8 +40,10 @@ pub(crate) fn import(number: usize, step: &Map<String, Value>, job: &Job<'_>, re
             }
         }
     }
-    if step.get("plugins").is_some_and(truthy) {
-        report.add(Kind::Lost, &place, "log filters of a step: not imported");
+    let component = made.iter().any(|(key, _)| key == "uses");
+    if let Some(log) = step.get("plugins").and_then(|plugins| log_filters(plugins, component, &place, report))
+    {
+        made.push(("log".to_owned(), log));
     }
     if !description.is_empty() {
         report.add(Kind::Differs, &place, format!("its description is only told here: {description}"));
@@ -48,6 +51,39 @@ pub(crate) fn import(number: usize, step: &Map<String, Value>, job: &Job<'_>, re
     let mut members = vec![("name".to_owned(), Tree::from(format!("step_{number}")))];
     members.extend(made);
     Tree::Map(members)
+}
+
+/// What the log filter reads where it is not configured.
+pub(crate) const DATA: &str = r"^RUNDECK:DATA:\s*([^\s]+?)\s*=\s*(.+)$";
+
+/// What the log filters of a step come to: those that read values from lines.
+fn log_filters(plugins: &Value, component: bool, place: &str, report: &mut Report) -> Option<Tree> {
+    let filters: Vec<&Value> = match plugins.get("LogFilter") {
+        Some(Value::Array(filters)) => filters.iter().collect(),
+        other => other.into_iter().collect(),
+    };
+    let mut outputs = Vec::new();
+    for filter in filters {
+        let kind = text(filter.get("type").unwrap_or(&Value::Null));
+        let setting = |key: &str| filter.get("config").and_then(|config| config.get(key)).map(text);
+        let name = setting("name").filter(|name| !name.is_empty());
+        let regex = setting("regex").filter(|regex| !regex.is_empty()).unwrap_or_else(|| DATA.to_owned());
+        let plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let groups = LinePattern::new(&regex).map(|pattern| pattern.groups()).unwrap_or_default();
+        match (kind.as_str(), groups, name) {
+            ("key-value-data", 2, _) if component => outputs.push(map([("pattern", regex.into())])),
+            ("key-value-data", 1, Some(name)) if component && plain(&name) => {
+                outputs.push(map([("pattern", regex.into()), ("name", name.into())]));
+            }
+            _ => report.add(Kind::Lost, place, format!("the log filter {kind:?}: not imported")),
+        }
+    }
+    if outputs.is_empty() {
+        return None;
+    }
+    let read = "what its log filter reads is `${steps.NAME.outputs.log.KEY}`, and no `${data.KEY}`";
+    report.add(Kind::Differs, place, read);
+    Some(map([("outputs", Tree::List(outputs))]))
 }
 
 /// The keys of a step with their values.

@@ -15,7 +15,7 @@ use remit_protocol::{
 use crate::{
     document::{
         Action, ComponentAction, Concurrency, Document, Gate, JobAction, Nodes, Per, Retry, RetryOutcome,
-        Share, Step, Threads, Tiers, Timeout, VERSION, When, WhenFull,
+        Share, Step, StepLog, Threads, Tiers, Timeout, VERSION, When, WhenFull,
     },
     expression::{Reference, Root},
     filter::Order,
@@ -401,7 +401,43 @@ impl Check<'_> {
         if let Some(handler) = &step.on_error {
             self.component(&format!("{place}.on_error"), &handler.run, View::Handler(at));
         }
+        self.log(&format!("{place}.log"), &step.log);
         self.group(&place, at, step);
+    }
+
+    /// What becomes of a step's lines.
+    fn log(&mut self, place: &str, log: &StepLog) {
+        for (key, count) in [("outputs", log.outputs.len()), ("mask", log.mask.len())] {
+            if count > StepLog::MOST {
+                let message = format!("{count} patterns, at most {} are allowed", StepLog::MOST);
+                self.fault(format!("{place}.{key}"), message, "put several into one, with `|`");
+            }
+        }
+        if log.keep == Some(0) {
+            self.fault(
+                format!("{place}.keep"),
+                "a log of no lines says nothing",
+                "write how many lines are kept",
+            );
+        }
+        for (at, reading) in log.outputs.iter().enumerate() {
+            let place = format!("{place}.outputs[{at}]");
+            let (groups, remedy) = match &reading.name {
+                Some(_) => (1, "write one group, which is the value: `^version (.+)$`"),
+                None => (2, "write two groups, name and value: `^([a-z]+)=(.*)$`; or one, and a `name`"),
+            };
+            if reading.pattern.groups() != groups {
+                let found = reading.pattern.groups();
+                self.fault(format!("{place}.pattern"), format!("it has {found} groups in brackets"), remedy);
+            }
+            let name = |name: &String| {
+                let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                !name.is_empty() && name.len() <= StepLog::LONGEST_NAME && name.chars().all(plain)
+            };
+            if reading.name.as_ref().is_some_and(|text| !name(text)) {
+                self.fault(format!("{place}.name"), "this is not a name", "write letters, digits and `_`");
+            }
+        }
     }
 
     /// What stands on a step whose kind has no use for it.
@@ -417,6 +453,7 @@ impl Check<'_> {
             ("timeout", step.timeout.is_some() && !timeout),
             ("retry", step.retry.is_some()),
             ("for_each", step.for_each.is_some() && !items),
+            ("log", !step.log.is_empty()),
             ("on_error", step.on_error.is_some()),
         ];
         for (key, _) in idle.into_iter().filter(|(_, there)| *there) {

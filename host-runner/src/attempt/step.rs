@@ -258,7 +258,10 @@ async fn once(
     timeout: Option<Span>,
     around: &Surroundings,
 ) -> Ended {
-    let sink = Arc::new(run.sink(around));
+    // An error handler's lines are its own.
+    let own = std::ptr::eq(run.component, &run.ready.own);
+    let sink = run.sink(around);
+    let sink = Arc::new(if own { sink.wanting(&run.ready.step.log) } else { sink });
     let execution = run.section.assignment.execution;
     let name = run.node.map(|node| node.node.name.as_str());
     let component = run.component;
@@ -280,10 +283,12 @@ async fn once(
         realm: component.realm,
     };
     let prepared = &component.loaded.prepared;
-    let ended = match component.loaded.manifest.kind {
+    let mut ended = match component.loaded.manifest.kind {
         Kind::Step => around.sandbox.run(prepared, invocation).await,
         Kind::NodeSource => around.sandbox.discover(prepared, invocation).await,
     };
+    sink.conclude();
+    ended.output = sink.with_values(ended.output);
     record::run(&around.audit, run.section.assignment.attempt, run.ready, run.node, &ended);
     presentable(ended, &sink)
 }

@@ -1,15 +1,19 @@
 //! How an attempt speaks to the dispatcher, and hears from it.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
+use remit_job::document::StepLog;
 use remit_protocol::{
     AttemptId, NodeIndex, Outcome, StepIndex,
     report::{Event, Level, LogEntry},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::{
     sync::{mpsc::UnboundedSender, watch},
     time::Instant,
@@ -165,12 +169,69 @@ pub struct Sink {
     step: StepIndex,
     node: Option<NodeIndex>,
     cut: AtomicU64,
+    /// What the job wants with each line, and what has been read of them.
+    wanted: StepLog,
+    read: Mutex<(Map<String, Value>, u32)>,
 }
 
 impl Sink {
     /// The log of `step` on `node`.
     pub fn new(voice: Arc<Voice>, step: StepIndex, node: Option<NodeIndex>) -> Self {
-        Self { voice, step, node, cut: AtomicU64::new(0) }
+        Self { voice, step, node, cut: AtomicU64::new(0), wanted: StepLog::default(), read: Mutex::default() }
+    }
+
+    /// The same, with what the job wants with the lines of the step's own component.
+    #[must_use]
+    pub(super) fn wanting(self, wanted: &StepLog) -> Self {
+        Self { wanted: wanted.clone(), ..self }
+    }
+
+    /// The step's output with the values that were read from its lines.
+    pub(super) fn with_values(&self, output: Option<Value>) -> Option<Value> {
+        if self.wanted.outputs.is_empty() {
+            return output;
+        }
+        let values = self.read.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
+        let mut whole = match output {
+            Some(Value::Object(whole)) => whole,
+            Some(Value::Null) | None => Map::new(),
+            Some(other) => Map::from_iter([("value".to_owned(), other)]),
+        };
+        whole.insert("log".to_owned(), Value::Object(values));
+        Some(Value::Object(whole))
+    }
+
+    /// A line of the component: masked, read, and written unless enough was.
+    fn heard(&self, line: Line) {
+        if self.wanted.is_empty() {
+            return self.write(line.level, line.text, line.fields);
+        }
+        let hide = |text: String| match self.wanted.masked(&text) {
+            Cow::Owned(hidden) => hidden,
+            Cow::Borrowed(_) => text,
+        };
+        let text = hide(line.text);
+        let fields = line.fields.into_iter().map(|(name, value)| (name, hide(value))).collect();
+        let lines = {
+            let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            self.wanted.read(&text, &mut read.0);
+            read.1 = read.1.saturating_add(1);
+            read.1
+        };
+        match self.wanted.keep {
+            Some(keep) if lines > keep => {}
+            _ => self.write(line.level, text, fields),
+        }
+    }
+
+    /// Says how many lines were thrown away, once the run is over.
+    pub(super) fn conclude(&self) {
+        let lines = self.read.lock().unwrap_or_else(PoisonError::into_inner).1;
+        let more = self.wanted.keep.map_or(0, |keep| lines.saturating_sub(keep));
+        if more > 0 {
+            let text = format!("{more} more lines were not kept: the job keeps {} of a run", lines - more);
+            self.write(Level::Warn, text, Vec::new());
+        }
     }
 
     /// Writes a line.
@@ -205,7 +266,7 @@ pub fn size(text: &str, fields: &[(String, String)]) -> usize {
 
 impl LogSink for Sink {
     fn line(&self, line: Line) {
-        self.write(line.level, line.text, line.fields);
+        self.heard(line);
     }
 
     fn progress(&self, done: u64, total: u64) {

@@ -23,6 +23,7 @@ pub(super) fn export(step: &StepSource, context: &Context, all: &Exporter<'_>, r
         (step.retry.is_some(), "trying a step again"),
         (step.group.is_some(), "steps beside one another"),
         (step.for_each.is_some(), "a step for each value of a list"),
+        (!step.log.mask.is_empty() || step.log.keep.is_some(), "hiding and cutting what a step writes"),
     ] {
         if there {
             report.add(Kind::Lost, &place, format!("{what} has no counterpart"));
@@ -43,6 +44,14 @@ pub(super) fn export(step: &StepSource, context: &Context, all: &Exporter<'_>, r
             handler.push(("keepgoingOnSuccess".to_owned(), Tree::Scalar(true.into())));
         }
         made.push(("errorhandler".to_owned(), Tree::Map(handler)));
+    }
+    if !step.log.outputs.is_empty() {
+        let filters = step.log.outputs.iter().map(|reading| {
+            let mut config = vec![("regex".to_owned(), Tree::from(reading.pattern.as_str()))];
+            config.extend(reading.name.as_ref().map(|name| ("name".to_owned(), name.as_str().into())));
+            map([("type", "key-value-data".into()), ("config", Tree::Map(config))])
+        });
+        made.push(("plugins".to_owned(), map([("LogFilter", Tree::List(filters.collect()))])));
     }
     Tree::Map(made)
 }

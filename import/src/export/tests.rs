@@ -86,6 +86,17 @@ fn what_was_imported_is_given_back() {
 }
 
 #[test]
+fn log_filters_are_given_back() {
+    let step = |filter: &str| {
+        format!("- name: j\n  sequence: {{commands: [{{exec: a, plugins: {{LogFilter: [{filter}]}}}}]}}\n")
+    };
+    check_fixed(&step("{type: key-value-data}"));
+    check_fixed(&step("{type: key-value-data, config: {regex: '^v (.*)$', name: v}}"));
+    let read = sources(&jobs(&step("{type: key-value-data}"), Format::Yaml, "keys/k").unwrap());
+    assert_eq!(read[0].steps[0].log.outputs[0].pattern.groups(), 2);
+}
+
+#[test]
 fn orchestrators_are_given_back() {
     for orchestrator in [
         "{type: subset, configuration: {count: '2'}}",

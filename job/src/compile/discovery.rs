@@ -97,6 +97,7 @@ pub fn discovery(
             retry: None,
             group: None,
             for_each: None,
+            log: Default::default(),
             on_error: None,
             action: Action::Component(Box::new(action)),
         }],

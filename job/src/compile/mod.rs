@@ -131,6 +131,7 @@ fn compile_step(
         retry: source.retry.clone(),
         group: source.group,
         for_each: source.for_each.clone(),
+        log: source.log.clone(),
         on_error,
         action: action?,
     })

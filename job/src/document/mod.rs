@@ -3,6 +3,7 @@
 //! Everything is explicit here: components by digest, grants in full, retry classes computed. A runner does not trust
 //! the orchestrator, so [`Document::from_slice`] repeats every check that compile makes and that needs no component.
 
+mod log;
 mod share;
 mod step;
 
@@ -14,6 +15,7 @@ use remit_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use log::{InvalidLinePattern, LinePattern, Reading, StepLog};
 pub use share::{InvalidShare, Percent, Share};
 pub use step::{
     Action, Approvers, ComponentAction, Gate, Halt, HaltOutcome, JobAction, OnError, Per, Retry,

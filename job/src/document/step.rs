@@ -11,6 +11,7 @@ use remit_protocol::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::StepLog;
 use crate::{expression::Expression, filter::FilterTemplate, template::Template};
 
 /// One entry of a job: what every kind of step has, and the action that makes its kind.
@@ -35,6 +36,9 @@ pub struct Step {
     /// Once for each item of this list, one after the other, as `item`; its output is the list of outputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_each: Option<Expression>,
+    /// What becomes of the lines that it writes.
+    #[serde(default, skip_serializing_if = "StepLog::is_empty")]
+    pub log: StepLog,
     /// What is done when it has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_error: Option<OnError>,

@@ -23,8 +23,8 @@ pub use grant::{GrantSource, HttpRule};
 
 use crate::{
     document::{
-        Concurrency, Gate, Halt, JobAction, Nodes, OnEmpty, Per, Retry, RunnerSelection, Tiers, Timeout,
-        When, WhenFull,
+        Concurrency, Gate, Halt, JobAction, Nodes, OnEmpty, Per, Retry, RunnerSelection, StepLog, Tiers,
+        Timeout, When, WhenFull,
     },
     expression::Expression,
     notify::Notify,
@@ -84,6 +84,8 @@ pub struct StepSource {
     pub group: Option<u32>,
     /// The list for each item of which it is run.
     pub for_each: Option<Expression>,
+    /// What becomes of the lines that it writes.
+    pub log: StepLog,
     /// What is done when it has failed, and whether that makes it good.
     pub on_error: Option<(ComponentSource, bool)>,
     /// What it does.

@@ -11,7 +11,9 @@ use super::{
     step_place,
 };
 use crate::{
-    document::{Approvers, Gate, Halt, HaltOutcome, JobAction, Per, Retry, RetryOutcome, When},
+    document::{
+        Approvers, Gate, Halt, HaltOutcome, JobAction, Per, Reading, Retry, RetryOutcome, StepLog, When,
+    },
     expression::Expression,
     template::Template,
     yaml::{Node, Tree},
@@ -80,7 +82,7 @@ fn step(reader: &mut Reader, node: &Node, place: &str, group: Option<u32>) -> Op
     let keys: Vec<&str> = match kind {
         Some((_, keys)) => EVERY.iter().chain(*keys).copied().collect(),
         None => {
-            let own = &["per", "timeout", "retry", "for_each", "on_error"];
+            let own = &["per", "timeout", "retry", "for_each", "log", "on_error"];
             EVERY.iter().chain(COMPONENT).chain(own).copied().collect()
         }
     };
@@ -97,6 +99,7 @@ fn step(reader: &mut Reader, node: &Node, place: &str, group: Option<u32>) -> Op
     let retry = fields.get("retry").and_then(|node| retry(reader, node, &at("retry")));
     let for_each =
         fields.get("for_each").and_then(|node| reader.text_as::<Expression>(node, &at("for_each")));
+    let log = fields.get("log").and_then(|node| log(reader, node, &at("log"))).unwrap_or_default();
     let on_error = fields.get("on_error").map(|node| on_error(reader, node, &at("on_error")));
     let does = match kind.map(|(key, _)| *key) {
         Some("approve") => gate(reader, fields.get("approve")?, &at("approve")).map(Does::Gate),
@@ -112,12 +115,33 @@ fn step(reader: &mut Reader, node: &Node, place: &str, group: Option<u32>) -> Op
         retry,
         group,
         for_each,
+        log,
         on_error: match on_error {
             Some(handler) => Some(handler?),
             None => None,
         },
         does: does?,
     })
+}
+
+fn log(reader: &mut Reader, node: &Node, place: &str) -> Option<StepLog> {
+    let fields = reader.map(node, place, &["outputs", "mask", "keep"])?;
+    let mut outputs = Vec::new();
+    if let Some(node) = fields.get("outputs") {
+        let place = format!("{place}.outputs");
+        for (at, item) in reader.list(node, &place).iter().enumerate() {
+            let place = format!("{place}[{at}]");
+            let Some(fields) = reader.map(item, &place, &["pattern", "name"]) else { continue };
+            let pattern = reader
+                .required(&fields, "pattern", "write `pattern: \"^version (.+)$\"`")
+                .and_then(|node| reader.text_as(node, &format!("{place}.pattern")));
+            let name = fields.get("name").and_then(|node| reader.text(node, &format!("{place}.name")));
+            outputs.extend(pattern.map(|pattern| Reading { pattern, name }));
+        }
+    }
+    let mask = fields.get("mask").map(|node| reader.list_of(node, &format!("{place}.mask")));
+    let keep = fields.get("keep").and_then(|node| reader.count(node, &format!("{place}.keep")));
+    Some(StepLog { outputs, mask: mask.unwrap_or_default(), keep })
 }
 
 fn component(reader: &mut Reader, fields: &Fields<'_>, place: &str) -> Option<ComponentSource> {

@@ -222,3 +222,35 @@ fn tiers_end_where_the_job_says() {
     check("tiers: rank, rank: { by: rack }", "aabccc", &[2, 3, 6]);
     check("tiers: rank, rank: { by: rack }", "aaa", &[]);
 }
+
+#[test]
+fn what_becomes_of_lines_is_checked() {
+    fn check(log: &str, place: &str, part: &str) {
+        let yaml = format!(
+            "job: j\nsteps: [{{ name: a, uses: remit/transform@1, with: {{ value: 1 }}, log: {log} }}]\n"
+        );
+        match compiled(&yaml) {
+            Ok(document) => {
+                assert_eq!(place, "", "{log}");
+                let found = serde_json::to_string(&document.steps[0].log).unwrap();
+                assert!(found.contains(part), "{log}: {found}");
+            }
+            Err(faults) => {
+                let says =
+                    |f: &Fault| f.place == place && format!("{} {}", f.message, f.remedy).contains(part);
+                assert!(faults.iter().any(says), "{log}: {faults:?}");
+            }
+        }
+    }
+    check("{ outputs: [{ pattern: 'v (.*)', name: v }] }", "", r#""name":"v""#);
+    check("{ outputs: [{ pattern: '(.*?)=(.*)' }], mask: ['p=(.*)'], keep: 5 }", "", r#""keep":5"#);
+    check("{ outputs: [{ pattern: 'v', name: v }] }", "steps.a.log.outputs[0].pattern", "0 groups");
+    check("{ outputs: [{ pattern: '(v)' }] }", "steps.a.log.outputs[0].pattern", "two groups");
+    check("{ outputs: [{ pattern: '(v)', name: 'a b' }] }", "steps.a.log.outputs[0].name", "letters");
+    check("{ outputs: [{ name: v }] }", "steps.a.log.outputs[0]", "`pattern` is missing");
+    check("{ mask: ['('] }", "steps.a.log.mask[0]", "regular expression");
+    check("{ keep: 0 }", "steps.a.log.keep", "no lines");
+    check("{ limit: 5 }", "steps.a.log.limit", "no key");
+    let gate = compiled("job: j\nsteps: [{ name: a, approve: x, log: { keep: 1 } }]\n").unwrap_err();
+    assert_eq!(gate[0].place, "steps.a.log", "{gate:?}");
+}
