@@ -381,7 +381,8 @@ impl Live {
                         // A section that came to nothing at all came to that for every node.
                         let fill = if found.is_empty() { ended } else { Outcome::NotStarted };
                         outcomes.extend(found.into_iter().map(|(_, outcome)| outcome));
-                        outcomes.extend((open > 0).then_some(fill));
+                        // Without any node it came to what the section did.
+                        outcomes.extend((open > 0 || outcomes.is_empty()).then_some(fill));
                     }
                     None => {
                         let (own, given) = section.ended.clone().unwrap_or((ended, None));
