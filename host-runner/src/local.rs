@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Seek as _, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -292,10 +292,8 @@ pub async fn run(run: Run, providers: Providers, environment: &Environment) -> R
 fn keep(ended: &Ended, directory: Option<&Path>) -> std::io::Result<()> {
     let Some(directory) = directory else { return Ok(()) };
     for kept in &ended.artifacts {
-        let Some(mut file) = kept.file.as_ref() else { continue };
-        file.rewind()?;
-        let mut written = std::fs::File::create(directory.join(kept.artifact.name.as_str()))?;
-        std::io::copy(&mut file, &mut written)?;
+        let Some(spool) = &kept.spool else { continue };
+        std::fs::copy(spool, directory.join(kept.artifact.name.as_str()))?;
     }
     Ok(())
 }
@@ -345,6 +343,7 @@ impl Run {
         let execution = ExecutionId::from_parts(clock::system(), u128::from_le_bytes(clock::random()));
         let name = node.as_deref().map(|node| node.name.as_str());
         Ok(Invocation {
+            files: Arc::default(),
             remit: Arc::new(remit),
             secrets,
             input: input.to_string(),

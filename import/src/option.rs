@@ -163,7 +163,7 @@ impl Definition<'_> {
             (None, false) => "string",
         };
         if self.field("type") == "file" {
-            report.add(Kind::Lost, self.place, "a file cannot be given: give its text, with `-o NAME=@FILE`");
+            report.add(Kind::Lost, self.place, "a text here, given with `-o NAME=@FILE`: there are options of `type: file`, which a step reads by its grant and not by a path");
         }
         let mut tree = vec![("type".to_owned(), Tree::from(kind))];
         let description =

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use remit_protocol::{
     Limits, OptionName, SecretName, SecretPath, Span, StepName,
     assignment::Strategy,
-    capability::{Effect, Grant},
+    capability::{Effect, Grant, files::FilesGrant},
     endpoint::Fault,
     limits::{MAX_STEPS, MAX_THREADS},
     manifest::Kind,
@@ -587,7 +587,24 @@ impl Check<'_> {
             );
         }
         self.rules(place, component);
+        self.files(place, component);
         self.secrets(place, component);
+    }
+
+    /// A step reads only files that somebody gives.
+    fn files(&mut self, place: &str, component: &ComponentAction) {
+        for (at, rule) in component.grant.files.iter().enumerate() {
+            let FilesGrant::Option(name) = rule else { continue };
+            let place = format!("{place}.grant.files[{at}].option");
+            match self.document.options.iter().find(|option| option.name == *name) {
+                None => self.fault(place, format!("there is no option {name}"), "declare it: `type: file`"),
+                Some(option) if !matches!(option.kind, OptionType::File { .. }) => {
+                    let message = format!("the option {name} has the type {}, not file", option.kind.as_str());
+                    self.fault(place, message, "name an option of `type: file`");
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     fn rules(&mut self, place: &str, component: &ComponentAction) {

@@ -65,6 +65,7 @@ fn grown(new: &ComponentAction, old: Option<&ComponentAction>) -> Vec<String> {
             FilesGrant::Scratch => "use a scratch directory".to_owned(),
             FilesGrant::Artifacts => "keep artifacts with the execution".to_owned(),
             FilesGrant::Named(name) => format!("read the files {name}"),
+            FilesGrant::Option(name) => format!("read the file that is given for the option {name}"),
         });
     }
     for rule in new.grant.reveal.iter().filter(|rule| !before.reveal.contains(rule)) {

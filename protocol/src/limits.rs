@@ -35,6 +35,10 @@ pub const MAX_VALUE: usize = 1 << 20;
 pub const MAX_EXPRESSION: usize = 1 << 10;
 /// Longest line of a log; longer ones are split.
 pub const MAX_LOG_LINE: usize = 16 << 10;
+/// Largest file of an option: the runner holds it in memory while its digest is computed.
+pub const MAX_OPTION_FILE: Size = Size::from_mib(64);
+/// A file of an option that says no size.
+pub const USUAL_OPTION_FILE: Size = Size::from_mib(16);
 /// Artifacts of a step that asks for them and says no limit.
 pub const USUAL_ARTIFACTS: Size = Size::from_mib(16);
 /// Most artifacts of one step on one node: their names and digests stand in one event.

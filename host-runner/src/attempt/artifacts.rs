@@ -10,9 +10,9 @@ pub(super) async fn bring(ended: &mut Ended, attempt: AttemptId, around: &Surrou
     let mut faults = Vec::new();
     let mut brought = Vec::with_capacity(ended.artifacts.len());
     for mut kept in std::mem::take(&mut ended.artifacts) {
-        let Some(file) = kept.file.take() else { continue };
+        let Some(spool) = kept.spool.take() else { continue };
         let done = tokio::select! {
-            done = around.client.bring(attempt, kept.artifact.bytes, file) => done,
+            done = around.client.bring(attempt, kept.artifact.bytes, &spool) => done,
             () = around.cancel.over() => break,
         };
         match done {

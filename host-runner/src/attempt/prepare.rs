@@ -1,11 +1,12 @@
 //! From an assignment to a section that can begin: every signature, digest, permission and secret is looked at before the
 //! orchestrator is asked whether to begin.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use remit_job::{
     document::{Action, ComponentAction, Document, Per, Step},
     expression::Scope,
+    options,
 };
 use remit_protocol::{
     ComponentPin, Digest, NodeIndex, Outcome, ProjectName, RefusalCode, StepIndex,
@@ -13,13 +14,14 @@ use remit_protocol::{
     capability::{Ceiling, Denial, Remit, Side, Subject},
     digest::Sized,
     json,
-    limits::{MAX_JOB, MAX_NODE_SET},
+    limits::{MAX_JOB, MAX_NODE_SET, MAX_OPTION_FILE},
     node::{Node, NodeSet},
 };
 use remit_signing::{Refusal, policy::Wanted, verify};
 
 use super::{Workshop, order};
 use crate::{
+    capability::files::OptionFiles,
     component::{Loaded, NotLoaded},
     config::SignedKind,
     orchestrator::CallError,
@@ -86,6 +88,8 @@ pub struct Section {
     pub run: Option<Wanted>,
     /// Knows the secrets of the attempt.
     pub redactor: Redactor,
+    /// The files of its options that its steps may read.
+    pub files: Arc<OptionFiles>,
 }
 
 /// Why a section does not begin.
@@ -171,12 +175,13 @@ pub(super) async fn section(
             not
         })?);
     }
+    let files = Arc::new(option_files(workshop, &assignment, &document, &ready).await?);
     let before = (0_u32..).map(StepIndex).zip(&document.steps);
     let seen = before.filter(|(index, _)| document.sees(assignment.first_step, *index));
     let earlier =
         seen.filter_map(|(_, step)| assignment.earlier.get(&step.name)).map(|view| view.outcome).collect();
     let scope = Scope::of_assignment(&assignment);
-    Ok(Section { assignment, steps: ready, nodes, scope, earlier, run, redactor })
+    Ok(Section { assignment, steps: ready, nodes, scope, earlier, run, redactor, files })
 }
 
 /// The job document: the very bytes that the assignment names, and that authors signed where the owner wants that.
@@ -226,6 +231,36 @@ async fn blob(workshop: &Workshop, named: Sized, code: RefusalCode) -> Result<by
     } else {
         Err(NotReady::refused(code, format!("{} was asked for, {} came.", named.digest, Digest::of(&bytes))))
     }
+}
+
+/// The files of options that a step of the section may read: the very bytes that the options name.
+async fn option_files(
+    workshop: &Workshop,
+    assignment: &Assignment,
+    document: &Document,
+    steps: &[ReadyStep],
+) -> Result<OptionFiles, NotReady> {
+    let mut files = OptionFiles::default();
+    let components = || steps.iter().flat_map(ReadyStep::components);
+    let wanted: BTreeSet<_> = components().flat_map(|ready| &ready.remit.files().options).collect();
+    for (name, file) in options::files(&document.options, &assignment.options) {
+        if !wanted.contains(&name) {
+            continue;
+        }
+        if file.length > MAX_OPTION_FILE.bytes() {
+            let detail = format!("The file of the option {name} has {} bytes.", file.length);
+            return Err(NotReady::refused(RefusalCode::Parameter, detail));
+        }
+        let bytes = blob(workshop, file.bytes(), RefusalCode::Parameter).await?;
+        let scratch = workshop.sandbox.scratch().to_owned();
+        let kept = tokio::task::spawn_blocking(move || {
+            let done = files.keep(name, &bytes, &scratch);
+            done.map(|()| files)
+        });
+        let fault = |error: &dyn std::fmt::Display| NotReady::host(format!("no room for the file of an option: {error}"));
+        files = kept.await.map_err(|error| fault(&error))?.map_err(|error| fault(&error))?;
+    }
+    Ok(files)
 }
 
 /// The steps of the section, which are all node steps or one workflow step.

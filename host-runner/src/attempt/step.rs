@@ -268,6 +268,7 @@ async fn once(
     let invocation = Invocation {
         remit: Arc::clone(&component.remit),
         secrets: Arc::clone(&around.secrets),
+        files: Arc::clone(&run.section.files),
         input,
         context: StepContext {
             execution,

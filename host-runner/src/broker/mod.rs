@@ -26,7 +26,7 @@ pub(crate) use self::{
 use crate::{
     capability::{
         Effects, Fault,
-        files::Kept,
+        files::{Kept, OptionFiles},
         http::{Door, Upstream},
         log::Log,
         nodes::{Found, Words},
@@ -236,6 +236,7 @@ pub struct Broker {
     pub(crate) log: Arc<Log>,
     pub(crate) found: Option<Found>,
     pub(crate) artifacts: Vec<Kept>,
+    pub(crate) option_files: Arc<OptionFiles>,
     pub(crate) config: Arc<SandboxConfig>,
     pub(crate) effects: Arc<Effects>,
     pub(crate) cancel: CancellationToken,
@@ -262,6 +263,7 @@ impl Broker {
             node: invocation.context.node.clone(),
             found: (kind == Kind::NodeSource).then(Found::default),
             artifacts: Vec::new(),
+            option_files: invocation.files.clone(),
             config,
             effects,
             cancel: invocation.cancel.asked().clone(),

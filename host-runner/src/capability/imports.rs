@@ -72,7 +72,7 @@ impl Class {
                 (remit.files().scratch, "a scratch directory", "grant:\n  files: [{ scratch: true }]")
             }
             Self::NamedFiles => {
-                (!remit.files().named.is_empty(), "files", "grant:\n  files: [{ name: NAME }]")
+                (!(remit.files().named.is_empty() && remit.files().options.is_empty()), "files", "grant:\n  files: [{ name: NAME }]")
             }
             Self::Artifacts => {
                 (remit.files().artifacts, "artifacts", "grant:\n  files: [{ artifacts: true }]")

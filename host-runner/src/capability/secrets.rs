@@ -118,6 +118,7 @@ mod tests {
         );
         let value = SecretValue::new(value.to_vec()).ok().unwrap();
         let invocation = Invocation {
+            files: Arc::default(),
             remit: Arc::new(remit.unwrap()),
             secrets: Arc::new(Environment::new(BTreeMap::from([(path, value)]))),
             input: String::new(),

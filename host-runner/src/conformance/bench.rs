@@ -406,6 +406,7 @@ impl Bench {
     /// Runs `act`, which the guest reads as a JSON string.
     pub async fn run(&self, act: &str) -> Ended {
         let invocation = Invocation {
+            files: Arc::default(),
             remit: self.remit.clone(),
             secrets: Arc::new(OneSecret),
             input: serde_json::Value::from(act).to_string(),

@@ -6,8 +6,8 @@
 mod road;
 
 use std::{
-    fs::File,
     io,
+    path::Path,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -423,16 +423,20 @@ impl Client {
     /// Brings the bytes of an artifact, in pieces; after an outage it goes on where the orchestrator has stopped.
     ///
     /// # Errors
-    /// [`CallError`]; a file that cannot be read is a road that is cut.
-    pub async fn bring(&self, attempt: AttemptId, bytes: Sized, file: File) -> Result<(), CallError> {
-        let mut file = tokio::fs::File::from_std(file);
+    /// [`CallError`].
+    pub async fn bring(
+        &self,
+        attempt: AttemptId,
+        bytes: Sized,
+        spool: &Path,
+    ) -> Result<(), CallError> {
+        let unreadable = |error: io::Error| CallError::Unreadable(format!("an artifact's file: {error}"));
+        let mut file = tokio::fs::File::open(spool).await.map_err(unreadable)?;
         let mut have = 0;
         // Every piece counts once; beyond that something goes round in circles.
         let mut turns = 2 * (bytes.length / endpoint::MAX_PIECE as u64) + 16;
         loop {
-            let piece = read_at(&mut file, have, endpoint::MAX_PIECE).await;
-            let piece =
-                piece.map_err(|error| CallError::Cut(format!("an artifact cannot be read: {error}")))?;
+            let piece = read_at(&mut file, have, endpoint::MAX_PIECE).await.map_err(unreadable)?;
             let path = format!("{}/{attempt}/{}/{}/{have}", endpoint::ARTIFACTS, bytes.digest, bytes.length);
             let answer = self.patiently(Method::POST, &path, piece, MAX_BODY, PATIENCE).await?;
             let upload: ArtifactUpload = from_json(&answer, MAX_BODY)?;

@@ -18,7 +18,7 @@ mod stage;
 mod state;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -57,7 +57,7 @@ pub(crate) use self::{
 };
 use crate::{
     broker::{Access, Broker},
-    capability::{Effects, context::StepContext, files::Kept, log::LogSink},
+    capability::{Effects, context::StepContext, files::{Kept, OptionFiles}, log::LogSink},
     dial::Dialer,
     launcher::Launch,
     report::redact::Redactor,
@@ -137,6 +137,8 @@ pub struct Invocation {
     pub remit: Arc<Remit>,
     /// Where the values of its secrets come from.
     pub secrets: Arc<dyn Resolve>,
+    /// The files of the job's options.
+    pub files: Arc<OptionFiles>,
     /// The input, a JSON document.
     pub input: String,
     /// Which run this is.
@@ -262,6 +264,11 @@ impl Sandbox {
             config: Arc::new(config),
             effects,
         })
+    }
+
+    /// Where what runs need on disk is made.
+    pub fn scratch(&self) -> &Path {
+        &self.config.scratch
     }
 
     /// Waits until nothing that steps have started is running any more: at the runner's end, after the last step.

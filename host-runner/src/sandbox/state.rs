@@ -159,6 +159,7 @@ pub(super) fn describing(prepared: &Prepared) -> Result<Invocation, HostFault> {
         idempotency_key: String::new(),
     };
     Ok(Invocation {
+        files: Arc::default(),
         remit: Arc::new(remit),
         secrets: Arc::new(NoSecrets),
         input: String::new(),

@@ -149,6 +149,7 @@ impl Asked<'_> {
                 map.push(("values".to_owned(), Tree::List(vec!["true".into(), "false".into()])));
                 map.push(("enforced".to_owned(), flag(true)));
             }
+            OptionType::File { .. } => map.push(("type".to_owned(), "file".into())),
             OptionType::Secret { .. } => {}
         }
     }

@@ -1,6 +1,9 @@
 //! A value as its option's type has it.
 
-use remit_protocol::{json::MAX_INTEGER, limits::MAX_VALUE};
+use remit_protocol::{
+    json::MAX_INTEGER,
+    limits::{MAX_OPTION_FILE, MAX_VALUE, USUAL_OPTION_FILE},
+};
 use serde_json::{Map, Value};
 
 use super::{MAX_VALUES, OptionType, Outside, Values, values::NoValues};
@@ -131,6 +134,7 @@ impl OptionType {
                     _ => Ok(given.clone()),
                 }
             }
+            Self::File { max_size } => super::file::accept(given, *max_size),
             Self::Secret { values } => {
                 let paths: Vec<String> = values.iter().map(ToString::to_string).collect();
                 choose(a_text(given)?, &paths)?;
@@ -167,6 +171,10 @@ impl OptionType {
                 parts.extend(bounds(min.clone(), max.clone(), ""));
             }
             Self::Boolean {} => parts.push("true or false".to_owned()),
+            Self::File { max_size } => {
+                let most = max_size.unwrap_or(USUAL_OPTION_FILE).min(MAX_OPTION_FILE);
+                parts.push(format!("a file of at most {most}"));
+            }
             Self::Secret { .. } => parts.push("a secret's path".to_owned()),
         }
         parts.join(", ")

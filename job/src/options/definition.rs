@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use remit_protocol::{endpoint::Fault, json::MAX_INTEGER};
+use remit_protocol::{endpoint::Fault, json::MAX_INTEGER, limits::MAX_OPTION_FILE};
 use serde_json::{Map, Value};
 
 use super::{MAX_VALUES, OptionDefinition, OptionType, Outside, Values, values::ByOption};
@@ -139,6 +139,15 @@ impl OptionDefinition {
                     read
                 });
                 finder.bounds("min", least, most);
+            }
+            OptionType::File { max_size } => {
+                if max_size.is_some_and(|size| size > MAX_OPTION_FILE) {
+                    finder.push("max_size", format!("a file has at most {MAX_OPTION_FILE}"), "write less");
+                }
+                if self.default.is_some() {
+                    finder.push("default", "a file has no default", "remove it; without a file the option has no value");
+                }
+                return finder.faults;
             }
             OptionType::Secret { values } => {
                 let paths: Vec<String> = values.iter().map(ToString::to_string).collect();

@@ -7,13 +7,15 @@
 
 mod accept;
 mod check;
+mod file;
 mod definition;
 mod values;
 
-use remit_protocol::{OptionName, SecretPath};
+use remit_protocol::{OptionName, SecretPath, Size};
 use serde::{Deserialize, Serialize};
 
 pub use check::{Described, check, check_ahead, describe};
+pub use file::{GivenFile, files};
 pub use values::{ByOption, Listed, OfJob, OfNodes, Outside, Values};
 
 use crate::{date::DateFormat, pattern::Pattern, template::Template};
@@ -109,6 +111,12 @@ pub enum OptionType {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max: Option<String>,
     },
+    /// A file: its bytes go to the orchestrator before the job is run, and to the runner when a step reads them.
+    File {
+        /// At most so many bytes; none: [`USUAL_OPTION_FILE`](remit_protocol::limits::USUAL_OPTION_FILE).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_size: Option<Size>,
+    },
     /// One of these secret paths: which of them a step uses is chosen when the job is run. Only the path travels.
     Secret {
         /// The paths that may be chosen.
@@ -125,6 +133,7 @@ impl OptionType {
             Self::Boolean {} => "boolean",
             Self::List { .. } => "list",
             Self::Date { .. } => "date",
+            Self::File { .. } => "file",
             Self::Secret { .. } => "secret",
         }
     }
@@ -138,7 +147,11 @@ impl OptionType {
     pub fn values(&self) -> Option<&Values> {
         match self {
             Self::String { values, .. } | Self::List { values, .. } => Some(values),
-            Self::Integer { .. } | Self::Boolean {} | Self::Date { .. } | Self::Secret { .. } => None,
+            Self::Integer { .. }
+            | Self::Boolean {}
+            | Self::Date { .. }
+            | Self::File { .. }
+            | Self::Secret { .. } => None,
         }
     }
 }

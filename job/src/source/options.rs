@@ -18,6 +18,7 @@ enum Kind {
     Boolean,
     List,
     Date,
+    File,
     Secret,
 }
 
@@ -28,6 +29,7 @@ impl Kind {
         ("boolean", Self::Boolean),
         ("list", Self::List),
         ("date", Self::Date),
+        ("file", Self::File),
         ("secret", Self::Secret),
     ];
 
@@ -39,6 +41,7 @@ impl Kind {
             Self::Boolean => &[],
             Self::List => &["values", "open", "pattern", "min_items", "max_items"],
             Self::Date => &["format", "min", "max"],
+            Self::File => &["max_size"],
             Self::Secret => &["values"],
         }
     }
@@ -139,6 +142,9 @@ fn kind_with(reader: &mut Reader, kind: Kind, fields: &Fields<'_>, place: &str) 
             let format = fields.get("format").and_then(|node| reader.text_as(node, &at("format")));
             OptionType::Date { format: format.unwrap_or_default(), min, max }
         }
+        Kind::File => OptionType::File {
+            max_size: fields.get("max_size").and_then(|node| reader.text_as(node, &at("max_size"))),
+        },
         Kind::Secret => {
             let paths = fields.get("values").map(|node| reader.list_of(node, &at("values")));
             OptionType::Secret { values: paths.unwrap_or_default() }

@@ -37,6 +37,9 @@ pub struct Head {
     /// Option values, checked.
     #[serde(default)]
     pub options: OptionValues,
+    /// The files among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<digest::Sized>,
     /// The signed note of who wants this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_note: Option<String>,

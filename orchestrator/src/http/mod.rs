@@ -202,7 +202,7 @@ impl Table {
 /// What the service offers.
 #[rustfmt::skip]
 fn routes(app: App) -> Table {
-    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, artifact, audit, channel, command, component, execution, hook, instance, job, log, node, project, schedule}};
+    use {InstanceRole as I, Need as N, ProjectRole as P, operator::{access, artifact, audit, channel, command, component, execution, file, hook, instance, job, log, node, project, schedule}};
     use operator::runner as runners;
     let router = OpenApiRouter::with_openapi(describe());
     Table { app, router, #[cfg(test)] listed: Vec::new(), #[cfg(test)] signed: Vec::new() }
@@ -256,6 +256,7 @@ fn routes(app: App) -> Table {
         .route(N::Project(P::Operator),    routes!(job::plan))
         .route(N::Project(P::Operator),    routes!(job::trigger))
         .route(N::Project(P::Operator),    routes!(job::options))
+        .route(N::Project(P::Operator),    routes!(file::keep))
 
         .route(N::Project(P::Editor),      routes!(command::run))
         .route(N::Project(P::Editor),      routes!(command::plan))

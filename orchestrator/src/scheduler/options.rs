@@ -11,7 +11,8 @@ use remit_job::{
     options::{self, OfJob, Outside, Values},
 };
 use remit_protocol::{
-    ExecutionId, JobName, OptionName, ProjectName, Revision, StepIndex,
+    ExecutionId, JobName, OptionName, ProjectName, Revision, StepIndex, digest,
+    endpoint::Fault,
     node::NodeSet,
     operator::{JobOptions, OptionView},
 };
@@ -96,6 +97,30 @@ impl Scheduler {
         Ok(result
             .and_then(|result| result.ended.output)
             .ok_or_else(|| format!("its step {} returned nothing", of.step)))
+    }
+
+    /// The files among checked values; each has to be at hand.
+    pub(super) async fn given_files(
+        &self,
+        project: &ProjectName,
+        document: &Document,
+        values: &Map<String, Value>,
+    ) -> Result<Vec<digest::Sized>, TriggerError> {
+        let mut found = Vec::new();
+        for (name, file) in options::files(&document.options, values) {
+            if !self.store().has_file(project, file.bytes()).await? {
+                let message = format!("the file {:?} was not uploaded, or is not kept any more", file.name);
+                return Err(TriggerError::Faults(vec![Fault {
+                    line: None,
+                    column: None,
+                    place: format!("options.{name}"),
+                    message,
+                    remedy: "give it with `--option-file NAME=PATH`".to_owned(),
+                }]));
+            }
+            found.push(file.bytes());
+        }
+        Ok(found)
     }
 
     /// The options of a job as they stand where `given` has been chosen so far.

@@ -191,6 +191,7 @@ impl Scheduler {
         attempts.filter_map(|attempt| state.live.get(state.attempts.get(attempt)?)).any(|live| {
             live.head.document.digest == digest
                 || live.head.nodes.as_ref().is_some_and(|nodes| nodes.set.digest == digest)
+                || live.head.files.iter().any(|file| file.digest == digest)
         })
     }
 

@@ -244,6 +244,7 @@ impl Scheduler {
             Some(_) => return Err(fault("options", "they are not what was signed", "sign it anew")),
             None => OptionValues::from(options),
         };
+        let files = self.given_files(&trigger.project, &document, &options).await?;
         let size = options.text().len();
         if size > OptionValues::MOST {
             let most = OptionValues::MOST;
@@ -259,6 +260,7 @@ impl Scheduler {
             note: job.note,
             purpose: Purpose::Job,
             options,
+            files,
             run_note: trigger.signed.as_ref().map(|signed| signed.note.clone()),
             started_by: trigger.started_by.clone(),
             origin: trigger.origin.clone(),
@@ -322,6 +324,7 @@ impl Scheduler {
             note: None,
             purpose: Purpose::Source(name.clone()),
             options: OptionValues::default(),
+            files: Vec::new(),
             run_note: None,
             started_by: by.to_owned(),
             origin,

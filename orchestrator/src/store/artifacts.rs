@@ -1,4 +1,5 @@
-//! Artifacts: files that steps kept, and the bytes that runners brought for them. The bytes are blobs.
+//! Artifacts: files that steps kept, and the bytes that runners brought for them; and files that people gave for options. The
+//! bytes are blobs.
 
 use remit_protocol::{
     ArtifactName, AttemptId, Digest, ExecutionId, NodeIndex, ProjectName, Size, StepIndex, Timestamp, digest,
@@ -61,7 +62,8 @@ fn used(db: &Connection, project: &ProjectName) -> Result<u64, StoreError> {
         .prepare_cached(
             "select coalesce(sum(length), 0) from (
                select digest, length from artifact where project = ?1
-               union select digest, length from upload where project = ?1)",
+               union select digest, length from upload where project = ?1
+               union select digest, length from file where project = ?1)",
         )?
         .query_row([project.as_str()], |row| row.get(0))?;
     Ok(sum)
@@ -95,6 +97,51 @@ impl Store {
                     ],
                 )?;
                 Ok(true)
+            })
+            .await
+    }
+
+    /// From here on options of the project's jobs may name these bytes, which are in the blobs. False: they are more than
+    /// the project may have.
+    pub async fn keep_file(
+        &self,
+        project: &ProjectName,
+        bytes: digest::Sized,
+        at: Timestamp,
+        quota: Size,
+    ) -> Result<bool, StoreError> {
+        let project = project.clone();
+        self.db
+            .write(move |tx| {
+                let known = tx
+                    .prepare_cached("update file set at = ? where project = ? and digest = ?")?
+                    .execute(params![at.as_millis(), project.as_str(), bytes.digest.as_bytes()])?;
+                if known == 0 {
+                    if used(tx, &project)?.saturating_add(bytes.length) > quota.bytes() {
+                        return Ok(false);
+                    }
+                    tx.prepare_cached("insert into file values (?, ?, ?, ?)")?.execute(params![
+                        project.as_str(),
+                        bytes.digest.as_bytes(),
+                        bytes.length,
+                        at.as_millis()
+                    ])?;
+                }
+                Ok(true)
+            })
+            .await
+    }
+
+    /// True if options of the project's jobs may name these bytes.
+    pub async fn has_file(&self, project: &ProjectName, bytes: digest::Sized) -> Result<bool, StoreError> {
+        let project = project.clone();
+        self.db
+            .read(move |db| {
+                let found = db
+                    .prepare_cached("select 1 from file where project = ? and digest = ? and length = ?")?
+                    .query_row(params![project.as_str(), bytes.digest.as_bytes(), bytes.length], |_| Ok(()))
+                    .optional()?;
+                Ok(found.is_some())
             })
             .await
     }
@@ -163,7 +210,7 @@ impl Store {
             .await
     }
 
-    /// Forgets the artifacts of a project that were kept before `before`, and what was brought for attempts that have
+    /// Forgets the artifacts of a project that were kept before `before`, files that were last given before then, and what was brought for attempts that have
     /// ended since; gives the number of artifacts.
     pub async fn forget_artifacts(
         &self,
@@ -175,6 +222,8 @@ impl Store {
             .write(move |tx| {
                 let gone = tx
                     .prepare_cached("delete from artifact where project = ? and at < ?")?
+                    .execute(params![project.as_str(), before.as_millis()])?;
+                tx.prepare_cached("delete from file where project = ? and at < ?")?
                     .execute(params![project.as_str(), before.as_millis()])?;
                 // No report of an attempt that ended counts any more.
                 tx.prepare_cached(

@@ -69,6 +69,7 @@ fn head(job: &str) -> Head {
         note: None,
         purpose: Purpose::Job,
         options: Default::default(),
+        files: Vec::new(),
         run_note: None,
         started_by: "ann".to_owned(),
         origin: Origin::Operator,

@@ -35,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0009_settings.sql"),
     include_str!("../../migrations/sqlite/0010_artifact.sql"),
     include_str!("../../migrations/sqlite/0011_retry.sql"),
+    include_str!("../../migrations/sqlite/0012_file.sql"),
 ];
 
 /// The migration after which the record's entries are linked lines.

@@ -39,9 +39,11 @@ impl Store {
             "select nodes from source where nodes is not null",
             "select digest from artifact",
             "select digest from upload",
+            "select digest from file",
         ];
         const TEXTS: &[&str] = &[
             "select json_extract(head, '$.document.digest') from execution",
+            "select json_extract(file.value, '$.digest') from execution, json_each(head, '$.files') as file where ended is null",
             "select json_extract(head, '$.nodes.set.digest') from execution where json_extract(head, '$.nodes') is not null",
         ];
         self.db

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::http::InvalidRule;
+use crate::OptionName;
 
 /// How a named path is opened. Only reading in this version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,8 @@ struct RawFiles {
     name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mode: Option<FileMode>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    option: Option<OptionName>,
 }
 
 /// What a component asks for.
@@ -41,7 +44,7 @@ pub enum FilesRequest {
     Named(String),
     /// `artifacts = true`: keeping files with the execution, for people.
     Artifacts,
-    /// `path = "granted"`: whichever named paths the job's grant lists.
+    /// `path = "granted"`: whichever named paths and file options the job's grant lists.
     Open,
 }
 
@@ -55,6 +58,8 @@ pub enum FilesGrant {
     Named(String),
     /// Keeping files with the execution.
     Artifacts,
+    /// The file that was given for an option of the job, under the option's name.
+    Option(OptionName),
 }
 
 fn check_name(name: String) -> Result<String, InvalidRule> {
@@ -70,7 +75,10 @@ fn check_name(name: String) -> Result<String, InvalidRule> {
 impl TryFrom<RawFiles> for FilesRequest {
     type Error = InvalidRule;
     fn try_from(raw: RawFiles) -> Result<Self, InvalidRule> {
-        let RawFiles { scratch, artifacts, path, name, mode } = raw;
+        let RawFiles { scratch, artifacts, path, name, mode, option } = raw;
+        if option.is_some() {
+            return Err(InvalidRule("a component does not know the options of jobs: ask for `path = \"granted\"`".to_owned()));
+        }
         match (scratch, artifacts, path, name, mode) {
             (true, false, None, None, None) => Ok(Self::Scratch),
             (false, true, None, None, None) => Ok(Self::Artifacts),
@@ -98,6 +106,9 @@ impl From<FilesRequest> for RawFiles {
 impl TryFrom<RawFiles> for FilesGrant {
     type Error = InvalidRule;
     fn try_from(raw: RawFiles) -> Result<Self, InvalidRule> {
+        if let RawFiles { option: Some(option), scratch: false, artifacts: false, path: None, name: None, mode: None } = raw {
+            return Ok(Self::Option(option));
+        }
         match FilesRequest::try_from(raw)? {
             FilesRequest::Scratch => Ok(Self::Scratch),
             FilesRequest::Artifacts => Ok(Self::Artifacts),
@@ -112,6 +123,7 @@ impl From<FilesGrant> for RawFiles {
         match grant {
             FilesGrant::Scratch => FilesRequest::Scratch.into(),
             FilesGrant::Artifacts => FilesRequest::Artifacts.into(),
+            FilesGrant::Option(option) => Self { option: Some(option), ..Self::default() },
             FilesGrant::Named(name) => FilesRequest::Named(name).into(),
         }
     }
@@ -135,7 +147,7 @@ impl FilesRequest {
         match (self, grant) {
             (Self::Scratch, FilesGrant::Scratch)
             | (Self::Artifacts, FilesGrant::Artifacts)
-            | (Self::Open, FilesGrant::Named(_)) => true,
+            | (Self::Open, FilesGrant::Named(_) | FilesGrant::Option(_)) => true,
             (Self::Named(own), FilesGrant::Named(given)) => own == given,
             _ => false,
         }
@@ -163,6 +175,9 @@ pub struct FilesPermit {
     /// Files may be kept with the execution.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub artifacts: bool,
+    /// Options whose files may be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<OptionName>,
     /// Named paths: name and path.
     pub named: Vec<(String, PathBuf)>,
 }

@@ -142,6 +142,9 @@ pub fn covered_by_request(requests: &Requests, grant: &Grant) -> Result<(), Vec<
             FilesGrant::Artifacts => {
                 check(covered, "artifacts".into(), "[[files]]\nartifacts = true".into());
             }
+            FilesGrant::Option(name) => {
+                check(covered, format!("the file of the option {name}"), "[[files]]\npath = \"granted\"".into());
+            }
             FilesGrant::Named(name) => {
                 check(covered, format!("files {name}"), format!("[[files]]\nname = {name:?}"));
             }
@@ -304,6 +307,8 @@ impl Context<'_> {
             match given {
                 FilesGrant::Scratch => remit.files.scratch = true,
                 FilesGrant::Artifacts => remit.files.artifacts = true,
+                // It is nothing of this host's: whoever runs the job gives it.
+                FilesGrant::Option(name) => remit.files.options.push(name.clone()),
                 FilesGrant::Named(name) => match self.ceiling.files.iter().find(|file| file.name == *name) {
                     Some(file) => remit.files.named.push((name.clone(), file.path.clone())),
                     None => denials.push(Denial {

@@ -38,6 +38,9 @@ pub const RUNNER_TICKET: &str = "/api/v1/runners/{runner}/ticket";
 
 /// `PUT` of raw bytes: stores them by the digest in the address → [`crate::digest::Sized`].
 pub const BLOB: &str = "/api/v1/blobs/{digest}";
+/// `PUT` of raw bytes: keeps a file for options of the project's jobs, by the digest in the address →
+/// [`crate::digest::Sized`].
+pub const FILE: &str = "/api/v1/projects/{project}/files/{digest}";
 /// `GET` ([`super::ComponentQuery`]) → `Page<`[`super::ComponentSummary`]`>`; `POST` [`super::Publish`] → [`super::ComponentView`].
 pub const COMPONENTS: &str = "/api/v1/components";
 /// `GET` → [`super::ComponentView`].

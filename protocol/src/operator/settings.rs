@@ -53,7 +53,8 @@ pub struct History {
     pub most: u32,
     /// At most so much log, of the newest executions.
     pub logs: Size,
-    /// Artifacts stay so many days, and never longer than their execution: 1 to 3650.
+    /// Artifacts stay so many days, and never longer than their execution; files for options as long after they were last
+    /// given: 1 to 3650.
     pub artifacts: u32,
 }
 
@@ -72,7 +73,7 @@ pub struct Quotas {
     pub jobs: u32,
     /// Executions that have not ended: up to 100,000.
     pub open_executions: u32,
-    /// Bytes of artifacts; what stands in several counts once.
+    /// Bytes of artifacts and of files for options; what stands in several counts once.
     pub artifacts: Size,
 }
 

@@ -129,3 +129,46 @@ fn files_are_written_and_copied_in_one_go() {
     let nodes = stack.json(&["execution", "nodes", id, "--step", "0"]).unwrap();
     assert!(nodes.to_string().contains("/proc/nowhere/file on web1: making the file"), "{nodes:#}");
 }
+
+#[test]
+fn a_file_that_is_given_when_the_job_is_run_arrives_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_sshd, stack) = logged_in(folder.path(), "");
+    let bytes: Vec<u8> = (0..700_000_u32).map(|number| (number * 31).to_le_bytes()[1]).collect();
+    let given = folder.path().join("site of today.tar");
+    std::fs::write(&given, &bytes).unwrap();
+    let target = folder.path().join("site.tar");
+    let step = |grant: &str| {
+        format!(
+            "job: give\nnodes: {{ filter: \"name: web1\" }}\noptions:\n  archive: {{ type: file, max_size: 1MiB }}\n  \
+             note: {{ type: string, default: x }}\nsteps:\n  - name: one\n    uses: remit/copy-file@1\n    per: node\n    \
+             with: {{ file: archive, to: {target:?} }}\n    secrets: {{ key: keys/test/key }}\n    \
+             grant: {{ ssh: [{{ target: node }}], files: [{{ option: {grant} }}] }}\n  \
+             - {{ name: told, uses: remit/transform@1, with: {{ value: \"${{options.archive.name}}: ${{options.archive.length}}\" }} }}\n"
+        )
+    };
+    for (grant, expect) in [("other", "there is no option other"), ("note", "has the type string, not file")] {
+        let file = folder.path().join("bad.yaml");
+        std::fs::write(&file, step(grant)).unwrap();
+        let refused = stack.remit(&["job", "apply", &file.display().to_string()]).unwrap();
+        assert!(refused.code != 0 && refused.err.contains(expect), "{}", refused.err);
+    }
+    apply(&stack, folder.path(), &step("archive"));
+    let option = format!("archive={}", given.display());
+    let shown = run(&stack, &["give", "--option-file", &option]);
+    assert_eq!(shown["summary"]["outcome"], "succeeded", "{shown:#}");
+    assert!(std::fs::read(&target).unwrap() == bytes);
+    let told = &shown["steps"][1]["run"]["output"]["value"];
+    assert_eq!(told, "site of today.tar: 700000");
+
+    // A digest alone is no file, and a text is none either.
+    let refused = stack.remit(&["job", "run", "give", "-o", "archive=site.tar"]).unwrap();
+    assert!(refused.code != 0 && refused.err.contains("--option-file"), "{}", refused.err);
+    std::fs::write(&given, vec![0; (1 << 20) + 1]).unwrap();
+    let refused = stack.remit(&["job", "run", "give", "--option-file", &option]).unwrap();
+    assert!(refused.code != 0 && refused.err.contains("at most 1MiB"), "{}", refused.err);
+    let shown = run(&stack, &["give"]);
+    let id = shown["summary"]["id"].as_str().unwrap();
+    let nodes = stack.json(&["execution", "nodes", id, "--step", "0"]).unwrap();
+    assert!(nodes.to_string().contains("the option archive has no file"), "{nodes:#}");
+}

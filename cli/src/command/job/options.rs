@@ -3,8 +3,11 @@
 use std::{collections::BTreeMap, path::Path};
 
 use clap::Args;
+use remit_job::options::GivenFile;
 use remit_protocol::{
     JobName, OptionName,
+    digest::Sized,
+    limits::MAX_OPTION_FILE,
     operator::{JobOptions, OptionView, OptionsAsked, path},
 };
 use serde_json::Value;
@@ -25,11 +28,34 @@ pub(super) struct Given {
     /// An option whose value is taken as it stands, even if it begins with `@`. May be repeated.
     #[arg(long = "text", value_name = "NAME=VALUE")]
     texts: Vec<String>,
+    /// The file of an option of type file, as NAME=PATH: it is uploaded, and named by its digest. May be repeated.
+    #[arg(long = "option-file", value_name = "NAME=PATH")]
+    files: Vec<String>,
 }
 
 impl Given {
+    /// The values by name, after their files were uploaded.
+    pub(super) async fn bring(&self, connection: &Connection) -> Result<BTreeMap<OptionName, Value>> {
+        let mut values = self.read()?;
+        for option in &self.files {
+            let (name, path) = split(option)?;
+            let path = Path::new(path);
+            let bytes = files::read(path, MAX_OPTION_FILE.bytes())?;
+            let sized = Sized::of(&bytes);
+            let address = path::fill(path::FILE, &[&connection.project()?, &sized.digest]);
+            let _: Sized = connection.upload(&address, bytes).await?;
+            let called = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let value = GivenFile { name: called, digest: sized.digest, length: sized.length };
+            let value = serde_json::to_value(value).map_err(Failure::input)?;
+            if values.insert(name.clone(), value).is_some() {
+                return Err(Failure::input(format_args!("the option {name} is given twice")));
+            }
+        }
+        Ok(values)
+    }
+
     /// The values by name. What they mean is for the orchestrator to say: it knows the job.
-    pub(super) fn read(&self) -> Result<BTreeMap<OptionName, Value>> {
+    fn read(&self) -> Result<BTreeMap<OptionName, Value>> {
         let mut found: BTreeMap<OptionName, Vec<Value>> = BTreeMap::new();
         for option in &self.options {
             let (name, value) = split(option)?;
@@ -68,7 +94,7 @@ pub(crate) struct OptionsOf {
 impl OptionsOf {
     pub(super) async fn run(self, connection: &Connection, output: Output) -> Result<()> {
         let address = path::fill(path::JOB_OPTIONS, &[&connection.project()?, &self.name]);
-        let asked = OptionsAsked { options: self.given.read()? };
+        let asked = OptionsAsked { options: self.given.bring(connection).await? };
         let options: JobOptions = connection.post(&address, &asked).await?;
         output.print(&options, shown);
         Ok(())

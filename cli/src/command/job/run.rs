@@ -67,7 +67,7 @@ impl RunJob {
     pub(super) async fn run(self, connection: &Connection, output: Output) -> Result<()> {
         let tags: BTreeSet<Tag> = self.runner_tags.iter().cloned().collect();
         let mut trigger = Trigger {
-            options: self.options.read()?,
+            options: self.options.bring(connection).await?,
             filter: self.filter.clone(),
             runner_tags: (!tags.is_empty()).then_some(tags),
             idempotency_key: self.idempotency_key.clone(),

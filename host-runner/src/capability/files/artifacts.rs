@@ -1,10 +1,10 @@
-//! Artifacts: what a step keeps for people. The bytes are redacted on their way into a file without a name, which is gone with
-//! the run unless the step said `keep`.
+//! Artifacts: what a step keeps for people. The bytes are redacted on their way into a file in the scratch directory of the
+//! host, which is gone with the run unless the step said `keep`, and else when it was brought away.
 //!
 //! *Invariant:* what is kept holds no form of a secret that the attempt knows: a text has it replaced, and anything else in
 //! which something would have to be replaced is not kept.
 
-use std::{fs::File, io, path::Path};
+use std::{io, path::Path};
 
 use remit_protocol::{
     ArtifactName, Digest,
@@ -13,6 +13,7 @@ use remit_protocol::{
     report::{Artifact, ArtifactForm, Limit},
 };
 use sha2::{Digest as _, Sha256};
+use tempfile::TempPath;
 use tokio::io::AsyncWriteExt as _;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
@@ -41,6 +42,7 @@ pub(crate) struct Writing {
     name: ArtifactName,
     form: ArtifactForm,
     file: tokio::fs::File,
+    spool: TempPath,
     redacted: Stream,
     /// What came in and what goes out: they differ when something was replaced.
     input: Sha256,
@@ -53,8 +55,8 @@ pub(crate) struct Writing {
 pub struct Kept {
     /// What a report says of it.
     pub artifact: Artifact,
-    /// Where its bytes are, until they were brought to the orchestrator: a file without a name.
-    pub file: Option<File>,
+    /// Where its bytes are, until they were brought to the orchestrator: a file that is gone with this.
+    pub spool: Option<TempPath>,
 }
 
 /// Links `remit:files/artifacts`.
@@ -62,11 +64,14 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     bindings::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
 }
 
-/// A file without a name in `directory`.
-async fn nameless(directory: &Path) -> io::Result<tokio::fs::File> {
+/// A new file in `directory`.
+async fn begin(directory: &Path) -> io::Result<(tokio::fs::File, TempPath)> {
     let directory = directory.to_owned();
-    let made = tokio::task::spawn_blocking(move || tempfile::tempfile_in(directory)).await;
-    Ok(tokio::fs::File::from_std(made.map_err(io::Error::other)??))
+    let made = tokio::task::spawn_blocking(move || {
+        tempfile::Builder::new().prefix("artifact-").tempfile_in(directory)
+    });
+    let (file, path) = made.await.map_err(io::Error::other)??.into_parts();
+    Ok((tokio::fs::File::from_std(file), path))
 }
 
 impl Broker {
@@ -89,11 +94,12 @@ impl Broker {
                 "the name of an artifact has at most {MAX_NAME} characters"
             )));
         }
-        let file = nameless(&self.config.scratch).await.map_err(unkept)?;
+        let (file, spool) = begin(&self.config.scratch).await.map_err(unkept)?;
         self.handles.keep(Held::Artifact(Box::new(Writing {
             name,
             form,
             file,
+            spool,
             redacted: self.redactor.stream(),
             input: Sha256::new(),
             output: Sha256::new(),
@@ -153,10 +159,9 @@ impl Writing {
                 self.name
             )));
         }
-        let file = self.file.into_std().await;
         let bytes = Sized { digest, length: self.length };
         let artifact = Artifact { name: self.name, form: self.form, bytes };
-        Ok(Kept { artifact, file: Some(file) })
+        Ok(Kept { artifact, spool: Some(self.spool) })
     }
 }
 

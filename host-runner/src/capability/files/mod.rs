@@ -1,8 +1,9 @@
-//! `files`: the scratch directory ([`scratch`]), the paths that the runner's owner gave a name ([`named`]), and what a step keeps
-//! for people ([`artifacts`]).
+//! `files`: the scratch directory ([`scratch`]), the paths that the runner's owner gave a name ([`named`]), files that were
+//! given for options of the job ([`option`]), and what a step keeps for people ([`artifacts`]).
 
 mod artifacts;
 mod named;
+mod option;
 mod scratch;
 
 use remit_protocol::{
@@ -14,6 +15,7 @@ use wasmtime::component::{HasSelf, Linker, Resource};
 pub use self::artifacts::{Begun, Kept};
 pub(crate) use self::artifacts::{Writing, link as link_artifacts};
 use self::named::Entry;
+pub use self::option::OptionFiles;
 pub use self::named::{Local, OpenError, Read, Shelf};
 pub(crate) use self::scratch::{Scratch, link as link_scratch};
 use super::{
@@ -45,6 +47,12 @@ impl Broker {
     fn named(&self, name: &str) -> Result<Entry, Fault> {
         match self.remit.files().named.iter().find(|(known, _)| known == name) {
             Some((_, path)) => Ok(Entry(path.clone())),
+            None if self.remit.files().options.iter().any(|option| option.as_str() == name) => {
+                match self.option_files.path(name) {
+                    Some(path) => Ok(Entry(path)),
+                    None => Err(Fault::failed(format_args!("the option {name} has no file"))),
+                }
+            }
             None => Err(Fault::denied(
                 &self.account,
                 Denial {

@@ -7,6 +7,7 @@ pub(super) mod channel;
 pub(super) mod command;
 pub(super) mod component;
 pub(super) mod execution;
+pub(super) mod file;
 pub(super) mod hook;
 pub(super) mod instance;
 pub(super) mod job;
