@@ -599,7 +599,8 @@ impl Check<'_> {
             match self.document.options.iter().find(|option| option.name == *name) {
                 None => self.fault(place, format!("there is no option {name}"), "declare it: `type: file`"),
                 Some(option) if !matches!(option.kind, OptionType::File { .. }) => {
-                    let message = format!("the option {name} has the type {}, not file", option.kind.as_str());
+                    let message =
+                        format!("the option {name} has the type {}, not file", option.kind.as_str());
                     self.fault(place, message, "name an option of `type: file`");
                 }
                 Some(_) => {}

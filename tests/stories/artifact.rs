@@ -83,21 +83,28 @@ fn an_upload_that_breaks_off_goes_on_and_one_of_a_dead_runner_leaves_nothing() {
     let host = Host { url: Some(middlebox.url()), ..Host::default() };
     stack.runner_on(&host, "local", &[], "[ceiling]\n", &builder_trust().unwrap()).unwrap();
     apply(&stack, folder.path(), &large());
-    let listed =
-        |id: &str| stack.json(&["execution", "artifacts", id]).unwrap()["items"].as_array().unwrap().len();
+    let listed = |stack: &Stack, id: &str| {
+        let page = stack.json(&["execution", "artifacts", id]).unwrap();
+        page["items"].as_array().unwrap().len()
+    };
 
+    // Connections that were kept are as they were made: the runner makes new ones.
     middlebox.becomes(Faults { resets_up: (2, 300_000), ..Faults::default() });
+    stack.runner_named("local").unwrap().kill().unwrap();
+    stack.restart_runner("local").unwrap();
     let id = begin(&stack, &["large"]);
     let shown = ended(&stack, &id);
     assert_eq!(shown["summary"]["outcome"], "succeeded", "{shown:#}");
-    assert_eq!((middlebox.reset(), listed(&id)), (2, 1));
+    assert_eq!((middlebox.reset(), listed(&stack, &id)), (2, 1));
 
-    // From here on no piece arrives: the runner dies while it tries.
+    // From here on no piece arrives, not over connections that were kept either: the runner dies while it tries.
     middlebox.becomes(Faults { resets_up: (u32::MAX, 100_000), ..Faults::default() });
+    stack.runner_named("local").unwrap().kill().unwrap();
+    stack.restart_runner("local").unwrap();
     let before = middlebox.reset();
     let id = begin(&stack, &["large"]);
     wait_for("an upload that was cut", || Ok((middlebox.reset() > before + 1).then_some(()))).unwrap();
-    assert_eq!(listed(&id), 0);
+    assert_eq!(listed(&stack, &id), 0);
     stack.runner_named("local").unwrap().kill().unwrap();
     middlebox.becomes(Faults::default());
     stack.restart_runner("local").unwrap();

@@ -257,7 +257,9 @@ async fn option_files(
             let done = files.keep(name, &bytes, &scratch);
             done.map(|()| files)
         });
-        let fault = |error: &dyn std::fmt::Display| NotReady::host(format!("no room for the file of an option: {error}"));
+        let fault = |error: &dyn std::fmt::Display| {
+            NotReady::host(format!("no room for the file of an option: {error}"))
+        };
         files = kept.await.map_err(|error| fault(&error))?.map_err(|error| fault(&error))?;
     }
     Ok(files)

@@ -71,9 +71,11 @@ impl Class {
             Self::Scratch => {
                 (remit.files().scratch, "a scratch directory", "grant:\n  files: [{ scratch: true }]")
             }
-            Self::NamedFiles => {
-                (!(remit.files().named.is_empty() && remit.files().options.is_empty()), "files", "grant:\n  files: [{ name: NAME }]")
-            }
+            Self::NamedFiles => (
+                !(remit.files().named.is_empty() && remit.files().options.is_empty()),
+                "files",
+                "grant:\n  files: [{ name: NAME }]",
+            ),
             Self::Artifacts => {
                 (remit.files().artifacts, "artifacts", "grant:\n  files: [{ artifacts: true }]")
             }

@@ -424,12 +424,7 @@ impl Client {
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn bring(
-        &self,
-        attempt: AttemptId,
-        bytes: Sized,
-        spool: &Path,
-    ) -> Result<(), CallError> {
+    pub async fn bring(&self, attempt: AttemptId, bytes: Sized, spool: &Path) -> Result<(), CallError> {
         let unreadable = |error: io::Error| CallError::Unreadable(format!("an artifact's file: {error}"));
         let mut file = tokio::fs::File::open(spool).await.map_err(unreadable)?;
         let mut have = 0;

@@ -57,7 +57,12 @@ pub(crate) use self::{
 };
 use crate::{
     broker::{Access, Broker},
-    capability::{Effects, context::StepContext, files::{Kept, OptionFiles}, log::LogSink},
+    capability::{
+        Effects,
+        context::StepContext,
+        files::{Kept, OptionFiles},
+        log::LogSink,
+    },
     dial::Dialer,
     launcher::Launch,
     report::redact::Redactor,

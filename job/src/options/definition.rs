@@ -145,7 +145,11 @@ impl OptionDefinition {
                     finder.push("max_size", format!("a file has at most {MAX_OPTION_FILE}"), "write less");
                 }
                 if self.default.is_some() {
-                    finder.push("default", "a file has no default", "remove it; without a file the option has no value");
+                    finder.push(
+                        "default",
+                        "a file has no default",
+                        "remove it; without a file the option has no value",
+                    );
                 }
                 return finder.faults;
             }

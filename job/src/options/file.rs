@@ -35,13 +35,19 @@ impl GivenFile {
 pub(super) fn accept(given: &Value, max_size: Option<Size>) -> Result<Value, Refused> {
     let refused = |message: String, remedy: &str| Err((message, remedy.to_owned()));
     let Ok(file) = serde_json::from_value::<GivenFile>(given.clone()) else {
-        return refused("is not a file that was uploaded".to_owned(), "give it with `--option-file NAME=PATH`");
+        return refused(
+            "is not a file that was uploaded".to_owned(),
+            "give it with `--option-file NAME=PATH`",
+        );
     };
     let named = !file.name.is_empty()
         && file.name.len() <= MAX_NAME
         && !file.name.chars().any(|c| c.is_control() || matches!(c, '/' | '\\'));
     if !named {
-        return refused(format!("has the name {:?}, which no file has", super::accept::shown(&file.name)), "rename it");
+        return refused(
+            format!("has the name {:?}, which no file has", super::accept::shown(&file.name)),
+            "rename it",
+        );
     }
     let most = max_size.unwrap_or(USUAL_OPTION_FILE).min(MAX_OPTION_FILE);
     if file.length > most.bytes() {
@@ -85,7 +91,9 @@ mod tests {
         for bad in ["", "a/b", "..\\a", "a\nb", &"x".repeat(256)] {
             check(bad, 1, None, "which no file has");
         }
-        for bad in [json!("site.tar"), json!({}), json!({"name": "a", "digest": "x", "length": 1}), json!(null)] {
+        for bad in
+            [json!("site.tar"), json!({}), json!({"name": "a", "digest": "x", "length": 1}), json!(null)]
+        {
             assert!(accept(&bad, None).unwrap_err().1.contains("--option-file"), "{bad}");
         }
     }

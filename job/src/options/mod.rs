@@ -7,8 +7,8 @@
 
 mod accept;
 mod check;
-mod file;
 mod definition;
+mod file;
 mod values;
 
 use remit_protocol::{OptionName, SecretPath, Size};

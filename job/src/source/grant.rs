@@ -82,8 +82,14 @@ pub(super) fn read(reader: &mut Reader, node: &Node, place: &str) -> Option<Gran
     }
     if let Some(node) = fields.get("files") {
         let remedy = "write `{ scratch: true }`, `{ artifacts: true }`, `{ name: inventory }` or `{ option: archive }`";
-        grant.files =
-            rules(reader, node, &at("files"), &["scratch", "artifacts", "path", "name", "mode", "option"], &[], remedy);
+        grant.files = rules(
+            reader,
+            node,
+            &at("files"),
+            &["scratch", "artifacts", "path", "name", "mode", "option"],
+            &[],
+            remedy,
+        );
     }
     if let Some(node) = fields.get("reveal") {
         grant.reveal = rules(reader, node, &at("reveal"), &["name"], &[], "write `{ name: token }`");

@@ -100,6 +100,7 @@ fn head(nodes: u32) -> Head {
         note: None,
         purpose: Purpose::Job,
         options: Default::default(),
+        files: Vec::new(),
         run_note: None,
         started_by: "test".to_owned(),
         origin: remit_protocol::Origin::Operator,

@@ -77,7 +77,9 @@ impl TryFrom<RawFiles> for FilesRequest {
     fn try_from(raw: RawFiles) -> Result<Self, InvalidRule> {
         let RawFiles { scratch, artifacts, path, name, mode, option } = raw;
         if option.is_some() {
-            return Err(InvalidRule("a component does not know the options of jobs: ask for `path = \"granted\"`".to_owned()));
+            return Err(InvalidRule(
+                "a component does not know the options of jobs: ask for `path = \"granted\"`".to_owned(),
+            ));
         }
         match (scratch, artifacts, path, name, mode) {
             (true, false, None, None, None) => Ok(Self::Scratch),
@@ -106,7 +108,15 @@ impl From<FilesRequest> for RawFiles {
 impl TryFrom<RawFiles> for FilesGrant {
     type Error = InvalidRule;
     fn try_from(raw: RawFiles) -> Result<Self, InvalidRule> {
-        if let RawFiles { option: Some(option), scratch: false, artifacts: false, path: None, name: None, mode: None } = raw {
+        if let RawFiles {
+            option: Some(option),
+            scratch: false,
+            artifacts: false,
+            path: None,
+            name: None,
+            mode: None,
+        } = raw
+        {
             return Ok(Self::Option(option));
         }
         match FilesRequest::try_from(raw)? {

@@ -143,7 +143,11 @@ pub fn covered_by_request(requests: &Requests, grant: &Grant) -> Result<(), Vec<
                 check(covered, "artifacts".into(), "[[files]]\nartifacts = true".into());
             }
             FilesGrant::Option(name) => {
-                check(covered, format!("the file of the option {name}"), "[[files]]\npath = \"granted\"".into());
+                check(
+                    covered,
+                    format!("the file of the option {name}"),
+                    "[[files]]\npath = \"granted\"".into(),
+                );
             }
             FilesGrant::Named(name) => {
                 check(covered, format!("files {name}"), format!("[[files]]\nname = {name:?}"));

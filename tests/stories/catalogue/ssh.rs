@@ -147,7 +147,8 @@ fn a_file_that_is_given_when_the_job_is_run_arrives_as_it_was() {
              - {{ name: told, uses: remit/transform@1, with: {{ value: \"${{options.archive.name}}: ${{options.archive.length}}\" }} }}\n"
         )
     };
-    for (grant, expect) in [("other", "there is no option other"), ("note", "has the type string, not file")] {
+    for (grant, expect) in [("other", "there is no option other"), ("note", "has the type string, not file")]
+    {
         let file = folder.path().join("bad.yaml");
         std::fs::write(&file, step(grant)).unwrap();
         let refused = stack.remit(&["job", "apply", &file.display().to_string()]).unwrap();

@@ -15,8 +15,8 @@ use wasmtime::component::{HasSelf, Linker, Resource};
 pub use self::artifacts::{Begun, Kept};
 pub(crate) use self::artifacts::{Writing, link as link_artifacts};
 use self::named::Entry;
-pub use self::option::OptionFiles;
 pub use self::named::{Local, OpenError, Read, Shelf};
+pub use self::option::OptionFiles;
 pub(crate) use self::scratch::{Scratch, link as link_scratch};
 use super::{
     Fault,
