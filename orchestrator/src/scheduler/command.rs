@@ -44,6 +44,7 @@ impl Scheduler {
             note: None,
             purpose: Purpose::Command,
             options: OptionValues::default(),
+            files: Vec::new(),
             run_note: None,
             started_by: run.started_by.clone(),
             origin: Origin::Operator,
