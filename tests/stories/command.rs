@@ -13,7 +13,7 @@ fn a_command_runs_once_on_the_nodes_of_a_filter() {
     std::fs::create_dir_all(&secrets).unwrap();
     std::fs::copy(sshd.client_key(), secrets.join("deploy-key")).unwrap();
     let ceiling = format!(
-        "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"uname\"\npath = \"/usr/bin/uname\"\nargs = [\"{{text}}*\"]\n\n\
+        "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"uname\"\npath = \"/usr/bin/uname\"\nargs = [\"-s\"]\n\n\
          [[ceiling.ssh]]\naddresses = [\"127.0.0.0/8\"]\nport = {}\nusers = [\"root\"]\nknown_hosts = {:?}\n\n\
          [[ceiling.secrets]]\npath = \"keys/prod/deploy-key\"\nuse = \"ssh-key\"\nusers = [\"root\"]\n\n\
          [[provider]]\nmount = \"keys/prod\"\nkind = \"directory\"\npath = {secrets:?}\n",

@@ -148,3 +148,43 @@ fn a_run_that_people_sign_goes_through_and_one_that_nobody_signs_does_not() {
     assert_eq!(shown["summary"]["outcome"], "succeeded", "{shown:#}");
     assert_eq!(shown["steps"][2]["run"]["output"]["value"], "\"${x}\"");
 }
+
+#[test]
+fn values_are_read_from_what_a_tool_prints_and_masked_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let ceiling = "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"printf\"\npath = \"/usr/bin/printf\"\nargs = [\"{text}*\"]\n";
+    let stack = site(folder.path(), ceiling);
+    apply(
+        &stack,
+        folder.path(),
+        r#"
+job: printed
+steps:
+  - name: build
+    uses: remit/run-command@1
+    with: { program: printf, args: ['%s\n', 'version: 1.2', 'DATA url=http://x/?a=b', 'login password=hunter22 ok', 'DATA pass=password=hunter22', more, more] }
+    grant: { exec: [{ program: printf }] }
+    log:
+      outputs:
+        - { pattern: "^version: (\\S+)$", name: version }
+        - { pattern: "^DATA (\\S+?)=(.*)$" }
+      mask: ["password=(\\S+)"]
+      keep: 4
+  - name: after
+    uses: remit/transform@1
+    with: { value: "${steps.build.outputs.log.version} at ${steps.build.outputs.log.url}, ${steps.build.outputs.log.pass}" }
+"#,
+    );
+    let shown = run(&stack, &["printed"]);
+    assert_eq!(
+        shown["steps"][1]["run"]["output"]["value"], "1.2 at http://x/?a=b, password=***",
+        "{shown:#}"
+    );
+    let output = &shown["steps"][0]["run"]["output"];
+    assert_eq!(output["exit_code"], 0, "the component's own output stays");
+    assert!(output["stdout"].as_str().unwrap().contains("login password=*** ok"), "{output}");
+    let id = shown["summary"]["id"].as_str().unwrap();
+    let log = stack.remit(&["execution", "log", id]).unwrap().out;
+    assert!(log.contains("login password=*** ok") && !log.contains("hunter22"), "{log}");
+    assert!(log.contains("2 more lines were not kept") && !log.contains("  build  more"), "{log}");
+}

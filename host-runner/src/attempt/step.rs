@@ -290,6 +290,7 @@ async fn once(
     };
     sink.conclude();
     ended.output = sink.with_values(ended.output);
+    ended.message = sink.masked(ended.message);
     record::run(&around.audit, run.section.assignment.attempt, run.ready, run.node, &ended);
     presentable(ended, &sink)
 }

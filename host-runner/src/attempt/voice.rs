@@ -186,8 +186,14 @@ impl Sink {
         Self { wanted: wanted.clone(), ..self }
     }
 
-    /// The step's output with the values that were read from its lines.
+    /// What the step says of its end, with the same hidden as in its lines.
+    pub(super) fn masked(&self, message: String) -> String {
+        if self.wanted.mask.is_empty() { message } else { self.wanted.masked_text(&message) }
+    }
+
+    /// The step's output, with the same hidden as in its lines, and the values that were read from them.
     pub(super) fn with_values(&self, output: Option<Value>) -> Option<Value> {
+        let output = output.map(|output| self.wanted.masked_value(output));
         if self.wanted.outputs.is_empty() {
             return output;
         }

@@ -73,6 +73,25 @@ impl StepLog {
         })
     }
 
+    /// A text of several lines as it may leave.
+    pub fn masked_text(&self, text: &str) -> String {
+        text.split('\n').map(|line| self.masked(line)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// A step's output as it may leave: every text in it.
+    pub fn masked_value(&self, value: Value) -> Value {
+        match value {
+            _ if self.mask.is_empty() => value,
+            Value::String(text) => Value::String(self.masked_text(&text)),
+            Value::Array(items) => items.into_iter().map(|item| self.masked_value(item)).collect(),
+            Value::Object(members) => {
+                let masked = members.into_iter().map(|(name, value)| (name, self.masked_value(value)));
+                Value::Object(masked.collect())
+            }
+            other => other,
+        }
+    }
+
     /// Reads values from a line that was masked.
     pub fn read(&self, line: &str, values: &mut Map<String, Value>) {
         for reading in &self.outputs {
@@ -210,6 +229,11 @@ mod tests {
         check("(a)(b)?", "ac ab", "***c ******");
         check("x*", "nothing", "nothing");
         check("é", "café", "caf***");
+        let output = log(json!({"mask": ["p=(\\S+)"]}));
+        assert_eq!(
+            output.masked_value(json!({"stdout": "a p=1 b\n\np=2\n", "code": 0, "list": ["p=3", null]})),
+            json!({"stdout": "a p=*** b\n\np=***\n", "code": 0, "list": ["p=***", null]})
+        );
         let both =
             log(json!({"mask": ["key (\\S+)"], "outputs": [{"pattern": "key (\\S+)", "name": "key"}]}));
         let mut values = Map::new();
