@@ -158,8 +158,7 @@ pub(super) fn nodes_fit(
         bad(format!("The job's filter cannot be evaluated: {first}."))
     })?;
     let given: Vec<Node> = nodes.iter().map(|ready| ready.node.as_ref().clone()).collect();
-    let chosen = resolved.nodes.map_or(0, |chosen| chosen.select(&given).len());
-    if chosen == given.len() {
+    if resolved.nodes.is_some_and(|chosen| chosen.covers(&given)) {
         Ok(())
     } else {
         Err(bad("The signed job's filter chooses other nodes.".to_owned()))
