@@ -52,47 +52,62 @@ enum Part {
 
 /// A text with `${…}`, parsed once.
 #[derive(Debug, Clone)]
-pub(crate) struct Text(Vec<Piece>);
+pub(crate) struct Text(Vec<Piece<Expression>>);
 
-#[derive(Debug, Clone)]
-enum Piece {
+/// A part of a text with `${…}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece<E> {
+    /// What stands for itself.
     Literal(String),
-    Expression(Expression),
+    /// What stands between `${` and `}`.
+    Expression(E),
+}
+
+/// A text in its pieces: there is at least one, and no two literals follow one another.
+///
+/// # Errors
+/// The place of a `${` that is not closed.
+pub fn pieces(text: &str) -> Result<Vec<Piece<&str>>, String> {
+    let mut pieces = Vec::new();
+    let mut literal = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        if let Some(before) = rest[..at].strip_suffix('$') {
+            literal.push_str(before);
+            literal.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        }
+        literal.push_str(&rest[..at]);
+        let inside = &rest[at + 2..];
+        let end = closing(inside).ok_or_else(|| {
+            format!(
+                "`${{` at character {} is not closed; a literal `${{` is written `$${{`",
+                text.len() - rest.len() + at + 1
+            )
+        })?;
+        if !literal.is_empty() {
+            pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+        }
+        pieces.push(Piece::Expression(&inside[..end]));
+        rest = &inside[end + 1..];
+    }
+    literal.push_str(rest);
+    if !literal.is_empty() || pieces.is_empty() {
+        pieces.push(Piece::Literal(literal));
+    }
+    Ok(pieces)
 }
 
 impl Text {
     /// Parses a text.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut pieces = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find("${") {
-            if let Some(before) = rest[..at].strip_suffix('$') {
-                literal.push_str(before);
-                literal.push_str("${");
-                rest = &rest[at + 2..];
-                continue;
-            }
-            literal.push_str(&rest[..at]);
-            let inside = &rest[at + 2..];
-            let end = closing(inside).ok_or_else(|| {
-                format!(
-                    "`${{` at character {} is not closed; a literal `${{` is written `$${{`",
-                    text.len() - rest.len() + at + 1
-                )
-            })?;
-            let expression = Expression::new(&inside[..end]).map_err(|invalid| invalid.to_string())?;
-            if !literal.is_empty() {
-                pieces.push(Piece::Literal(std::mem::take(&mut literal)));
-            }
-            pieces.push(Piece::Expression(expression));
-            rest = &inside[end + 1..];
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() || pieces.is_empty() {
-            pieces.push(Piece::Literal(literal));
-        }
-        Ok(Self(pieces))
+        let parse = |piece| match piece {
+            Piece::Literal(literal) => Ok(Piece::Literal(literal)),
+            Piece::Expression(text) => Expression::new(text).map(Piece::Expression),
+        };
+        let pieces: Result<Vec<_>, InvalidExpression> = pieces(text)?.into_iter().map(parse).collect();
+        pieces.map(Self).map_err(|invalid| invalid.to_string())
     }
 
     /// The expressions in it.

@@ -41,7 +41,7 @@ fn a_built_in_is_inspected_against_a_policy_and_a_ceiling() {
     assert_eq!(shown["ceiling"]["requests"][0]["answer"], "open", "{shown:#}");
     assert_eq!(shown["ceiling"]["unused"], serde_json::json!([]));
     assert!(shown["claimed"]["packages"].as_u64() > Some(3), "{shown:#}");
-    assert!(shown["claimed"]["produced_by"].to_string().contains("rustc"), "{shown:#}");
+    assert!(shown["claimed"]["produced_by"].to_string().contains("wit-component"), "{shown:#}");
     let text = expect(&stack, here, &look, 0).out;
     let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} is not in {text}"));
     assert!(at("verified by the trust policy") < at("by the runner's ceiling"));

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use remit_job::template::{Piece, pieces};
+
 use crate::command::{self, Known, Options};
 
 /// What is known of a job's options.
@@ -138,52 +140,4 @@ pub(super) fn word(text: &str) -> String {
 /// A list option, as the import would know it.
 pub(super) fn known(name: &str, always: bool, delimiter: Option<String>) -> Known {
     Known { name: name.to_owned(), always, delimiter }
-}
-
-enum Piece<'a> {
-    Literal(String),
-    Expression(&'a str),
-}
-
-/// A template in its pieces, `$${` as what it stands for.
-fn pieces(template: &str) -> Result<Vec<Piece<'_>>, String> {
-    let mut pieces = Vec::new();
-    let mut literal = String::new();
-    let mut rest = template;
-    while let Some(at) = rest.find("${") {
-        if let Some(before) = rest[..at].strip_suffix('$') {
-            literal.push_str(before);
-            literal.push_str("${");
-            rest = &rest[at + 2..];
-            continue;
-        }
-        literal.push_str(&rest[..at]);
-        let inside = &rest[at + 2..];
-        let end = closing(inside).ok_or("a `${` that is not closed")?;
-        pieces.push(Piece::Literal(std::mem::take(&mut literal)));
-        pieces.push(Piece::Expression(&inside[..end]));
-        rest = &inside[end + 1..];
-    }
-    literal.push_str(rest);
-    pieces.push(Piece::Literal(literal));
-    Ok(pieces)
-}
-
-/// Where an expression ends: not inside of quotes or of its own braces.
-fn closing(text: &str) -> Option<usize> {
-    let (mut depth, mut quote, mut escaped) = (0_usize, None, false);
-    for (at, character) in text.char_indices() {
-        match (quote, character) {
-            _ if escaped => escaped = false,
-            (Some(_), '\\') => escaped = true,
-            (Some(open), c) if open == c => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(character),
-            (None, '{') => depth += 1,
-            (None, '}') if depth == 0 => return Some(at),
-            (None, '}') => depth -= 1,
-            (None, _) => {}
-        }
-    }
-    None
 }
