@@ -20,12 +20,13 @@ create table job_revision (
   revision    integer not null,
   document    blob not null,
   length      integer not null,
-  note        text,
-  source      text not null,
   folder      text not null,
   description text not null,
   saved       integer not null,
   saved_by    text not null,
+  -- What is long comes last: a list of jobs does not read it.
+  note        text,
+  source      text not null,
   unique (project, job, revision)
 ) strict;
 

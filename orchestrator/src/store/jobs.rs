@@ -126,20 +126,22 @@ impl Store {
                     )?
                     .query_row([project, name], |row| row.get(0))?;
                 let revision = Revision(last).next();
-                tx.prepare_cached("insert into job_revision values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
-                    .execute(params![
-                        project,
-                        name,
-                        revision.0,
-                        new.document.digest.as_bytes(),
-                        new.document.length,
-                        new.note,
-                        new.source,
-                        new.group,
-                        new.description,
-                        new.at.as_millis(),
-                        new.by
-                    ])?;
+                let insert =
+                    "insert into job_revision (project, job, revision, document, length, note, source,
+                     folder, description, saved, saved_by) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                tx.prepare_cached(insert)?.execute(params![
+                    project,
+                    name,
+                    revision.0,
+                    new.document.digest.as_bytes(),
+                    new.document.length,
+                    new.note,
+                    new.source,
+                    new.group,
+                    new.description,
+                    new.at.as_millis(),
+                    new.by
+                ])?;
                 tx.prepare_cached("insert or replace into job values (?, ?, ?)")?
                     .execute(params![project, name, revision.0])?;
                 schedules::sync(tx, (&new.project, &new.job), &new.schedules, new.at)?;

@@ -154,13 +154,20 @@ pub(crate) fn rows(seconds: u64) -> Result<Vec<Row>> {
     ])
 }
 
+/// Triggers an execution. A project that is full is asked again, as a client should.
 async fn trigger(client: &reqwest::Client, stack: &Target, key: &str) -> Result<String> {
-    let answer = client
-        .post(format!("{}/api/v1/projects/demo/jobs/one/executions", stack.url))
-        .bearer_auth(&stack.token)
-        .json(&json!({ "idempotency_key": key }))
-        .send()
-        .await?;
+    let answer = loop {
+        let answer = client
+            .post(format!("{}/api/v1/projects/demo/jobs/one/executions", stack.url))
+            .bearer_auth(&stack.token)
+            .json(&json!({ "idempotency_key": key }))
+            .send()
+            .await?;
+        if answer.status() != reqwest::StatusCode::TOO_MANY_REQUESTS {
+            break answer;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
     let status = answer.status();
     let body: Value = answer.json().await?;
     if !status.is_success() {
