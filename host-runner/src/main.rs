@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use remit_protocol::{
-    SecretName, SecretPath,
+    SecretName, SecretPath, Size,
     capability::{Grant, imports::Profile},
     limits::{MAX_COMPONENT, MAX_MANIFEST},
     manifest::{Kind, Manifest},
@@ -24,7 +24,7 @@ use remit_protocol::{
 };
 use remit_runner::{
     audit, check,
-    component::compile::limit_this_process,
+    component::compile::{Bounds, limit_this_process},
     config::{Config, MAX_CONFIG, OrchestratorUrl, ProxyUrl},
     confine::{self, Confinement, Reach},
     conformance::{self, bench::Suite},
@@ -123,6 +123,23 @@ enum Command {
         /// The code counts the fuel that it uses.
         #[arg(long)]
         fuel: bool,
+        /// Its address space.
+        #[arg(long)]
+        memory: Option<Size>,
+        /// Its processor time.
+        #[arg(long)]
+        cpu_seconds: Option<u64>,
+    },
+    /// Try one thing that only somebody who has broken out of a worker would try, confined like one or not.
+    #[command(hide = true)]
+    Probe {
+        /// Confined as workers are.
+        #[arg(long)]
+        confined: bool,
+        /// What is tried: `connect`, `read`, `list` or `start`.
+        what: String,
+        /// At what.
+        at: String,
     },
     /// Run one component for the runner at the other end of standard input; its native code is behind standard output.
     #[command(hide = true)]
@@ -391,7 +408,18 @@ fn log(cli: &Cli) {
 
 fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Compile { fuel } => compile(Metering::where_counted(fuel)),
+        Command::Compile { fuel, memory, cpu_seconds } => {
+            let most = Bounds::default();
+            let bounds = Bounds {
+                memory: memory.unwrap_or(most.memory).min(most.memory),
+                cpu_seconds: cpu_seconds.unwrap_or(most.cpu_seconds).min(most.cpu_seconds),
+            };
+            compile(Metering::where_counted(fuel), bounds)
+        }
+        Command::Probe { confined, what, at } => {
+            say(&conformance::probe::probe(confined, &what, &at)?);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Launch => launch(),
         Command::Worker => work(),
         Command::Check(report) => check_files(&report),
@@ -520,8 +548,8 @@ fn work() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn compile(metering: Metering) -> anyhow::Result<ExitCode> {
-    limit_this_process().context("limits of the compile process")?;
+fn compile(metering: Metering, bounds: Bounds) -> anyhow::Result<ExitCode> {
+    limit_this_process(bounds).context("limits of the compile process")?;
     // It needs nothing but its pipes. Where the kernel cannot hold it to that, the owner has agreed to do without, or this
     // is an author's own machine.
     confine::confine(&Reach::default(), Confinement::WherePossible, |_| {})?;
@@ -572,7 +600,7 @@ fn examine(report: &Report, thorough: Thorough, environment: &Environment) -> an
 }
 
 async fn conform(arguments: Conformance, environment: &Environment) -> anyhow::Result<ExitCode> {
-    let suite = Suite::new(&arguments.suite, &environment.program);
+    let suite = Suite::new(&arguments.suite, &environment.program).alone();
     let text = matches!(arguments.output, Form::Text);
     let report = conformance::run(&suite, arguments.threat, |row| {
         if text {

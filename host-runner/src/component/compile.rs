@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use remit_protocol::Size;
 use remit_signing::VerifiedComponent;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::sync::Semaphore;
@@ -14,10 +15,21 @@ use crate::{
     sandbox::Metering,
 };
 
-/// Address space of the compile process: the largest components take about half of it.
-const MEMORY: u64 = 4 << 30;
-/// Processor time of the compile process, over all of its threads.
-const CPU_SECONDS: u64 = 300;
+/// What a compile process may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Address space: the largest components take about half of what is given.
+    pub memory: Size,
+    /// Seconds of processor time, over all of its threads.
+    pub cpu_seconds: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { memory: Size::from_mib(4096), cpu_seconds: 300 }
+    }
+}
+
 /// After this the process is killed.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// What is kept of the process's words when it fails.
@@ -46,13 +58,20 @@ pub enum CannotCompile {
 pub struct Compiler {
     program: PathBuf,
     launch: Arc<dyn Launch>,
+    bounds: Bounds,
     one: Semaphore,
 }
 
 impl Compiler {
     /// Compiles with the `remit-runner` at `program`, started by `launch`.
     pub fn new(program: PathBuf, launch: Arc<dyn Launch>) -> Self {
-        Self { program, launch, one: Semaphore::new(1) }
+        Self { program, launch, bounds: Bounds::default(), one: Semaphore::new(1) }
+    }
+
+    /// The same, with less for each process.
+    #[must_use]
+    pub(crate) fn within(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
     }
 
     /// Native code of a verified component, which counts its fuel or does not.
@@ -64,17 +83,25 @@ impl Compiler {
         component: &VerifiedComponent,
         metering: Metering,
     ) -> Result<Vec<u8>, CannotCompile> {
+        self.native(component.bytes(), metering).await
+    }
+
+    /// What the compile process makes of these bytes.
+    pub(crate) async fn native(&self, wasm: &[u8], metering: Metering) -> Result<Vec<u8>, CannotCompile> {
+        let Bounds { memory, cpu_seconds } = self.bounds;
+        let mut arguments =
+            vec!["compile".to_owned(), format!("--memory={memory}"), format!("--cpu-seconds={cpu_seconds}")];
+        if metering == Metering::On {
+            arguments.push("--fuel".to_owned());
+        }
         let _turn = self.one.acquire().await.map_err(std::io::Error::other)?;
         let process = self.launch.start(Program {
             path: self.program.clone(),
-            arguments: match metering {
-                Metering::Off => vec!["compile".to_owned()],
-                Metering::On => vec!["compile".to_owned(), "--fuel".to_owned()],
-            },
+            arguments,
             environment: BTreeMap::new(),
             secret: None,
             directory: Some(PathBuf::from("/")),
-            stdin: component.bytes().to_vec(),
+            stdin: wasm.to_vec(),
         });
         let run = async { run(process.await?).await };
         tokio::time::timeout(PATIENCE, run).await.map_err(|_| CannotCompile::Slow)?
@@ -107,9 +134,13 @@ async fn run(mut process: Box<dyn Running>) -> Result<Vec<u8>, CannotCompile> {
 ///
 /// # Errors
 /// When the operating system refuses a limit.
-pub fn limit_this_process() -> std::io::Result<()> {
-    let limits =
-        [(Resource::As, MEMORY), (Resource::Cpu, CPU_SECONDS), (Resource::Core, 0), (Resource::Fsize, 0)];
+pub fn limit_this_process(bounds: Bounds) -> std::io::Result<()> {
+    let limits = [
+        (Resource::As, bounds.memory.bytes()),
+        (Resource::Cpu, bounds.cpu_seconds),
+        (Resource::Core, 0),
+        (Resource::Fsize, 0),
+    ];
     for (resource, most) in limits {
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }

@@ -2,20 +2,21 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs::File,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use remit_protocol::{
     ComponentName, ComponentVersion, Digest, ExecutionId, Limits, Namespace, ProjectName, SecretName,
-    SecretPath, Span, StepName, Timestamp,
+    SecretPath, Size, Span, StepName, Timestamp,
     capability::{Ceiling, Effect, Grant, Remit, Requests, Subject, imports::Profile},
     digest::Sized,
     limits::{LimitsPart, MAX_COMPONENT},
@@ -25,11 +26,14 @@ use remit_signing::{
     KeyName, SigningKey, TrustPolicy, VerifiedComponent, component::ComponentNote, note, policy, verify, wasm,
 };
 
+use zeroize::Zeroizing;
+
 use crate::{
     capability::{
         context::StepContext,
         log::{Line, LogSink},
     },
+    component::cache::Cache,
     confine::Confinement,
     dial::{Dialer, address::Barred, resolve::Lookup, tls::Trust},
     launcher::{Launcher, Remote},
@@ -45,9 +49,11 @@ pub const SECRET: &str = "correct-horse-battery";
 
 /// Where guests come from: a folder of `NAME.wasm`. Native code is made once for each.
 pub struct Suite {
-    folder: PathBuf,
-    program: PathBuf,
+    pub(super) folder: PathBuf,
+    pub(super) program: PathBuf,
     workers: bool,
+    /// Nothing else goes on in this process: its memory tells of the guests.
+    pub(super) alone: bool,
     native: Mutex<HashMap<(String, Metering), Arc<NativeCode>>>,
 }
 
@@ -59,6 +65,7 @@ impl Suite {
             folder: folder.to_owned(),
             program: program.to_owned(),
             workers: true,
+            alone: false,
             native: Mutex::default(),
         }
     }
@@ -67,6 +74,13 @@ impl Suite {
     #[must_use]
     pub fn in_this_process(mut self) -> Self {
         self.workers = false;
+        self
+    }
+
+    /// The same, in a process in which nothing else goes on: how its memory grows is looked at as well.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
         self
     }
 
@@ -137,7 +151,29 @@ impl Suite {
         limits: Limits,
         tampering: Option<Tampering>,
     ) -> Result<VerifiedComponent> {
-        let mut bytes = self.guest(name)?;
+        let mut packed = self.packed(name, kind, profile, requests, limits, tampering)?;
+        match tampering {
+            Some(Tampering::Bytes) => flip(&mut packed.bytes),
+            Some(Tampering::Manifest) => flip(&mut packed.manifest),
+            Some(Tampering::Note) => flip(&mut packed.note),
+            _ => {}
+        }
+        let late = Duration::from_secs(2 * 86_400);
+        let now = if tampering == Some(Tampering::Time) { noon().plus(late) } else { noon() };
+        Ok(verify::component(&packed.note, &packed.manifest, packed.bytes, &packed.policy, now)?)
+    }
+
+    /// A guest as it is published: signed by the bench's builder, or by a stranger.
+    pub(super) fn packed(
+        &self,
+        name: &str,
+        kind: Kind,
+        profile: Option<Profile>,
+        requests: &str,
+        limits: Limits,
+        tampering: Option<Tampering>,
+    ) -> Result<Packed> {
+        let bytes = self.guest(name)?;
         let manifest = Manifest {
             v: 1,
             name: ComponentName::new(format!("test/{name}"))?,
@@ -154,7 +190,7 @@ impl Suite {
             output: if kind == Kind::Step { serde_json::json!({}) } else { serde_json::Value::Null },
         };
         let text = manifest.to_vec();
-        let now: Timestamp = "2026-11-21T00:00:00Z".parse()?;
+        let now = noon();
         let note = ComponentNote {
             name: manifest.name.clone(),
             version: manifest.version.clone(),
@@ -171,18 +207,85 @@ impl Suite {
         let policy = TrustPolicy::from_toml(&format!("version = 1\n\n{lines}"))
             .map_err(|faults| anyhow::anyhow!("the policy of the bench: {faults:?}"))?;
         let signer = if tampering == Some(Tampering::Stranger) { &stranger } else { &key };
-        let mut note = note::sign(&note.to_text(), &[signer])?;
-        let mut text = text;
-        let later = now.plus(Duration::from_secs(2 * 86_400));
-        match tampering {
-            Some(Tampering::Bytes) => flip(&mut bytes),
-            Some(Tampering::Manifest) => flip(&mut text),
-            Some(Tampering::Note) => flip(&mut note),
-            Some(Tampering::Stranger | Tampering::Time) | None => {}
-        }
-        let now = if tampering == Some(Tampering::Time) { later } else { now };
-        Ok(verify::component(&note, &text, bytes, &policy, now)?)
+        let note = note::sign(&note.to_text(), &[signer])?;
+        Ok(Packed { bytes, manifest: text, note, policy })
     }
+
+    /// Native code of a guest as it comes out of this host's cache after somebody was at it there.
+    fn cached(&self, name: &str, damage: Damage) -> Result<NativeCode> {
+        let folder = tempfile::tempdir()?;
+        let cache =
+            |key: u8| Cache::new(folder.path().to_owned(), Zeroizing::new([key; 32]), Size::from_mib(1024));
+        let engine = Digest::of(b"engine");
+        let key = Cache::key(Digest::of(&self.guest(name)?), engine);
+        let metering = if damage == Damage::OtherEngine { Metering::On } else { Metering::Off };
+        let code = self.native(name, metering)?;
+        let owner = if damage == Damage::Forged { 2 } else { 1 };
+        let entry = if damage == Damage::Swapped { Cache::key(Digest::of(b"another"), engine) } else { key };
+        cache(owner).put(entry, code.as_bytes())?;
+        let file = std::fs::read_dir(folder.path())?.next().context("the cache keeps nothing")??.path();
+        match damage {
+            Damage::None | Damage::Forged | Damage::OtherEngine => {}
+            Damage::Flipped => {
+                let mut bytes = std::fs::read(&file)?;
+                flip(&mut bytes);
+                std::fs::write(&file, bytes)?;
+            }
+            Damage::Cut => {
+                File::options().write(true).open(&file)?.set_len(std::fs::metadata(&file)?.len() / 2)?
+            }
+            Damage::Swapped => {
+                std::fs::rename(&file, folder.path().join(format!("{}.native", key.to_hex())))?
+            }
+            Damage::Linked => {
+                let elsewhere = folder.path().join("elsewhere");
+                std::fs::rename(&file, &elsewhere)?;
+                std::os::unix::fs::symlink(&elsewhere, &file)?;
+            }
+            Damage::Late => {}
+        }
+        let taken = cache(1).get(key, SystemTime::UNIX_EPOCH);
+        if damage == Damage::Late {
+            // What was checked is held: nobody looks at the file again.
+            std::fs::write(&file, b"another code")?;
+        }
+        let code = taken.context("the cache does not take its entry: the component is compiled anew")?;
+        Ok(NativeCode::from_checked(code, Metering::Off))
+    }
+}
+
+/// When all of this is signed and run.
+pub(super) fn noon() -> Timestamp {
+    Timestamp::from_millis(1_795_219_200_000)
+}
+
+/// A signed guest, and the policy that believes its signer.
+pub(super) struct Packed {
+    pub(super) bytes: Vec<u8>,
+    pub(super) manifest: Vec<u8>,
+    pub(super) note: Vec<u8>,
+    pub(super) policy: TrustPolicy,
+}
+
+/// What somebody did to an entry of the cache of native code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// Nothing.
+    None,
+    /// Wrote it with a key of their own.
+    Forged,
+    /// Changed a bit in the middle.
+    Flipped,
+    /// Cut half of it off.
+    Cut,
+    /// Put another component's entry into its place.
+    Swapped,
+    /// Put a link into its place.
+    Linked,
+    /// Wrote code of another engine, with this host's own key.
+    OtherEngine,
+    /// Replaced it after it was checked.
+    Late,
 }
 
 /// What somebody did between the signing and the runner.
@@ -198,6 +301,8 @@ pub enum Tampering {
     Stranger,
     /// It is offered after its time.
     Time,
+    /// Its native code comes out of a cache.
+    Cache(Damage),
 }
 
 /// Changes one bit in the middle.
@@ -381,7 +486,12 @@ impl Bench {
         )
         .map_err(|denials| anyhow::anyhow!("{denials:?}"))?;
         let metering = Metering::where_counted(remit.limits().fuel.is_counted());
-        let prepared = sandbox.load(&*suite.native(&setup.guest, metering)?, &component)?;
+        let prepared = match tampering {
+            Some(Tampering::Cache(damage)) => {
+                sandbox.load(&suite.cached(&setup.guest, damage)?, &component)?
+            }
+            _ => sandbox.load(&*suite.native(&setup.guest, metering)?, &component)?,
+        };
         let context = StepContext {
             execution: ExecutionId::from_u128(1),
             step: StepName::new("test")?,

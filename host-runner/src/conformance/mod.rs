@@ -3,7 +3,8 @@
 //! [`table`] is what is tried: each attack beside a twin that differs in one thing and has to succeed, so that a runner that
 //! refuses everything does not pass. The guests are real components, signed and verified as all are, and run in worker
 //! processes as a runner runs them; the services that they
-//! try to reach are real sockets on loopback, which count who connects. The tests of the sandbox run the same table on the
+//! try to reach are real sockets on loopback, which count who connects. What no guest can try is in [`house`]: the runner's own
+//! cache, compile process, trust and link, and a process that plays a guest which broke out. The tests of the sandbox run the same table on the
 //! same [`mod@bench`].
 //!
 //! *Invariant:* nothing outside of this machine is called, and nothing is left behind. This is the one place of the crate
@@ -11,6 +12,9 @@
 
 pub mod bench;
 pub mod cost;
+mod deed;
+mod house;
+pub mod probe;
 mod service;
 mod table;
 
@@ -24,8 +28,14 @@ use self::{
     service::Service,
     table::{Case, Try},
 };
-use crate::{confine, sandbox::Ended};
+use crate::{
+    confine,
+    sandbox::{Ended, Metering},
+};
 
+/// KiB by which a guest may make the runner's own memory grow: what is on its way between it and its worker, and what the
+/// allocator keeps. A runner that believed what floods say would hold hundreds of megabytes.
+const MAX_GROWTH: u64 = 48 << 10;
 /// How long a cancelled guest may go on here.
 const GRACE: Duration = Duration::from_millis(50);
 
@@ -70,6 +80,9 @@ pub struct Seen {
     pub said: String,
     /// Connections that the services saw.
     pub connections: u32,
+    /// KiB by which the runner's own memory grew at most, where nothing else goes on in its process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grown_kib: Option<u64>,
     /// Why this is not as it should be; empty if it is.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub fault: String,
@@ -139,8 +152,27 @@ async fn row(suite: &Suite, world: &World, case: Case) -> Result<Row> {
 }
 
 async fn look(suite: &Suite, world: &World, wanted: &Try) -> Result<Seen> {
+    if let Some(deed) = &wanted.deed {
+        let before = world.connections();
+        let (outcome, text) = deed.perform(suite, world).await?;
+        let connections = world.connections() - before;
+        let fault = fault(wanted, &outcome, connections, &text).unwrap_or_default();
+        return Ok(Seen {
+            act: wanted.act.clone(),
+            outcome,
+            said: beginning(&text, 200),
+            connections,
+            grown_kib: None,
+            fault,
+        });
+    }
     // A guest that is not there is no refusal.
     suite.guest(&wanted.setup.guest)?;
+    if suite.alone {
+        // Compiling takes memory that is no guest's doing.
+        suite.native(&wanted.setup.guest, Metering::Off)?;
+    }
+    let at_rest = peak_afresh().filter(|_| suite.alone);
     let before = world.connections();
     let (outcome, text) = match Bench::load(suite, wanted.setup.clone()) {
         Err(error) => ("not-loaded".to_owned(), format!("{error:#}")),
@@ -150,9 +182,26 @@ async fn look(suite: &Suite, world: &World, wanted: &Try) -> Result<Seen> {
         },
     };
     let connections = world.connections() - before;
-    let fault = fault(wanted, &outcome, connections, &text).unwrap_or_default();
+    let grown_kib = at_rest.zip(peak()).map(|(before, after)| after.saturating_sub(before));
+    let mut fault = fault(wanted, &outcome, connections, &text).unwrap_or_default();
+    if let Some(grown) = grown_kib.filter(|grown| *grown > MAX_GROWTH && fault.is_empty()) {
+        fault = format!("the runner's memory grew by {grown} KiB");
+    }
     let said = beginning(&text, 200);
-    Ok(Seen { act: wanted.act.clone(), outcome, said, connections, fault })
+    Ok(Seen { act: wanted.act.clone(), outcome, said, connections, grown_kib, fault })
+}
+
+/// How much memory this process has held at most, in KiB.
+fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// The same, counted from now on.
+fn peak_afresh() -> Option<u64> {
+    std::fs::write("/proc/self/clear_refs", "5").ok()?;
+    peak()
 }
 
 /// Runs as often as wanted; the last run speaks for all unless an earlier one ended otherwise.

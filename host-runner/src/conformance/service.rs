@@ -13,6 +13,7 @@ use rustls_pki_types::PrivateKeyDer;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    sync::Notify,
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -26,6 +27,7 @@ const MAX_REQUEST: usize = 256 << 10;
 pub(super) struct Service {
     port: u16,
     connections: Arc<AtomicU32>,
+    heard: Arc<Notify>,
     _tasks: JoinSet<()>,
 }
 
@@ -39,13 +41,15 @@ impl Service {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let connections = Arc::new(AtomicU32::new(0));
+        let heard = Arc::new(Notify::new());
+        let hearing = Arc::clone(&heard);
         let (counter, acceptor) = (Arc::clone(&connections), tls.map(TlsAcceptor::from));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut open = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 counter.fetch_add(1, Ordering::SeqCst);
-                let acceptor = acceptor.clone();
+                let (acceptor, hearing) = (acceptor.clone(), Arc::clone(&hearing));
                 open.spawn(async move {
                     let stream: BoxConnection = match acceptor {
                         None => Box::new(stream),
@@ -54,15 +58,20 @@ impl Service {
                             Err(_) => return,
                         },
                     };
-                    converse(stream, port).await;
+                    converse(stream, port, &hearing).await;
                 });
             }
         });
-        Ok(Self { port, connections, _tasks: tasks })
+        Ok(Self { port, connections, heard, _tasks: tasks })
     }
 
     pub(super) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Waits for a request.
+    pub(super) async fn heard(&self) {
+        self.heard.notified().await;
     }
 
     /// Connections so far.
@@ -71,7 +80,7 @@ impl Service {
     }
 }
 
-async fn converse(mut stream: BoxConnection, port: u16) {
+async fn converse(mut stream: BoxConnection, port: u16, heard: &Notify) {
     let mut bytes = Vec::new();
     loop {
         // The whole of a request: one that breaks off in its body gets no answer.
@@ -89,6 +98,7 @@ async fn converse(mut stream: BoxConnection, port: u16) {
         };
         let request = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned();
         bytes.drain(..end);
+        heard.notify_one();
         if stream.write_all(&answer(&request, port)).await.is_err() {
             return;
         }
@@ -101,7 +111,7 @@ fn find(bytes: &[u8], needle: &[u8], from: usize) -> Option<usize> {
 }
 
 /// Where the first request in `bytes` ends, if it is there as a whole: head, and a body by length or in chunks.
-fn whole(bytes: &[u8]) -> Option<usize> {
+pub(super) fn whole(bytes: &[u8]) -> Option<usize> {
     let head = find(bytes, b"\r\n\r\n", 0)? + 4;
     let text = String::from_utf8_lossy(bytes.get(..head)?).to_ascii_lowercase();
     if text.contains("transfer-encoding: chunked") {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     World,
     bench::{Setup, Tampering},
+    deed::Deed,
 };
 
 /// An attack and its twin.
@@ -34,13 +35,21 @@ pub(super) struct Try {
     /// How many connections the services see; none: any number.
     pub(super) connections: Option<u32>,
     pub(super) cancelled: bool,
+    /// What is done instead of running a guest.
+    pub(super) deed: Option<Deed>,
     pub(super) times: u32,
 }
 
 impl Try {
     pub(super) fn new(setup: Setup, act: &str, outcome: &'static str, says: &str) -> Self {
         let (act, says) = (act.to_owned(), says.to_owned());
-        Self { setup, act, outcome, says, connections: None, cancelled: false, times: 1 }
+        Self { setup, act, outcome, says, connections: None, cancelled: false, deed: None, times: 1 }
+    }
+
+    /// Something that is done to the runner itself.
+    pub(super) fn done(deed: Deed, outcome: &'static str, says: &str) -> Self {
+        let act = format!("{deed:?}").to_lowercase();
+        Self { deed: Some(deed), ..Self::new(Setup::default(), &act, outcome, says) }
     }
 
     /// The services see so many connections.
@@ -75,11 +84,12 @@ pub(super) fn cases(world: &World) -> Result<Vec<Case>> {
     table.tampering();
     table.words();
     table.programs();
+    table.house()?;
     Ok(table.cases)
 }
 
-struct Table<'w> {
-    world: &'w World,
+pub(super) struct Table<'w> {
+    pub(super) world: &'w World,
     cases: Vec<Case>,
 }
 
@@ -116,8 +126,28 @@ fn pure(limits: LimitsPart) -> Setup {
     Setup { limits, ..Setup::default() }
 }
 
+/// `a.example` over TLS, with a credential on everything below `/` but `/open`.
+pub(super) fn encrypted(world: &World, port: u16) -> Result<Setup> {
+    let ca_file = &world.ca_file;
+    let secret = json!({"name": "token", "use": "bearer"});
+    let base = json!({"scheme": "https", "private": true});
+    let with = |more: Value| {
+        let mut merged = base.clone();
+        more.as_object().into_iter().flatten().for_each(|(name, value)| merged[name] = value.clone());
+        rule(port, &merged)
+    };
+    let grants = json!([with(json!({"secret": secret})), with(json!({"paths": ["/open"]}))]);
+    let ceilings =
+        json!([rule(port, &json!({"scheme": "https", "private": ["127.0.0.0/8"], "ca_file": ca_file}))]);
+    let mut setup = http(grants, ceilings, LOOPBACK)?;
+    let place = format!("a.example:{port}");
+    setup.ceiling.secrets =
+        serde_json::from_value(json!([{"path": "keys/test/token", "use": "bearer", "hosts": [place]}]))?;
+    Ok(setup)
+}
+
 impl Table<'_> {
-    fn add(&mut self, threat: u8, name: &str, attack: Try, twin: Try) {
+    pub(super) fn add(&mut self, threat: u8, name: &str, attack: Try, twin: Try) {
         self.cases.push(Case { threat, name: name.to_owned(), attack, twin });
     }
 
@@ -126,7 +156,7 @@ impl Table<'_> {
     }
 
     /// `a.example` on the plain service, permitted by all three sides.
-    fn open(&self) -> Result<Setup> {
+    pub(super) fn open(&self) -> Result<Setup> {
         let port = self.plain();
         http(
             json!([rule(port, &json!({"private": true}))]),
@@ -135,12 +165,12 @@ impl Table<'_> {
         )
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(super) fn get(&self, path: &str) -> String {
         format!("GET http a.example:{} {path}", self.plain())
     }
 
     /// What is permitted and works.
-    fn works(&self) -> Result<Try> {
+    pub(super) fn works(&self) -> Result<Try> {
         Ok(Try::new(self.open()?, &self.get("/v1"), "succeeded", "200 host=a.example").on(1))
     }
 
@@ -348,24 +378,8 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// `a.example` over TLS, with a credential on everything below `/` but `/open`.
-    fn encrypted(&self, port: u16) -> Result<Setup> {
-        let ca_file = &self.world.ca_file;
-        let secret = json!({"name": "token", "use": "bearer"});
-        let base = json!({"scheme": "https", "private": true});
-        let with = |more: Value| {
-            let mut merged = base.clone();
-            more.as_object().into_iter().flatten().for_each(|(name, value)| merged[name] = value.clone());
-            rule(port, &merged)
-        };
-        let grants = json!([with(json!({"secret": secret})), with(json!({"paths": ["/open"]}))]);
-        let ceilings =
-            json!([rule(port, &json!({"scheme": "https", "private": ["127.0.0.0/8"], "ca_file": ca_file}))]);
-        let mut setup = http(grants, ceilings, LOOPBACK)?;
-        let place = format!("a.example:{port}");
-        setup.ceiling.secrets =
-            serde_json::from_value(json!([{"path": "keys/test/token", "use": "bearer", "hosts": [place]}]))?;
-        Ok(setup)
+    pub(super) fn encrypted(&self, port: u16) -> Result<Setup> {
+        encrypted(self.world, port)
     }
 
     /// What the runner adds is the runner's.
@@ -475,7 +489,13 @@ impl Table<'_> {
         flood("logs more lines than it may", lines, "log 101", "over-limit(lines)", "log 100");
         flood("prints empty lines without end", log, "print-flood ", "over-limit(log)", "print x");
         flood("returns 9 MB", output, "output 9000000", "over-limit(output)", "output 100");
-        flood("holds 100,000 pollables", handles, "pollables 100000", "over-limit(handles)", "pollables 50");
+        flood(
+            "holds a million pollables",
+            handles,
+            "pollables 1000000",
+            "over-limit(handles)",
+            "pollables 50",
+        );
         flood("hands over a text of 30 MB", wide, "huge-text 30000000", "over-limit(call)", "huge-text 1000");
         let plain = LimitsPart::default();
         flood("asks for 64 MiB of randomness", plain, "random 67108864", "trapped", "random 65536");
@@ -484,6 +504,10 @@ impl Table<'_> {
             Try::new(self.open()?, &self.get("/v1 many:33000"), "trapped", "total size of fields").on(0);
         let twin = Try::new(self.open()?, &self.get("/v1 many:33"), "succeeded", "200").on(1);
         self.add(17, "sets 33,000 header fields", many, twin);
+        // No time at all means the usual time; the shortest there is is over before anything comes.
+        let soon = Try::new(self.open()?, &self.get("/v1 patience:1"), "failed", "Timeout");
+        let none = Try::new(self.open()?, &self.get("/v1 patience:0"), "succeeded", "200").on(1);
+        self.add(17, "waits for a billionth of a second", soon, none);
         let fields = Try::new(self.open()?, &self.get("/fields"), "failed", "HttpResponseHeaderSectionSize");
         let twin = self.works()?;
         self.add(17, "is answered with 33,000 header fields", fields, twin);
@@ -585,6 +609,10 @@ impl Table<'_> {
             says("say ESC[2Jcleared ESC]52;c;eA==BELend", "cleared end"),
             twin.clone(),
         );
+        let over = says("say failedRETsucceeded", "failed\nsucceeded");
+        self.add(25, "writes over what it has written", over, twin.clone());
+        let bytes = says("print-bytes", "no \u{fffd} text \u{fffd} at \u{fffd} all");
+        self.add(25, "prints bytes that are no text", bytes, twin.clone());
         let failed = Try::new(Setup::default(), "fail ESC[31mred\u{202e}", "failed", "red");
         self.add(25, "turns its message around", failed, twin);
     }

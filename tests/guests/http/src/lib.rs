@@ -24,7 +24,7 @@ use bindings::{
             outgoing_handler,
             types::{
                 ErrorCode, Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
-                Scheme,
+                RequestOptions, Scheme,
             },
         },
         io::streams::StreamError,
@@ -40,7 +40,7 @@ impl Guest for Http {
     }
 
     /// `METHOD SCHEME AUTHORITY PATH`, then any of `NAME=VALUE` (a header), `body:TEXT`, `trailer:NAME=VALUE`,
-    /// `many:COUNT` (so many headers), `follow` (the place that a redirect names is called as well) and `timed:COUNT` (so many
+    /// `many:COUNT` (so many headers), `patience:NANOSECONDS` (for each part of the exchange), `follow` (the place that a redirect names is called as well) and `timed:COUNT` (so many
     /// calls, one after the other). Gives the status and the body of the last answer; of timed calls the microseconds of the
     /// middle one.
     fn run(input: String) -> Result<String, End> {
@@ -109,6 +109,16 @@ impl Wish<'_> {
         Ok(headers)
     }
 
+    fn patience(&self) -> Result<Option<RequestOptions>, End> {
+        let Some(time) = self.extras("patience:").find_map(|time| time.parse().ok()) else { return Ok(None) };
+        let options = RequestOptions::new();
+        let unusable = |()| failed("the patience cannot be set");
+        options.set_connect_timeout(Some(time)).map_err(unusable)?;
+        options.set_first_byte_timeout(Some(time)).map_err(unusable)?;
+        options.set_between_bytes_timeout(Some(time)).map_err(unusable)?;
+        Ok(Some(options))
+    }
+
     fn method(&self) -> Method {
         match self.method {
             "GET" => Method::Get,
@@ -145,7 +155,7 @@ impl Wish<'_> {
         request.set_authority(Some(self.authority)).map_err(unusable("authority"))?;
         request.set_path_with_query(Some(self.path)).map_err(unusable("path"))?;
         let body = request.body().map_err(unusable("body"))?;
-        let future = outgoing_handler::handle(request, None).map_err(refused)?;
+        let future = outgoing_handler::handle(request, self.patience()?).map_err(refused)?;
         // A denial closes the body: the answer says why, not the failed write.
         let written = self.write(body);
         let response = loop {

@@ -73,11 +73,16 @@ fn act(name: &str, argument: &str) -> Result<String, End> {
         "random" => return Ok(random::get_random_bytes(number(argument) as u64).len().to_string()),
         "log" => (0..number(argument)).for_each(|_| log::write(Level::Info, "line", &[])),
         "log-bytes" => log::write(Level::Info, &"x".repeat(number(argument)), &[]),
-        "say" => log::write(Level::Warn, &argument.replace("ESC", "\u{1b}").replace("BEL", "\u{7}"), &[]),
+        "say" => log::write(
+            Level::Warn,
+            &argument.replace("ESC", "\u{1b}").replace("BEL", "\u{7}").replace("RET", "\r"),
+            &[],
+        ),
         "print" => {
             println!("out {argument}");
             eprint!("error without end");
         }
+        "print-bytes" => return print_bytes(),
         "print-flood" => loop {
             println!("{argument}");
         },
@@ -120,6 +125,14 @@ fn hoard(mebibytes: usize) {
         held.push(vec![1_u8; 1 << 20]);
     }
     std::hint::black_box(held);
+}
+
+/// Bytes that are no text: a byte that no character begins with, and characters that are cut off.
+fn print_bytes() -> Result<String, End> {
+    use std::io::Write;
+
+    let written = std::io::stdout().write_all(b"no \xff text \xe2\x82 at \xf0\x9f all\n");
+    written.map(|()| "null".to_owned()).map_err(|error| failed(&error.to_string()))
 }
 
 fn print_nothing(times: usize) -> Result<String, End> {
