@@ -340,6 +340,33 @@ enum Bench {
     },
     /// Judge requests, and take secrets out of a text: no component is needed.
     Rules,
+    /// What each of many live sandboxes takes of the host's memory.
+    Live {
+        /// The folder of the hostile components, as `cargo xtask guests` leaves it.
+        #[arg(long, value_name = "DIR")]
+        suite: PathBuf,
+        /// How many at once.
+        #[arg(long, default_value_t = 1000)]
+        sandboxes: u32,
+    },
+    /// From the start of a compile process to cached code.
+    Compile {
+        /// The component.
+        #[arg(long, value_name = "FILE")]
+        component: PathBuf,
+        /// How often.
+        #[arg(long, default_value_t = 11)]
+        runs: u32,
+    },
+    /// How a quiet step fares beside hostile neighbours.
+    Neighbours {
+        /// The folder of the hostile components, as `cargo xtask guests` leaves it.
+        #[arg(long, value_name = "DIR")]
+        suite: PathBuf,
+        /// How many runs of the quiet step, alone and again beside them.
+        #[arg(long, default_value_t = 3000)]
+        runs: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -450,6 +477,19 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         Command::Bench(Bench::Broker { suite, requests }) => {
             block_on(broker_cost(suite, requests, environment))
         }
+        Command::Bench(Bench::Live { suite, sandboxes }) => block_on(async {
+            say_json(&conformance::crowd::live(&suite, &environment.program, sandboxes).await?)?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        Command::Bench(Bench::Neighbours { suite, runs }) => block_on(async {
+            say_json(&conformance::crowd::neighbours(&suite, &environment.program, runs).await?)?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        Command::Bench(Bench::Compile { component, runs }) => block_on(async {
+            let bytes = local::read_file(&component, MAX_COMPONENT)?;
+            say_json(&conformance::cost::compiling(&environment.program, &bytes, runs).await?)?;
+            Ok(ExitCode::SUCCESS)
+        }),
         Command::Bench(Bench::Rules) => {
             say_json(&measure::rules()?)?;
             Ok(ExitCode::SUCCESS)

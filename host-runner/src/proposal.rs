@@ -216,7 +216,13 @@ fn exec(text: &mut String, requests: &Requests, used: &[Used]) {
         for arguments in patterns(own, &vectors) {
             let _ = write!(text, "\n[[exec]]\nprogram = \"{program}\"\nargs = [{}]\n", quoted(arguments));
             if let Some(secret) = secret {
-                let _ = writeln!(text, "secret = {{ name = \"{}\", env = \"{}\" }}", secret.name, secret.env);
+                let _ = writeln!(
+                    text,
+                    "secret = {{ name = \"{}\", {} = \"{}\" }}",
+                    secret.name,
+                    secret.given.usage().as_str(),
+                    secret.given.variable()
+                );
             }
         }
     }

@@ -80,7 +80,7 @@ pub fn weigh(component: &ComponentName, requests: &Requests, ceiling: &Ceiling) 
         let literal = asked.program.as_ref().map(|program| {
             let exec = ExecGrant { program: program.clone(), args: asked.args.clone(), secret: None };
             let placed = |rule: &SecretCeiling| rule.programs.contains(program);
-            let secret = asked.secret.as_ref().map(|_| (SecretUse::Env, &placed as AtPlace<'_>));
+            let secret = asked.secret.as_ref().map(|secret| (secret.given.usage(), &placed as AtPlace<'_>));
             scales.answer(&Grant { exec: vec![exec], ..Grant::default() }, secret)
         });
         weighed.push(one("exec", asked, literal));

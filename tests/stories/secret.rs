@@ -76,3 +76,45 @@ fn a_vault_and_a_program_give_what_is_there_now() {
     let absent = test("keys/program/absent");
     assert!(absent["error"].as_str().unwrap().contains("exit code 1"), "{absent}");
 }
+
+#[test]
+fn a_program_gets_a_secret_as_a_file_and_only_where_the_owner_says_so() {
+    const VALUE: &str = "the value of the file";
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = folder.path().join("secrets");
+    std::fs::create_dir(&secrets).unwrap();
+    std::fs::write(secrets.join("token"), VALUE).unwrap();
+    let ceiling = |usage: &str| {
+        format!(
+            "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"show\"\npath = \"/bin/sh\"\n\
+             args = [\"-c\", \"cat $TOKEN_FILE; stat -L -c %a $TOKEN_FILE\"]\n\n\
+             [[ceiling.secrets]]\npath = \"keys/files/token\"\nuse = \"{usage}\"\nprograms = [\"show\"]\n\n\
+             [[provider]]\nmount = \"keys/files\"\nkind = \"directory\"\npath = {secrets:?}\n"
+        )
+    };
+    let job = "job: show\nsteps:\n  - name: show\n    uses: remit/run-command@1\n    \
+               with: { program: show, args: [\"-c\", \"cat $TOKEN_FILE; stat -L -c %a $TOKEN_FILE\"] }\n    \
+               secrets: { token: keys/files/token }\n    \
+               grant: { exec: [{ program: show, secret: { name: token, file: TOKEN_FILE } }] }\n";
+    for (usage, outcome) in [("file", "succeeded"), ("env", "refused(E_CEILING)")] {
+        let here = folder.path().join(usage);
+        std::fs::create_dir(&here).unwrap();
+        let stack = site(&here, &ceiling(usage));
+        apply(&stack, &here, job);
+        let shown = run(&stack, &["show"]);
+        assert_eq!(shown["summary"]["outcome"], outcome, "{shown:#}");
+        let run = &shown["steps"][0]["run"];
+        if usage == "file" {
+            assert_eq!(run["output"]["stdout"], "[redacted:keys/files/token]400\n", "{shown:#}");
+        } else {
+            let message = run["message"].as_str().unwrap();
+            assert!(
+                message.contains("use = \"file\"") && message.contains("programs = [\"show\"]"),
+                "{message}"
+            );
+        }
+        // Neither in a file of the orchestrator's nor of the runner's.
+        let found = stack.files_with(VALUE.as_bytes()).unwrap();
+        assert!(found.is_empty(), "{found:?}");
+    }
+}

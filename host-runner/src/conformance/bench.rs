@@ -232,10 +232,10 @@ impl Suite {
                 std::fs::write(&file, bytes)?;
             }
             Damage::Cut => {
-                File::options().write(true).open(&file)?.set_len(std::fs::metadata(&file)?.len() / 2)?
+                File::options().write(true).open(&file)?.set_len(std::fs::metadata(&file)?.len() / 2)?;
             }
             Damage::Swapped => {
-                std::fs::rename(&file, folder.path().join(format!("{}.native", key.to_hex())))?
+                std::fs::rename(&file, folder.path().join(format!("{}.native", key.to_hex())))?;
             }
             Damage::Linked => {
                 let elsewhere = folder.path().join("elsewhere");
@@ -461,7 +461,7 @@ impl Bench {
     /// The first of these that is refused.
     pub fn load(suite: &Suite, setup: Setup) -> Result<Self> {
         let scratch = tempfile::tempdir()?;
-        let names = Arc::new(Names::new(setup.names));
+        let names = Arc::new(Names::new(setup.names.clone()));
         let barred = Barred::new(&setup.orchestrator.0, setup.orchestrator.1);
         let dialer = Arc::new(Dialer::new(names.clone(), None, Trust::untrusting(), barred));
         // The product's own form: programs are started by another process.
@@ -472,6 +472,24 @@ impl Bench {
         let crew = Crew { program: suite.program.clone(), confinement: Confinement::WherePossible };
         let sandbox =
             if suite.workers { Sandbox::with_workers(config, crew)? } else { Sandbox::new(config)? };
+        Self::on(suite, setup, sandbox, scratch, names)
+    }
+
+    /// Another component in the same sandbox, with the same names around it.
+    ///
+    /// # Errors
+    /// As in [`Bench::load`].
+    pub fn beside(&self, suite: &Suite, setup: Setup) -> Result<Self> {
+        Self::on(suite, setup, self.sandbox.clone(), tempfile::tempdir()?, self.names.clone())
+    }
+
+    fn on(
+        suite: &Suite,
+        setup: Setup,
+        sandbox: Sandbox,
+        scratch: tempfile::TempDir,
+        names: Arc<Names>,
+    ) -> Result<Self> {
         let limits = setup.limits.or_default();
         let Setup { kind, profile, tampering, .. } = setup;
         let component = suite.tampered(&setup.guest, kind, profile, &setup.requests, limits, tampering)?;

@@ -1,16 +1,23 @@
-//! What it costs a component that its requests are made elsewhere: the same guest against the same service on loopback, once
-//! in this process and once in a worker.
+//! What it costs that things are done elsewhere: a component's requests, with the same guest against the same service on loopback
+//! once in this process and once in a worker; and compiling in a process of its own.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use remit_protocol::{Size, capability::Ceiling, limits::LimitsPart};
+use remit_protocol::{Digest, Size, capability::Ceiling, limits::LimitsPart};
 use serde::Serialize;
 use serde_json::json;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::{
     bench::{Bench, Setup, Suite},
     service::Service,
+};
+use crate::{
+    component::{cache::Cache, compile::Compiler},
+    launcher::{Launch as _, Launcher, Remote},
+    sandbox::Metering,
 };
 
 /// Microseconds of the middle request, as the guest's clock has it.
@@ -55,4 +62,35 @@ async fn middle(suite: &Suite, service: &Service, count: u32) -> Result<f64> {
     let ended = bench.run(&format!("GET http a.example:{} / timed:{count}", service.port())).await;
     let output = ended.output.and_then(|output| output.as_str().map(str::to_owned));
     output.with_context(|| ended.message)?.parse().context("the guest told no number")
+}
+
+/// What compiling takes.
+#[derive(Debug, Serialize)]
+pub struct Compiling {
+    /// Bytes of the component.
+    pub bytes: usize,
+    /// Milliseconds of the middle run, from the order to the launcher to native code in the cache.
+    pub p50_ms: f64,
+}
+
+/// Compiles a component `runs` times, each time in a process of its own, and keeps what comes out.
+///
+/// # Errors
+/// It does not compile.
+pub async fn compiling(program: &Path, component: &[u8], runs: u32) -> Result<Compiling> {
+    let folder = tempfile::tempdir()?;
+    let launch = Arc::new(Remote::new(Launcher::start(program)?, folder.path().to_owned())?);
+    let cache = Cache::new(folder.path().to_owned(), Zeroizing::new([1; 32]), Size::from_mib(1024));
+    let compiler = Compiler::new(program.to_owned(), launch.clone());
+    let mut times = Vec::new();
+    for round in 0..runs {
+        let begun = Instant::now();
+        let native = compiler.native(component, Metering::Off).await?;
+        cache.put(Digest::of(&round.to_le_bytes()), &native)?;
+        times.push(begun.elapsed());
+    }
+    launch.idle().await;
+    times.sort_unstable();
+    let middle = times.get(times.len() / 2).copied().unwrap_or_default();
+    Ok(Compiling { bytes: component.len(), p50_ms: middle.as_secs_f64() * 1e3 })
 }

@@ -96,8 +96,8 @@ pub(super) enum Bomb {
     Functions,
     /// One function that is all arithmetic over thousands of variables.
     Long,
-    /// A component in a component, and so on.
-    Deep,
+    /// Functions that jump to a thousand places by sixty thousand numbers.
+    Jumps,
 }
 
 /// Whose answer a poll gets.
@@ -192,7 +192,7 @@ fn holds(bytes: &[u8], needle: &[u8]) -> bool {
 }
 
 async fn loudest(suite: &Suite) -> Result<Seen> {
-    let folder = suite.folder.display().to_string();
+    let folder = fs::canonicalize(&suite.folder)?.display().to_string();
     let words = ["--log", "trace", "conformance", "--suite", &folder, "--threat", "9", "--output", "json"];
     let (exit, all) = output(suite, words.map(str::to_owned).to_vec()).await?;
     let encoded = data_encoding::BASE64.encode(SECRET.as_bytes());
@@ -200,7 +200,8 @@ async fn loudest(suite: &Suite) -> Result<Seen> {
     let text = String::from_utf8_lossy(&all);
     let loud = text.lines().filter(|line| line.contains(" TRACE ")).count();
     if exit != Exit::Code(0) || loud == 0 {
-        bail!("the loudest run ended with {exit} and wrote {loud} lines of trace");
+        let last = text.lines().last().unwrap_or_default();
+        bail!("the loudest run ended with {exit} and wrote {loud} lines of trace: {last}");
     }
     let leak = text.lines().find(|line| line.contains(SECRET)).unwrap_or_default();
     Ok(seen(!canary, format!("{loud} lines at TRACE; the canary was seen: {canary} {leak}")))
@@ -263,13 +264,14 @@ async fn search(suite: &Suite, world: &World, needle: Needle) -> Result<Seen> {
     let bench = Bench::load(&suite, setup)?;
     let port = world.encrypted.port();
     let act = format!("GET https a.example:{port} /echo x-mark={MARK} timed:90000");
+    let mut requests = world.encrypted.requests();
     let looking = async {
-        world.encrypted.heard().await;
+        requests.changed().await?;
         let found =
             tokio::task::spawn_blocking(|| workers().into_iter().map(memory_of).collect::<Option<Vec<_>>>());
-        let found = found.await;
+        let found = found.await?;
         bench.cancel.within(std::time::Duration::ZERO);
-        found
+        anyhow::Ok(found)
     };
     let (ended, found) = tokio::join!(bench.run(&act), looking);
     if ended.outcome != remit_protocol::Outcome::Cancelled {
@@ -311,41 +313,54 @@ fn section(id: u8, body: &[u8]) -> Vec<u8> {
     [&[id][..], &leb(body.len()), body].concat()
 }
 
+/// A component whose one module has so many functions of this body, each from nothing to one number.
+fn component(functions: usize, body: &[u8]) -> Vec<u8> {
+    let own = [&leb(body.len())[..], body].concat();
+    let types = section(1, &[1, 0x60, 0, 1, 0x7e]);
+    let all = section(3, &[leb(functions), vec![0; functions]].concat());
+    let code = section(10, &[leb(functions), own.repeat(functions)].concat());
+    let module = [b"\0asm\x01\0\0\0", &types[..], &all, &code].concat();
+    [b"\0asm\x0d\0\x01\0", &section(1, &module)[..]].concat()
+}
+
 impl Bomb {
     /// A component in the binary format.
     fn bytes(self) -> Vec<u8> {
-        const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
-        let module = |functions: usize, body: &[u8]| {
-            let own: Vec<u8> = [&leb(body.len())[..], body].concat();
-            let types = section(1, &[1, 0x60, 0, 0]);
-            let all = section(3, &[leb(functions), vec![0; functions]].concat());
-            let code = section(10, &[leb(functions), own.repeat(functions)].concat());
-            let module = [b"\0asm\x01\0\0\0", &types[..], &all, &code].concat();
-            [COMPONENT, &section(1, &module)].concat()
-        };
         match self {
-            Self::None => module(1, &[0, 0x0b]),
-            // Each adds twelve numbers and forgets them.
+            Self::None => component(1, &[0, 0x42, 1, 0x0b]),
             Self::Functions => {
-                let mut body = vec![0, 0x41, 1];
-                (0..12).for_each(|_| body.extend([0x41, 7, 0x6a]));
-                body.extend([0x1a, 0x0b]);
-                module(500_000, &body)
+                let mut body = vec![0, 0x42, 1];
+                (0..12).for_each(|_| body.extend([0x42, 7, 0x7c]));
+                body.push(0x0b);
+                component(500_000, &body)
             }
             Self::Long => {
                 const LOCALS: usize = 20_000;
+                const SUMS: usize = 600_000;
                 let mut body = [vec![1], leb(LOCALS), vec![0x7e]].concat();
-                for at in 0..400_000_usize {
-                    let (one, two, three) = (at % LOCALS, at * 7 % LOCALS, at * 13 % LOCALS);
+                for at in 0..SUMS {
+                    let (one, two, sum) = (at % LOCALS, at * 7 % LOCALS, at * 13 % LOCALS);
                     body.extend(
-                        [vec![0x20], leb(one), vec![0x20], leb(two), vec![0x7c, 0x21], leb(three)].concat(),
+                        [vec![0x20], leb(one), vec![0x20], leb(two), vec![0x7d, 0x21], leb(sum)].concat(),
                     );
                 }
+                body.extend([0x42, 0]);
+                for at in 0..LOCALS {
+                    body.extend([vec![0x20], leb(at), vec![0x7c]].concat());
+                }
                 body.push(0x0b);
-                module(1, &body)
+                component(6, &body)
             }
-            Self::Deep => {
-                (0..2000).fold(COMPONENT.to_vec(), |inner, _| [COMPONENT, &section(4, &inner)].concat())
+            Self::Jumps => {
+                const PLACES: usize = 1000;
+                const NUMBERS: usize = 65_000;
+                // Blocks in blocks; the innermost jumps out to one of them.
+                let mut body =
+                    [vec![0], [0x02, 0x40].repeat(PLACES), vec![0x41, 5, 0x0e], leb(NUMBERS)].concat();
+                (0..=NUMBERS).for_each(|at| body.extend(leb(at % PLACES)));
+                (0..PLACES).for_each(|_| body.extend([0x0b, 0x01]));
+                body.extend([0x42, 1, 0x0b]);
+                component(300, &body)
             }
         }
     }

@@ -12,6 +12,7 @@
 
 pub mod bench;
 pub mod cost;
+pub mod crowd;
 mod deed;
 mod house;
 pub mod probe;
@@ -154,7 +155,7 @@ async fn row(suite: &Suite, world: &World, case: Case) -> Result<Row> {
 async fn look(suite: &Suite, world: &World, wanted: &Try) -> Result<Seen> {
     if let Some(deed) = &wanted.deed {
         let before = world.connections();
-        let (outcome, text) = deed.perform(suite, world).await?;
+        let (outcome, text) = Box::pin(deed.perform(suite, world)).await?;
         let connections = world.connections() - before;
         let fault = fault(wanted, &outcome, connections, &text).unwrap_or_default();
         return Ok(Seen {

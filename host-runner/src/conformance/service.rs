@@ -13,7 +13,7 @@ use rustls_pki_types::PrivateKeyDer;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
-    sync::Notify,
+    sync::watch,
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -27,7 +27,7 @@ const MAX_REQUEST: usize = 256 << 10;
 pub(super) struct Service {
     port: u16,
     connections: Arc<AtomicU32>,
-    heard: Arc<Notify>,
+    requests: watch::Sender<u64>,
     _tasks: JoinSet<()>,
 }
 
@@ -41,15 +41,15 @@ impl Service {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let connections = Arc::new(AtomicU32::new(0));
-        let heard = Arc::new(Notify::new());
-        let hearing = Arc::clone(&heard);
+        let requests = watch::Sender::new(0);
+        let hearing = requests.clone();
         let (counter, acceptor) = (Arc::clone(&connections), tls.map(TlsAcceptor::from));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut open = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 counter.fetch_add(1, Ordering::SeqCst);
-                let (acceptor, hearing) = (acceptor.clone(), Arc::clone(&hearing));
+                let (acceptor, hearing) = (acceptor.clone(), hearing.clone());
                 open.spawn(async move {
                     let stream: BoxConnection = match acceptor {
                         None => Box::new(stream),
@@ -62,16 +62,16 @@ impl Service {
                 });
             }
         });
-        Ok(Self { port, connections, heard, _tasks: tasks })
+        Ok(Self { port, connections, requests, _tasks: tasks })
     }
 
     pub(super) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Waits for a request.
-    pub(super) async fn heard(&self) {
-        self.heard.notified().await;
+    /// Told of each request from now on.
+    pub(super) fn requests(&self) -> watch::Receiver<u64> {
+        self.requests.subscribe()
     }
 
     /// Connections so far.
@@ -80,7 +80,7 @@ impl Service {
     }
 }
 
-async fn converse(mut stream: BoxConnection, port: u16, heard: &Notify) {
+async fn converse(mut stream: BoxConnection, port: u16, requests: &watch::Sender<u64>) {
     let mut bytes = Vec::new();
     loop {
         // The whole of a request: one that breaks off in its body gets no answer.
@@ -98,7 +98,7 @@ async fn converse(mut stream: BoxConnection, port: u16, heard: &Notify) {
         };
         let request = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned();
         bytes.drain(..end);
-        heard.notify_one();
+        requests.send_modify(|count| *count += 1);
         if stream.write_all(&answer(&request, port)).await.is_err() {
             return;
         }

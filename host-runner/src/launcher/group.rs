@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use remit_protocol::capability::exec::Given;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, test_kill_process_group,
     waitid,
@@ -18,7 +19,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{Exit, Program, streams::Ends};
+use super::{Exit, Program, private, streams::Ends};
 
 /// How long a process group may take to end after SIGTERM before it is killed.
 const TERM_GRACE: Duration = Duration::from_secs(2);
@@ -59,9 +60,15 @@ impl Group {
             .stdout(stdout)
             .stderr(stderr)
             .process_group(0);
-        if let Some((name, value)) = &program.secret {
-            command.env(name, OsStr::from_bytes(value.expose()));
-        }
+        // Held until the program has its own.
+        let _file = match &program.secret {
+            None => None,
+            Some((Given::Env(name), value)) => {
+                command.env(name, OsStr::from_bytes(value.expose()));
+                None
+            }
+            Some((Given::File(name), value)) => Some(private::give(&mut command, name, value)?),
+        };
         let leader = command.spawn()?;
         let pid = leader.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("the program has no process id"))?;

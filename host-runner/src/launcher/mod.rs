@@ -9,6 +9,7 @@
 
 mod group;
 mod local;
+mod private;
 mod remote;
 mod serve;
 mod streams;
@@ -17,6 +18,8 @@ mod wire;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use async_trait::async_trait;
+
+use remit_protocol::capability::exec::Given;
 
 use crate::secrets::SecretValue;
 
@@ -35,8 +38,8 @@ pub struct Program {
     pub arguments: Vec<String>,
     /// The whole environment but the secret.
     pub environment: BTreeMap<String, String>,
-    /// A variable with the value of a secret.
-    pub secret: Option<(String, SecretValue)>,
+    /// A secret, and how it gets it.
+    pub secret: Option<(Given, SecretValue)>,
     /// Working directory; absent: an empty one of its own.
     pub directory: Option<PathBuf>,
     /// Written to its standard input, which is then closed.

@@ -11,6 +11,7 @@ use std::{
     path::PathBuf,
 };
 
+use remit_protocol::capability::exec::Given;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -39,7 +40,7 @@ struct Order {
     path: PathBuf,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
-    secret: Option<String>,
+    secret: Option<Given>,
     directory: PathBuf,
 }
 
@@ -115,8 +116,8 @@ pub(super) async fn send_order(
     directory: PathBuf,
 ) -> io::Result<()> {
     let Program { path, arguments, environment, secret, .. } = program;
-    let (name, value) = secret.unzip();
-    let order = Order { path, arguments, environment, secret: name, directory };
+    let (given, value) = secret.unzip();
+    let order = Order { path, arguments, environment, secret: given, directory };
     send(control, &serde_json::to_vec(&order)?).await?;
     send(control, value.as_ref().map_or(&[], SecretValue::expose)).await
 }
@@ -127,7 +128,7 @@ pub(super) async fn receive_order(control: &mut UnixStream) -> io::Result<(Progr
     let Order { path, arguments, environment, secret, directory } = serde_json::from_slice(&bytes)?;
     let value = receive(control).await?;
     let secret = match secret {
-        Some(name) => Some((name, SecretValue::from_zeroizing(value).map_err(io::Error::other)?)),
+        Some(given) => Some((given, SecretValue::from_zeroizing(value).map_err(io::Error::other)?)),
         None => None,
     };
     let program = Program { path, arguments, environment, secret, directory: None, stdin: Vec::new() };

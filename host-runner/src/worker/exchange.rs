@@ -73,7 +73,10 @@ impl RequestHead {
     pub(super) fn of(head: &http::request::Parts, options: Option<RequestOptions>) -> Self {
         let options = options.unwrap_or_default();
         let patience = [options.connect_timeout, options.first_byte_timeout, options.between_bytes_timeout]
-            .map(|patience| patience.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)));
+            // Less than a millisecond is one: none at all would be no wish.
+            .map(|patience| {
+                patience.map(|time| u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+            });
         Self {
             method: head.method.as_str().to_owned(),
             uri: head.uri.to_string(),

@@ -40,17 +40,22 @@ fn ceiling() -> Ceiling {
             // A shell is the owner's choice here: these are the tests' own scripts.
             program("group", "/bin/sh", &["-c", GROUP]),
             program("sleep", "/bin/sleep", &["{int}"]),
+            program("file", "/bin/sh", &["-c", FILE]),
         ],
-        secrets: vec![SecretCeiling {
-            path: SecretPath::new("keys/test/token").unwrap(),
-            usage: SecretUse::Env,
-            hosts: vec![],
-            users: vec![],
-            programs: vec!["env".to_owned()],
-            components: None,
-            projects: None,
-        }],
+        secrets: vec![secret(SecretUse::Env, "env"), secret(SecretUse::File, "file")],
         ..Ceiling::default()
+    }
+}
+
+fn secret(usage: SecretUse, program: &str) -> SecretCeiling {
+    SecretCeiling {
+        path: SecretPath::new("keys/test/token").unwrap(),
+        usage,
+        hosts: vec![],
+        users: vec![],
+        programs: vec![program.to_owned()],
+        components: None,
+        projects: None,
     }
 }
 
@@ -124,6 +129,19 @@ async fn a_bound_secret_reaches_the_program_and_is_redacted_from_its_output() {
     let bench = bench_with(grant, LimitsPart::default());
     let output = bench.output("run env").await.as_str().unwrap().to_owned();
     assert!(output.contains("TOKEN=") && !output.contains(SECRET), "{output}");
+}
+
+/// What the file holds, and on how many lines of the environment the value stands as well. One word: the guest takes words.
+const FILE: &str = "cat<$TOKEN_FILE;env|grep${IFS}-c${IFS}battery";
+
+#[tokio::test]
+async fn a_program_gets_a_secret_as_a_file_of_its_own() {
+    let grant = r#"{"exec":[{"program":"file","secret":{"name":"token","file":"TOKEN_FILE"}}]}"#;
+    let bench = bench_with(grant, LimitsPart::default());
+    let output = bench.output(&format!("run file -c {FILE}")).await.as_str().unwrap().to_owned();
+    assert_eq!(output, "[redacted:keys/test/token]0\n||code 1");
+    bench.sandbox.idle().await;
+    assert!(bench.left_behind().is_empty(), "{:?}", bench.left_behind());
 }
 
 #[tokio::test]

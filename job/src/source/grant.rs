@@ -73,8 +73,14 @@ pub(super) fn read(reader: &mut Reader, node: &Node, place: &str) -> Option<Gran
     }
     if let Some(node) = fields.get("exec") {
         let remedy = "write `{ program: ansible-playbook, args: [...] }`";
-        grant.exec =
-            rules(reader, node, &at("exec"), &["program", "args", "secret"], &["name", "env"], remedy);
+        grant.exec = rules(
+            reader,
+            node,
+            &at("exec"),
+            &["program", "args", "secret"],
+            &["name", "env", "file"],
+            remedy,
+        );
     }
     if let Some(node) = fields.get("ssh") {
         let remedy = "write `{ target: node, secret: { name: key, use: ssh-key } }`";

@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{http::InvalidRule, secrets::BoundSecret};
+use super::{
+    http::InvalidRule,
+    secrets::{BoundSecret, SecretUse},
+};
 use crate::SecretName;
 
 /// One argument, as a rule allows it.
@@ -261,14 +264,83 @@ impl From<Variables> for String {
     }
 }
 
-/// A secret that a program gets as an environment variable.
+/// How a program is given a secret; either way a variable of its environment leads to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "lowercase")]
+pub enum Given {
+    /// The variable holds the value.
+    Env(String),
+    /// The variable holds the path of a file with the value, which only that program has.
+    File(String),
+}
+
+impl Given {
+    /// The variable.
+    pub fn variable(&self) -> &str {
+        match self {
+            Self::Env(name) | Self::File(name) => name,
+        }
+    }
+
+    /// The use of the secret, as a ceiling names it.
+    pub fn usage(&self) -> SecretUse {
+        match self {
+            Self::Env(_) => SecretUse::Env,
+            Self::File(_) => SecretUse::File,
+        }
+    }
+}
+
+/// A secret that a program gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawExecSecret", into = "RawExecSecret")]
 pub struct ExecSecret {
     /// The name that the job binds to a path.
     pub name: SecretName,
-    /// The variable.
-    pub env: String,
+    /// How the program gets it.
+    pub given: Given,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawExecSecret {
+    name: SecretName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    env: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+}
+
+impl TryFrom<RawExecSecret> for ExecSecret {
+    type Error = InvalidRule;
+    fn try_from(raw: RawExecSecret) -> Result<Self, InvalidRule> {
+        let given = match (raw.env, raw.file) {
+            (Some(name), None) => Given::Env(name),
+            (None, Some(name)) => Given::File(name),
+            _ => {
+                let why = format!(
+                    "the secret {} of a program wants `env` or `file`: the variable with its value, or with the path of a file",
+                    raw.name
+                );
+                return Err(InvalidRule(why));
+            }
+        };
+        if !variable(given.variable()) {
+            let why = format!("{:?} is not a variable that can carry a secret", given.variable());
+            return Err(InvalidRule(why));
+        }
+        Ok(Self { name: raw.name, given })
+    }
+}
+
+impl From<ExecSecret> for RawExecSecret {
+    fn from(secret: ExecSecret) -> Self {
+        let (env, file) = match secret.given {
+            Given::Env(name) => (Some(name), None),
+            Given::File(name) => (None, Some(name)),
+        };
+        Self { name: secret.name, env, file }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -283,13 +355,7 @@ struct RawExec {
 
 impl RawExec {
     fn check(&self) -> Result<(), InvalidRule> {
-        check_args(self.args.as_deref())?;
-        match &self.secret {
-            Some(secret) if !variable(&secret.env) => {
-                Err(InvalidRule(format!("{:?} is not a variable that can carry a secret", secret.env)))
-            }
-            _ => Ok(()),
-        }
+        check_args(self.args.as_deref())
     }
 }
 
@@ -434,8 +500,8 @@ pub struct ExecPermit {
     /// What the step itself may add to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub variables: Vec<Variables>,
-    /// A secret in an environment variable: the variable and the secret.
-    pub secret: Option<(String, BoundSecret)>,
+    /// A secret, and how the program gets it.
+    pub secret: Option<(Given, BoundSecret)>,
 }
 
 impl ExecPermit {
@@ -446,7 +512,7 @@ impl ExecPermit {
 
     /// True if the step may set the variable `name`: the owner says so, and has not set it.
     pub fn takes_variable(&self, name: &str) -> bool {
-        let secret = self.secret.as_ref().is_some_and(|(own, _)| own == name);
+        let secret = self.secret.as_ref().is_some_and(|(given, _)| given.variable() == name);
         !secret
             && !self.env.contains_key(name)
             && self.variables.iter().any(|variables| variables.matches(name))

@@ -246,8 +246,8 @@ impl Context<'_> {
                 Some(wanted) => {
                     let placed = |rule: &SecretCeiling| rule.programs.contains(&given.program);
                     let places = format!("programs = [\"{}\"]", given.program);
-                    match self.one_secret(&wanted.name, SecretUse::Env, placed, &places, denials) {
-                        Some(path) => Some((wanted.env.clone(), bound(&wanted.name, path, None))),
+                    match self.one_secret(&wanted.name, wanted.given.usage(), placed, &places, denials) {
+                        Some(path) => Some((wanted.given.clone(), bound(&wanted.name, path, None))),
                         None => continue,
                     }
                 }

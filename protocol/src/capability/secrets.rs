@@ -156,7 +156,11 @@ impl TryFrom<RawHttpSecret> for HttpSecret {
                 region: check_word(wants(place.region.take(), "region")?, "a region of AWS", b"-")?,
                 service: check_word(wants(place.service.take(), "service")?, "a service of AWS", b"-")?,
             },
-            SecretUse::SshKey | SecretUse::SshPassword | SecretUse::Env | SecretUse::Reveal => {
+            SecretUse::SshKey
+            | SecretUse::SshPassword
+            | SecretUse::Env
+            | SecretUse::File
+            | SecretUse::Reveal => {
                 return Err(InvalidRule(format!(
                     "an http rule uses a secret as bearer, basic, header, query, client-cert, hmac or aws-sigv4, not as {}",
                     usage.as_str()
@@ -221,6 +225,8 @@ pub enum SecretUse {
     SshPassword,
     /// Environment variable of a program.
     Env,
+    /// File of a program.
+    File,
     /// The value, handed to the component.
     Reveal,
 }
@@ -239,6 +245,7 @@ impl SecretUse {
             Self::SshKey => "ssh-key",
             Self::SshPassword => "ssh-password",
             Self::Env => "env",
+            Self::File => "file",
             Self::Reveal => "reveal",
         }
     }
@@ -253,7 +260,7 @@ impl SecretUse {
             | Self::ClientCert
             | Self::Hmac
             | Self::AwsSigv4 => true,
-            Self::SshKey | Self::SshPassword | Self::Env | Self::Reveal => false,
+            Self::SshKey | Self::SshPassword | Self::Env | Self::File | Self::Reveal => false,
         }
     }
 
@@ -372,7 +379,7 @@ impl TryFrom<RawSecretCeiling> for SecretCeiling {
         let wanted = match raw.usage {
             usage if usage.is_http() => Some("hosts"),
             SecretUse::SshKey | SecretUse::SshPassword => Some("users"),
-            SecretUse::Env => Some("programs"),
+            SecretUse::Env | SecretUse::File => Some("programs"),
             _ => None,
         };
         for (name, list) in lists {
@@ -462,6 +469,9 @@ mod tests {
         }
         check("ssh-password", r#","users":["root"]"#, true);
         check("env", r#","programs":["ls"]"#, true);
+        check("file", r#","programs":["ls"]"#, true);
+        check("file", r#","hosts":["a.example"]"#, false);
+        check("file", "", false);
         check("reveal", "", true);
         check("reveal", r#","hosts":["a.example"]"#, false);
     }

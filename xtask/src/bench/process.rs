@@ -84,6 +84,65 @@ pub(crate) fn broker() -> Result<Row> {
     })
 }
 
+/// What `remit-runner bench` prints with these arguments.
+fn printed(arguments: &[&str], path: &Path) -> Result<serde_json::Value> {
+    let printed = read(program(programs().join("remit-runner")).arg("bench").args(arguments).arg(path))?;
+    Ok(serde_json::from_str(printed.lines().last().unwrap_or_default())?)
+}
+
+/// What each of a thousand live sandboxes takes.
+pub(crate) fn live() -> Result<Row> {
+    build::guests()?;
+    let found = printed(&["live", "--suite"], &programs().join("../guests"))?;
+    let value = number(&found, "each_kib")?;
+    Ok(Row {
+        id: "live-sandboxes",
+        value,
+        unit: "KiB",
+        baseline: 100.0,
+        ratio: value / 100.0,
+        note: "each of 1,000 that wait, runner and workers, touched pages of its own memory included; goal ≤ 100 KiB".into(),
+    })
+}
+
+/// From the start of a compile process to cached code, for the guest that is nearest to 70 KB.
+pub(crate) fn compile() -> Result<Row> {
+    build::guests()?;
+    let found = printed(&["compile", "--component"], &programs().join("../guests/exec.wasm"))?;
+    let (value, start) = (number(&found, "p50_ms")?, baseline::fork_exec()? / 1000.0);
+    Ok(Row {
+        id: "compile",
+        value,
+        unit: "ms",
+        baseline: start,
+        ratio: value / start,
+        note: format!(
+            "{:.0} KB of component, from the process's start to cached code; baseline fork+exec of true; goal ≤ 100 ms",
+            number(&found, "bytes")? / 1000.0
+        ),
+    })
+}
+
+/// A quiet step beside four hostile neighbours.
+pub(crate) fn neighbours() -> Result<Row> {
+    build::guests()?;
+    let found = printed(&["neighbours", "--suite"], &programs().join("../guests"))?;
+    let (alone, beside) = (number(&found, "alone_p99_us")?, number(&found, "beside_p99_us")?);
+    Ok(Row {
+        id: "noisy-neighbours",
+        value: beside,
+        unit: "us",
+        baseline: alone,
+        ratio: beside / alone,
+        note: format!(
+            "p99 of a quiet step beside one that computes, one that takes memory and two that flood (p50 {:.0} us, alone {:.0}); \
+             baseline its p99 alone; goal ≤ 2 times",
+            number(&found, "beside_p50_us")?,
+            number(&found, "alone_p50_us")?
+        ),
+    })
+}
+
 /// A step in Python, warm, against the start of an interpreter. Without python3, pip and their way to componentize-py the
 /// component cannot be built, and the row says so by being named as not measured.
 pub(crate) fn warm_python_step() -> Result<Row> {

@@ -143,10 +143,10 @@ impl Broker {
     ) -> Result<Program, Fault> {
         let secret = match permit.secret {
             None => None,
-            Some((variable, bound)) => match self.secrets.resolve(&bound.path).await {
+            Some((given, bound)) => match self.secrets.resolve(&bound.path).await {
                 Ok(value) => {
                     self.redactor.add([(&bound.path, &value)]);
-                    Some((variable, value))
+                    Some((given, value))
                 }
                 Err(error) => {
                     let _ = self.log.write(Level::Error, &error.to_string(), Vec::new());

@@ -90,6 +90,10 @@ fn act(name: &str, argument: &str) -> Result<String, End> {
         "output" => return Ok(format!("\"{}\"", "y".repeat(number(argument)))),
         "huge-text" => log::write(Level::Info, &"z".repeat(number(argument)), &[]),
         "sleep" => context::sleep(argument.parse().unwrap_or_default())?,
+        "tell-and-sleep" => {
+            log::write(Level::Info, "here", &[]);
+            context::sleep(argument.parse().unwrap_or_default())?;
+        }
         "sleep-deaf" => {
             std::thread::sleep(std::time::Duration::from_millis(argument.parse().unwrap_or_default()));
         }

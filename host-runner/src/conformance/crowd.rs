@@ -1,0 +1,221 @@
+//! Many sandboxes at once: what each takes of the host's memory, and how a quiet step fares beside hostile ones.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use remit_protocol::{Outcome, Size, Span, capability::Ceiling, limits::LimitsPart};
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    bench::{Bench, Setup, Suite},
+    service::Service,
+};
+
+/// What live sandboxes take.
+#[derive(Debug, Serialize)]
+pub struct Live {
+    /// How many were live at once.
+    pub sandboxes: u32,
+    /// KiB by which the runner and its workers grew for each, with the pages of its own memory that it had touched.
+    pub each_kib: f64,
+}
+
+/// Keeps `count` sandboxes live at once, each of which has begun and waits.
+///
+/// # Errors
+/// The suite is not there, or a guest does not begin.
+pub async fn live(folder: &Path, program: &Path, count: u32) -> Result<Live> {
+    let limits = LimitsPart { wall: Some(Span::from_secs(600)), ..LimitsPart::default() };
+    let setup = Setup { slots: count, limits, ..Setup::default() };
+    let bench = Arc::new(Bench::load(&Suite::new(folder, program), setup)?);
+    // What is loaded once is not laid on any of them: workers as many as there will be have run.
+    let first = run_all(&bench, 64, "nothing").await?;
+    ensure!(first.iter().all(|outcome| *outcome == Outcome::Succeeded), "a guest ended as {first:?}");
+    let before = resident()?;
+    let began = bench.log.texts().len();
+    let wanted = began + usize::try_from(count)?;
+    let looking = async {
+        while bench.log.texts().len() < wanted {
+            bench.log.said.notified().await;
+        }
+        let after = resident();
+        bench.cancel.within(Duration::ZERO);
+        after
+    };
+    let (ended, after) = tokio::join!(run_all(&bench, count, "tell-and-sleep 600000"), looking);
+    let (ended, after) = (ended?, after?);
+    ensure!(ended.iter().all(|outcome| *outcome == Outcome::Cancelled), "a guest ended as {ended:?}");
+    #[expect(clippy::cast_precision_loss, reason = "kibibytes")]
+    let grown = after.saturating_sub(before) as f64;
+    Ok(Live { sandboxes: count, each_kib: grown / f64::from(count) })
+}
+
+async fn run_all(bench: &Arc<Bench>, count: u32, act: &'static str) -> Result<Vec<Outcome>> {
+    let mut runs = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let bench = Arc::clone(bench);
+        runs.spawn(async move { bench.run(act).await.outcome });
+    }
+    let mut ended = Vec::new();
+    while let Some(outcome) = runs.join_next().await {
+        ended.push(outcome?);
+    }
+    Ok(ended)
+}
+
+/// KiB of this process and of its workers.
+fn resident() -> Result<u64> {
+    let mut total = 0;
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let path = entry.path();
+        let words = std::fs::read(path.join("cmdline")).unwrap_or_default();
+        let worker = words.split(|byte| *byte == 0).nth(1) == Some(b"worker");
+        let own = entry.file_name().to_string_lossy() == std::process::id().to_string();
+        if own || worker {
+            let status = std::fs::read_to_string(path.join("status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            let number = line.and_then(|line| line.split_whitespace().next()).unwrap_or_default();
+            total += number.parse::<u64>().unwrap_or_default();
+        }
+    }
+    Ok(total)
+}
+
+/// How a quiet step fares.
+#[derive(Debug, Serialize)]
+pub struct Neighbours {
+    /// Microseconds of the middle run alone, and of the 99th of a hundred.
+    pub alone_p50_us: f64,
+    /// The 99th of a hundred.
+    pub alone_p99_us: f64,
+    /// The same with neighbours.
+    pub beside_p50_us: f64,
+    /// The 99th of a hundred.
+    pub beside_p99_us: f64,
+    /// How often each neighbour was run meanwhile.
+    pub rounds: Vec<(&'static str, u32)>,
+}
+
+/// What neighbours do: compute, take memory, log, and call over HTTP, as much as they may.
+const HOSTILE: [&str; 4] = ["computes", "takes memory", "floods its log", "floods a service"];
+/// Between two runs of the quiet step.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Runs a quiet step `runs` times alone and as often beside hostile neighbours, in the same runner.
+///
+/// # Errors
+/// The suite is not there, or a run ends as it should not.
+pub async fn neighbours(folder: &Path, program: &Path, runs: u32) -> Result<Neighbours> {
+    let service = Service::start(None).await?;
+    let suite = Suite::new(folder, program);
+    let names = [("a.example".to_owned(), vec![vec![[127, 0, 0, 1].into()]])].into();
+    let quiet = Bench::load(&suite, Setup { slots: 8, names, ..Setup::default() })?;
+    let alone = times(&quiet, runs).await?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut hostile = tokio::task::JoinSet::new();
+    let mut begun = Vec::new();
+    for what in HOSTILE {
+        let (setup, act) = neighbour(what, service.port())?;
+        let bench = quiet.beside(&suite, setup)?;
+        let (stop, rounds) = (Arc::clone(&stop), Arc::new(AtomicU32::new(0)));
+        begun.push((what, bench.cancel.clone(), Arc::clone(&rounds)));
+        hostile.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let ended = bench.run(&act).await;
+                ensure!(
+                    matches!(ended.outcome, Outcome::OverLimit(_) | Outcome::Succeeded | Outcome::Cancelled),
+                    "the neighbour that {what} ended as {}: {}",
+                    ended.outcome,
+                    ended.message
+                );
+                rounds.fetch_add(1, Ordering::Relaxed);
+                bench.log.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+            }
+            Ok(())
+        });
+    }
+    let beside = times(&quiet, runs).await?;
+    stop.store(true, Ordering::Relaxed);
+    begun.iter().for_each(|(_, cancel, _)| cancel.within(Duration::ZERO));
+    while let Some(ended) = hostile.join_next().await {
+        ended??;
+    }
+    let rounds = begun.iter().map(|(what, _, rounds)| (*what, rounds.load(Ordering::Relaxed))).collect();
+    Ok(Neighbours {
+        alone_p50_us: at(&alone, 50),
+        alone_p99_us: at(&alone, 99),
+        beside_p50_us: at(&beside, 50),
+        beside_p99_us: at(&beside, 99),
+        rounds,
+    })
+}
+
+fn neighbour(what: &str, port: u16) -> Result<(Setup, String)> {
+    let most = LimitsPart {
+        wall: Some(Span::from_secs(600)),
+        cpu: Some(Span::from_secs(600)),
+        memory: Some(Size::from_mib(256)),
+        log: Some(Size::from_mib(16)),
+        requests: Some(100_000),
+        egress: Some(Size::from_mib(1024)),
+        ingress: Some(Size::from_mib(1024)),
+        ..LimitsPart::default()
+    };
+    let plain = Setup { limits: most, ..Setup::default() };
+    Ok(match what {
+        "computes" => (plain, "loop".to_owned()),
+        "takes memory" => (plain, "memory 300".to_owned()),
+        "floods its log" => (plain, "log 100000000".to_owned()),
+        _ => {
+            let rule = |private: serde_json::Value| json!([{"scheme": "http", "host": "a.example", "port": port, "methods": ["GET"], "paths": ["/"], "private": private}]);
+            let setup = Setup {
+                guest: "http".to_owned(),
+                requests: r#"{"http":[{"host":"granted"}]}"#.to_owned(),
+                grant: json!({ "http": rule(json!(true)) }).to_string(),
+                ceiling: Ceiling {
+                    http: serde_json::from_value(rule(json!(["127.0.0.0/8"])))?,
+                    ..Ceiling::default()
+                },
+                limits: most,
+                ..Setup::default()
+            };
+            (setup, format!("GET http a.example:{port} / timed:90000"))
+        }
+    })
+}
+
+/// The sorted times of some runs, one after the other with a pause between.
+async fn times(bench: &Bench, runs: u32) -> Result<Vec<Duration>> {
+    let mut times = Vec::new();
+    for round in 0..runs.saturating_add(runs / 10) {
+        tokio::time::sleep(PAUSE).await;
+        let begun = Instant::now();
+        let ended = bench.run("nothing").await;
+        // The first ones map memory that later ones find.
+        if round >= runs / 10 {
+            times.push(begun.elapsed());
+        }
+        ensure!(
+            ended.outcome == Outcome::Succeeded,
+            "the quiet step ended as {}: {}",
+            ended.outcome,
+            ended.message
+        );
+    }
+    times.sort_unstable();
+    times.last().context("there were no runs")?;
+    Ok(times)
+}
+
+fn at(times: &[Duration], part: usize) -> f64 {
+    times.get(times.len() * part / 100).map_or(0.0, |time| time.as_secs_f64() * 1e6)
+}
