@@ -88,7 +88,6 @@ impl Table<'_> {
         for (name, bomb) in [
             ("is half a million functions", Bomb::Functions),
             ("is one function of thousands of variables", Bomb::Long),
-            ("jumps to a thousand places by sixty thousand numbers", Bomb::Jumps),
         ] {
             let ended = Try::done(Deed::Compile(bomb), "refused", "the compiler ended with");
             let made = Try::done(Deed::Compile(Bomb::None), "succeeded", "native code");
