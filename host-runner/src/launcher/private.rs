@@ -94,8 +94,10 @@ mod tests {
         let mut first = launch.start(script(holding, Some("a long value"))).await.unwrap();
         assert_eq!(first.read().await.unwrap().unwrap().1, b"held");
         // A program that is started meanwhile has its standard streams and what it opened to look.
-        let others =
-            launch.start(script("for fd in /proc/self/fd/*; do readlink \"$fd\"; done", None)).await.unwrap();
+        let others = launch
+            .start(script("for fd in /proc/self/fd/*; do readlink \"$fd\"; done; true", None))
+            .await
+            .unwrap();
         assert!(!text(others).await.contains("memfd:secret"));
         drop(first);
         launch.idle().await;
