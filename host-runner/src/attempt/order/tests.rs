@@ -12,6 +12,7 @@ use remit_protocol::{
     ComponentSelector, Digest, Outcome, RefusalCode, SectionNumber, Timestamp,
     assignment::{Assignment, StepView},
     digest::Sized,
+    limits::Limits,
 };
 use remit_signing::{
     SigningKey, TrustPolicy,
@@ -41,7 +42,7 @@ fn document() -> Document {
                 \x20 - { name: undo, uses: acme/pure@1, when: on-failure }\n\
                 \x20 - { name: tell, uses: acme/pure@1, when: always }\n";
     let manifest = json!({ "v": 1, "name": "acme/pure", "version": "1.0.0", "kind": "step", "description": "-",
-        "effect": "pure", "imports": [], "input": {}, "output": {} });
+        "effect": "pure", "imports": [], "requests": {}, "limits": Limits::default(), "input": {}, "output": {} });
     let component = ResolvedComponent {
         version: "1.0.0".parse().unwrap(),
         digest: Digest::of(b"wasm"),
