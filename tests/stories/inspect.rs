@@ -47,7 +47,8 @@ fn a_built_in_is_inspected_against_a_policy_and_a_ceiling() {
     assert!(at("verified by the trust policy") < at("by the runner's ceiling"));
     assert!(at("by the runner's ceiling") < at("claimed by its signers"));
 
-    let bill = expect(&stack, here, &["step", "inspect", &package, "--sbom"], 0).json().unwrap();
+    let bill = expect(&stack, here, &["step", "inspect", &package, "--sbom"], 0).out;
+    let bill: serde_json::Value = serde_json::from_str(&bill).unwrap();
     assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.6".into()));
     let names: Vec<_> = bill["components"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
     assert!(
