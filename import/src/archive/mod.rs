@@ -248,7 +248,7 @@ mod tests {
     fn an_archive_gives_jobs_roles_sources_and_a_report() {
         let properties = "project.description=Our demo\nresources.source.1.type=file\n\
                           resources.source.1.config.file=/etc/nodes.yaml\nresources.source.2.type=aws-ec2\n\
-                          resources.source.2.config.secretKey=hunter2\nproject.ssh-keypath=/root/key\nproject.globals.site=eu\n";
+                          resources.source.2.config.secretKey=hunter2\nproject.ssh-keypath=/etc/rundeck/key\nproject.globals.site=eu\n";
         let files = [
             MANIFEST,
             ("rundeck-demo/jobs/job-2.xml", JOB),
