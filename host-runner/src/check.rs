@@ -8,7 +8,7 @@ use std::{
 use remit_protocol::endpoint::Fault;
 use remit_signing::TrustPolicy;
 
-use crate::{config::Config, secrets::ProviderConfig, start};
+use crate::{config::Config, confine::Reach, secrets::ProviderConfig, start};
 
 /// A mistake and the file in which it stands.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -54,7 +54,7 @@ pub fn check(path: &Path) -> Vec<Mistake> {
     let trust = &config.runner.trust;
     trust_mistakes(trust).into_iter().for_each(|fault| add(trust, fault));
     named_files(&config).into_iter().for_each(|fault| add(path, fault));
-    let discouraged = discouraged(&config).into_iter();
+    let discouraged = discouraged(&config).into_iter().chain(shown(&config));
     mistakes.extend(discouraged.map(|fault| Mistake { file: path.to_owned(), fault, warning: true }));
     mistakes
 }
@@ -69,6 +69,30 @@ fn discouraged(config: &Config) -> Vec<Fault> {
             Some(place(at, format!("{} may be used as {}", rule.path, rule.usage.as_str()), remedy))
         })
         .collect()
+}
+
+/// What the broker process sees that it had better not see, and what it will not see.
+fn shown(config: &Config) -> Vec<Fault> {
+    let (broker, state) = (Reach::of_broker(config, None), &config.runner.state);
+    let whole = broker.shows(state).map(|path| {
+        let message = format!(
+            "the broker process reads {}, and the state directory with this runner's key is in it",
+            path.display()
+        );
+        let remedy =
+            "move the state directory, or what is read: whoever takes the broker over could be this runner";
+        place("runner.state".to_owned(), message, remedy)
+    });
+    let fixed = broker.files().filter(|path| path.parent().is_some_and(|beside| state.starts_with(beside)));
+    let fixed = fixed.map(|path| {
+        let message = format!(
+            "{} stands beside the state directory: when another file takes its place, the broker process does not see it",
+            path.display()
+        );
+        let remedy = "put it into a directory of its own, or restart the runner when it has changed";
+        place("runner.state".to_owned(), message, remedy)
+    });
+    whole.chain(fixed).collect()
 }
 
 fn trust_mistakes(trust: &Path) -> Vec<Fault> {
@@ -196,6 +220,21 @@ mod tests {
         let rule = "[[ceiling.secrets]]\npath = \"keys/t\"\nuse = \"query\"\nhosts = [\"a.example\"]\n";
         let found = checked(&format!("{SOUND}{rule}"), "version = 1\n");
         let expect = "/runner.toml: warning: ceiling.secrets[0]: keys/t may be used as query\n    a secret in a query stands";
+        assert!(found.len() == 1 && found[0].starts_with(expect), "{found:#?}");
+    }
+
+    #[test]
+    fn what_the_broker_sees_too_much_or_too_little_of_is_a_warning() {
+        let file = "[[ceiling.files]]\nname = \"all\"\npath = \".\"\n";
+        let found = checked(&format!("{SOUND}{file}"), "version = 1\n");
+        let expect =
+            "/runner.toml: warning: runner.state: the broker process reads /., and the state directory";
+        assert!(found.len() == 1 && found[0].starts_with(expect), "{found:#?}");
+        // The file that is there: beside it stands the state.
+        let hosts =
+            "[[ceiling.ssh]]\naddresses = [\"10.0.0.0/8\"]\nusers = [\"a\"]\nknown_hosts = \"trust.toml\"\n";
+        let found = checked(&format!("{SOUND}{hosts}"), "version = 1\n");
+        let expect = "/runner.toml: warning: runner.state: /trust.toml stands beside the state directory";
         assert!(found.len() == 1 && found[0].starts_with(expect), "{found:#?}");
     }
 

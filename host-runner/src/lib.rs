@@ -21,6 +21,7 @@ pub mod dial;
 pub mod doctor;
 pub mod enrol;
 pub mod explain;
+mod frames;
 pub mod launcher;
 pub mod local;
 pub mod measure;

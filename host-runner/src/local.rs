@@ -12,7 +12,8 @@ use std::{
 };
 
 use remit_protocol::{
-    Digest, ExecutionId, InvalidId, Namespace, Outcome, ProjectName, SecretName, SecretPath, Size, StepName,
+    Digest, ExecutionId, InvalidId, Namespace, Outcome, ProjectName, RefusalCode, SecretName, SecretPath,
+    Size, StepName,
     capability::{
         Ceiling, Denial, Grant, Remit, Requests, Subject,
         exec::ExecGrant,
@@ -38,7 +39,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
-    attempt::{NotReady, idempotency_key, know_secrets},
+    attempt::{NotReady, idempotency_key},
     broker::Used,
     capability::{
         context::StepContext,
@@ -52,7 +53,7 @@ use crate::{
     proposal::{self, Seen},
     report::redact::Redactor,
     sandbox::{Cancel, DescribeError, Description, Ended, Invocation, Metering, Sandbox, SandboxConfig},
-    secrets::{Providers, Resolve},
+    secrets::{Providers, Resolve, know},
     start::{self, CannotStart, Environment},
     trust::{NotBelieved, Trust, heads::Heads},
     worker::Crew,
@@ -264,7 +265,8 @@ pub async fn run(run: Run, providers: Providers, environment: &Environment) -> R
     providers.start_with(Arc::clone(&stage.launch));
     let secrets: Arc<dyn Resolve> = Arc::new(providers);
     let redactor = Redactor::new();
-    if let Err(NotReady { outcome, message }) = know_secrets(&remit, &*secrets, &redactor).await {
+    if let Err(error) = know(&remit, &*secrets, &redactor).await {
+        let NotReady { outcome, message } = NotReady::refused(RefusalCode::Secret, format!("{error}."));
         return Ok(Report { message, ..Report::of(outcome) }.unrecorded());
     }
     let node = run.node.map(Arc::new);
@@ -359,6 +361,7 @@ impl Run {
             redactor,
             timeout: None,
             realm: Digest::of(b"local"),
+            admitted: None,
         })
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::CString,
     io::{IsTerminal as _, Read as _, Write as _},
     os::fd::AsFd as _,
     path::{Path, PathBuf},
@@ -23,20 +24,23 @@ use remit_protocol::{
     weigh,
 };
 use remit_runner::{
-    audit, check,
+    audit,
+    broker::apart::{self, Charter},
+    check,
     component::compile::{Bounds, limit_this_process},
     config::{Config, MAX_CONFIG, OrchestratorUrl, ProxyUrl},
-    confine::{self, Confinement, Reach},
+    confine::{self, Confinement, Part, Reach},
     conformance::{self, bench::Suite},
     doctor::{self, Finding, Severity, Thorough},
     enrol, explain,
-    launcher::{self, Launcher},
+    launcher::{self, Catalogue, Client, Launcher},
     local, measure,
     runner::Exit,
     sandbox::{self, Metering},
     secrets::{
-        ProviderConfig, Providers, Resolve as _, SecretValue,
+        ProviderConfig, Providers, SecretValue,
         providers::open_store,
+        store::settle,
         trial::{self, Trial},
     },
     start::{self, Environment},
@@ -117,6 +121,9 @@ enum Command {
     /// Start what the runner at the other end of standard input orders.
     #[command(hide = true)]
     Launch,
+    /// Keep secrets and call out for the runner at the other end of standard input; the launcher is behind standard output.
+    #[command(hide = true)]
+    Broker,
     /// Compile: wasm on standard input, native code on standard output.
     #[command(hide = true)]
     Compile {
@@ -143,7 +150,14 @@ enum Command {
     },
     /// Run one component for the runner at the other end of standard input; its native code is behind standard output.
     #[command(hide = true)]
-    Worker,
+    Worker {
+        /// Whether it begins on a kernel that cannot confine it.
+        #[arg(long)]
+        confinement: Confinement,
+        /// Where its runs have their scratch directories.
+        #[arg(long)]
+        scratch: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -380,7 +394,8 @@ fn main() -> ExitCode {
     // Before there is any other thread: variables that hold secrets are read and removed.
     let environment = environment();
     log(&cli);
-    match dispatch(cli.command, &environment) {
+    let arguments = broker_arguments(&cli);
+    match dispatch(cli.command, &environment, arguments) {
         Ok(code) => code,
         Err(error) => {
             say_error(&format!("remit-runner: {}", words(&error)));
@@ -418,10 +433,18 @@ fn environment() -> Environment {
 )]
 fn take_variable(name: &str) -> Option<Zeroizing<Vec<u8>>> {
     use std::os::unix::ffi::OsStringExt as _;
-    let value = std::env::var_os(name).map(|value| Zeroizing::new(value.into_vec()));
-    // SAFETY: no other thread exists yet that could read the environment meanwhile.
-    unsafe { std::env::remove_var(name) };
-    value
+    let value = std::env::var_os(name).map(|value| Zeroizing::new(value.into_vec()))?;
+    let place = CString::new(name).ok()?;
+    // SAFETY: no other thread exists yet that could read the environment meanwhile. Where the value stands, the process was
+    // given as many bytes by the kernel, which would show them in /proc for as long as it lives.
+    unsafe {
+        let held = libc::getenv(place.as_ptr());
+        if !held.is_null() {
+            held.cast::<u8>().write_bytes(0, libc::strlen(held));
+        }
+        std::env::remove_var(name);
+    }
+    Some(value)
 }
 
 fn log(cli: &Cli) {
@@ -433,7 +456,7 @@ fn log(cli: &Cli) {
     }
 }
 
-fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitCode> {
+fn dispatch(command: Command, environment: &Environment, arguments: Vec<String>) -> anyhow::Result<ExitCode> {
     match command {
         Command::Compile { fuel, memory, cpu_seconds } => {
             let most = Bounds::default();
@@ -448,7 +471,8 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
             Ok(ExitCode::SUCCESS)
         }
         Command::Launch => launch(),
-        Command::Worker => work(),
+        Command::Worker { confinement, scratch } => work(scratch, confinement),
+        Command::Broker => keep_and_call(),
         Command::Check(report) => check_files(&report),
         Command::Audit(audit) => show_audit(audit),
         Command::Explain(asked) => explain_step(&asked),
@@ -459,7 +483,7 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
             if end_with_parent {
                 set_parent_process_death_signal(Some(Signal::TERM))?;
             }
-            run(&configured.config, environment)
+            run(&configured.config, environment, arguments)
         }
         Command::Doctor { report, quick } => {
             let thorough = if quick { Thorough::No } else { Thorough::Yes };
@@ -534,15 +558,21 @@ fn standard_input(limit: u64) -> anyhow::Result<Zeroizing<Vec<u8>>> {
 }
 
 fn read_config(path: &Path) -> anyhow::Result<Config> {
+    Ok(read_owners_file(path)?.0)
+}
+
+/// The owner's file, with its text and the directory in which it lies.
+fn read_owners_file(path: &Path) -> anyhow::Result<(Config, String, PathBuf)> {
     let bytes = local::read_file(path, MAX_CONFIG).with_context(|| path.display().to_string())?;
     let text = String::from_utf8(bytes).with_context(|| path.display().to_string())?;
     let directory = std::path::absolute(check::directory(path))?;
-    Config::parse(&text, &directory).map_err(|faults| {
+    let parsed = Config::parse(&text, &directory).map_err(|faults| {
         let lines = faults
             .into_iter()
             .map(|fault| check::Mistake { file: path.to_owned(), fault, warning: false }.to_string());
         anyhow::anyhow!("the configuration has mistakes:\n{}", lines.collect::<Vec<_>>().join("\n"))
-    })
+    });
+    Ok((parsed?, text, directory))
 }
 
 fn show_audit(command: Audit) -> anyhow::Result<ExitCode> {
@@ -574,17 +604,36 @@ fn explain_step(asked: &Explain) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How the broker of this runner is started: it writes to the same log.
+fn broker_arguments(cli: &Cli) -> Vec<String> {
+    let form = match cli.log_form {
+        LogForm::Text => "text",
+        LogForm::Json => "json",
+    };
+    vec![launcher::BROKER.to_owned(), format!("--log={}", cli.log), format!("--log-form={form}")]
+}
+
 fn launch() -> anyhow::Result<ExitCode> {
+    // It keeps what brokers begin with.
+    confine::close_to_others().context("the launcher process")?;
     let socket = std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
     launcher::serve(socket)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn work() -> anyhow::Result<ExitCode> {
+fn keep_and_call() -> anyhow::Result<ExitCode> {
+    confine::begin().context("the broker's process")?;
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
+    let line = std::io::stdout().as_fd().try_clone_to_owned().context("standard output")?;
+    apart::live(socket, line, || runtime().map_err(std::io::Error::other))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn work(scratch: Option<PathBuf>, confinement: Confinement) -> anyhow::Result<ExitCode> {
     confine::worker::begin().context("the worker's process")?;
     let socket = std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
     let code = std::io::stdout().as_fd().try_clone_to_owned().context("standard output")?;
-    worker::live(socket, code)?;
+    worker::live(socket, code, scratch, confinement)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -592,7 +641,7 @@ fn compile(metering: Metering, bounds: Bounds) -> anyhow::Result<ExitCode> {
     limit_this_process(bounds).context("limits of the compile process")?;
     // It needs nothing but its pipes. Where the kernel cannot hold it to that, the owner has agreed to do without, or this
     // is an author's own machine.
-    confine::confine(&Reach::default(), Confinement::WherePossible, |_| {})?;
+    confine::confine(Part::Supervisor, &Reach::default(), Confinement::WherePossible, |_| {})?;
     let wasm = standard_input(MAX_COMPONENT)?;
     let native = sandbox::compile(&wasm, metering)?;
     std::io::stdout().lock().write_all(native.as_bytes()).context("standard output")?;
@@ -724,20 +773,39 @@ async fn enrol_host(arguments: Enrol) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(path: &Path, environment: &Environment) -> anyhow::Result<ExitCode> {
-    let config = read_config(path)?;
-    // Providers may take variables out of the environment: before there are threads.
-    let providers = start::providers(&config, environment)?;
-    // Programs are started by a process that is not confined; from here on this one cannot start any.
-    let launcher = Launcher::start(&environment.program).context("the launcher process")?;
-    let reach = Reach::of(&config, &std::path::absolute(path)?, environment.credentials.clone());
-    confine::confine(&reach, config.runner.confinement, |lacking| {
+/// Everything that is decided before this process has heard a word from outside: what the launcher starts, and what a broker
+/// is born with. What came in the environment goes to the launcher alone.
+fn split_off(path: &Path, environment: &Environment) -> anyhow::Result<(Config, Launcher)> {
+    let (config, text, directory) = read_owners_file(path)?;
+    let (program, state) = (&environment.program, &config.runner.state);
+    if config.providers.iter().any(|provider| matches!(provider, ProviderConfig::Store { .. })) {
+        settle(state)?;
+    }
+    let catalogue = Catalogue::new(program, &state.join(state::SCRATCH), config.runner.confinement)
+        .with_workers(&state.join(state::WORKERS))
+        .with_ceiling(&config.ceiling)
+        .with_providers(&config.providers);
+    let charter = Charter::new(text, &directory, program, environment.credentials.as_deref())
+        .with_variables(&config, environment.take)
+        .into_bytes()
+        .context("what the broker begins with")?;
+    let launcher =
+        Launcher::start(program, &catalogue, Client::Supervisor, &charter).context("the launcher process")?;
+    Ok((config, launcher))
+}
+
+fn run(path: &Path, environment: &Environment, arguments: Vec<String>) -> anyhow::Result<ExitCode> {
+    // Variables are taken out of the environment: before there are threads. Programs are started by a process that is not
+    // confined; from here on this one cannot start any.
+    let (config, launcher) = split_off(path, environment)?;
+    confine::close_to_others()?;
+    let reach = Reach::of_supervisor(&config, &std::path::absolute(path)?);
+    confine::confine(Part::Supervisor, &reach, config.runner.confinement, |lacking| {
         tracing::warn!(%lacking, "the owner lets this runner begin without confinement");
     })?;
     let runtime = runtime()?;
     let exit = runtime.block_on(async {
-        let keeper = providers.clone();
-        let runner = start::runner(&config, providers, environment, launcher)?;
+        let runner = start::runner(&config, environment, launcher, arguments).await?;
         let (stop, stopped) = tokio::sync::mpsc::channel(4);
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
@@ -756,7 +824,6 @@ fn run(path: &Path, environment: &Environment) -> anyhow::Result<ExitCode> {
         tokio::select! {
             exit = runner.run(stopped) => anyhow::Ok(exit),
             () = signals => unreachable_signals(),
-            () = keeper.keep() => unreachable_signals(),
         }
     })?;
     // Guests that do not end by themselves must not keep the program.
@@ -803,7 +870,9 @@ fn keep_secret(secret: Secret, environment: &Environment) -> anyhow::Result<Exit
     match secret {
         Secret::Set(SecretPlace { path, configured }) => {
             // A secret may be kept before the host is enrolled.
-            state::make_private(&read_config(&configured.config)?.runner.state)?;
+            let state = read_config(&configured.config)?.runner.state;
+            state::make_private(&state)?;
+            settle(&state)?;
             let stores = store(&configured.config, Some(&path), environment)?;
             if std::io::stdin().is_terminal() {
                 say_error("type the value, then press Enter and Ctrl-D; it is shown as you type:");

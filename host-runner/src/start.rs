@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::{
     attempt::{Itself, Recent, Workshop},
     audit::{self, Audit},
+    broker::apart::{Keeper, NoBroker, Plan},
     clock,
     component::{Components, cache::Cache, compile::Compiler},
     config::{Config, OrchestratorUrl, ProxyUrl},
@@ -30,7 +31,7 @@ use crate::{
         Providers,
         providers::{ProvidersError, Surroundings},
     },
-    state::{State, StateError},
+    state::{State, StateError, make_empty},
     trust::{self, heads::Heads},
     worker::Crew,
 };
@@ -74,6 +75,9 @@ pub enum CannotStart {
     /// Its secrets providers.
     #[error(transparent)]
     Providers(#[from] ProvidersError),
+    /// Its broker.
+    #[error(transparent)]
+    Broker(#[from] NoBroker),
     /// Its way to the orchestrator.
     #[error(transparent)]
     Road(#[from] NoRoad),
@@ -168,15 +172,15 @@ pub fn providers(config: &Config, environment: &Environment) -> Result<Providers
     Ok(Providers::open(&config.providers, &surroundings, environment.take)?)
 }
 
-/// Puts a runner together.
+/// Puts a runner together: this process is its supervisor. `arguments` are those of the broker.
 ///
 /// # Errors
 /// [`CannotStart`].
-pub fn runner(
+pub async fn runner(
     config: &Config,
-    providers: Providers,
     environment: &Environment,
     launcher: Launcher,
+    arguments: Vec<String>,
 ) -> Result<Runner, CannotStart> {
     let state = Arc::new(State::open(&config.runner.state)?);
     let identity = state.identity()?;
@@ -187,18 +191,29 @@ pub fn runner(
     let itself = Itself { runner: identity.runner, key: state.identity()?.key };
     let signer = RequestSigner::new(identity.key, identity.runner, identity.audience);
     let client = Client::new(Caller::new(road), signer, identity.answer_key, clock::system, clock::random);
-    let scratch = state.scratch()?;
+    let (scratch, workers) = (state.scratch(), state.workers());
+    make_empty(&scratch)?;
+    make_empty(&workers)?;
+    let options = state.options();
+    make_empty(&options)?;
     let launch: Arc<dyn Launch> =
-        Arc::new(Remote::new(launcher, scratch.clone()).map_err(CannotStart::Launcher)?);
-    providers.start_with(Arc::clone(&launch));
+        Arc::new(Remote::new(launcher, workers.clone()).map_err(CannotStart::Launcher)?);
+    let plan = Plan {
+        program: environment.program.clone(),
+        arguments,
+        launch: Arc::clone(&launch),
+        scratch,
+        dialer: Arc::clone(&dialer),
+    };
+    let broker = Arc::new(Keeper::start(plan).await?);
     let crew = Crew { program: environment.program.clone(), confinement: config.runner.confinement };
     let settings = SandboxConfig {
         slots: config.runner.slots,
-        scratch,
+        scratch: workers,
         dialer: Arc::clone(&dialer),
         launch: Arc::clone(&launch),
     };
-    let sandbox = Sandbox::with_workers(settings, crew)?;
+    let sandbox = Sandbox::with_workers(settings, crew)?.with_broker(Arc::clone(&broker));
     let cache = Cache::new(state.cache(), state.cache_key(clock::random)?, config.runner.cache);
     let compiler = Compiler::new(environment.program.clone(), launch);
     let keeper = format!("runner/{}", identity.runner);
@@ -223,7 +238,8 @@ pub fn runner(
         itself,
         sandbox,
         ceiling: config.ceiling.clone(),
-        secrets: Arc::new(providers),
+        broker,
+        options,
         require_signed: config.runner.require_signed.clone(),
         clock: clock::system,
         documents: Recent::new(RECENT_DOCUMENTS),

@@ -16,7 +16,7 @@ use std::{
     process::Command,
 };
 
-use remit_runner::confine::{self, Confinement, Ports, Reach};
+use remit_runner::confine::{self, Confinement, Part, Ports, Reach};
 
 /// Where things are, for parent and child.
 struct Scene {
@@ -104,7 +104,7 @@ fn call(number: libc::c_long, arguments: [libc::c_long; 4]) -> Result<(), Error>
 fn child(scene: &Scene) {
     let mut reach = Reach { write: vec![scene.state()], read: Vec::new(), ports: Ports::All };
     reach.read.extend(["/etc", "/usr", "/lib", "/lib64", "/proc"].map(PathBuf::from));
-    confine::confine(&reach, Confinement::Required, |_| {}).unwrap();
+    confine::confine(Part::Supervisor, &reach, Confinement::Required, |_| {}).unwrap();
     for (name, _, probe) in PROBES {
         match probe(scene) {
             Ok(()) => println!("yes\t{name}"),

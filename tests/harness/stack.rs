@@ -461,6 +461,28 @@ impl Runner {
         self.process.as_ref().map(Child::id)
     }
 
+    /// The process of its broker, which the launcher has started.
+    pub fn broker_pid(&self) -> Result<rustix::process::Pid> {
+        let own = self.pid().context("the runner does not run")?;
+        let below = |parent: u32| -> Vec<u32> {
+            let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+            let pids = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+            let is_child = |pid: &u32| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                let after = stat.rsplit(") ").next().unwrap_or_default();
+                after.split(' ').nth(1).and_then(|text| text.parse().ok()) == Some(parent)
+            };
+            pids.filter(is_child).collect()
+        };
+        let is_broker = |pid: &u32| {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            words.split(|byte| *byte == 0).nth(1) == Some(b"broker".as_slice())
+        };
+        let found = below(own).into_iter().flat_map(below).find(is_broker);
+        let found = found.and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?));
+        found.context("the runner has no broker")
+    }
+
     /// Ends it with SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.process.take() {

@@ -131,14 +131,78 @@ fn a_runner_killed_before_it_could_tell_tells_when_it_is_back() {
     assert_eq!(std::fs::read_dir(&marks).unwrap().count(), 1, "it ran once");
 }
 
+/// With a process's number, how long no other program on this machine sleeps.
+const SLEEP: u32 = 80_000;
+
+/// True while a program sleeps so long.
+fn sleeps(seconds: u32) -> bool {
+    std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        line == format!("/usr/bin/sleep\0{seconds}\0").as_bytes()
+    })
+}
+
+#[test]
+fn a_broker_killed_takes_its_runs_along_and_is_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = folder.path().join("secrets");
+    std::fs::create_dir(&secrets).unwrap();
+    std::fs::write(secrets.join("token"), "correct-horse-battery\n").unwrap();
+    let ceiling = format!(
+        "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"sleep\"\npath = \"/usr/bin/sleep\"\nargs = [\"{{int}}\"]\n\n\
+         [[ceiling.exec]]\nprogram = \"printenv\"\npath = \"/usr/bin/printenv\"\nargs = [\"TOKEN\"]\n\n\
+         [[ceiling.secrets]]\npath = \"keys/test/token\"\nuse = \"env\"\nprograms = [\"printenv\"]\n\n\
+         [[provider]]\nmount = \"keys/test\"\nkind = \"directory\"\npath = {secrets:?}\n"
+    );
+    let mut stack = site(folder.path(), &ceiling);
+    let command = |name: &str, argument: &str, more: &str| {
+        format!(
+            "  - name: run\n    uses: remit/run-command@1\n    with: {{ program: {name}, args: [{argument:?}] }}\n    \
+             timeout: 2m\n{more}"
+        )
+    };
+    let seconds = 2 * SLEEP + std::process::id() % 10_000;
+    let sleep = "    grant: { exec: [{ program: sleep }] }\n";
+    let print = "    secrets: { token: keys/test/token }\n    \
+                 grant: { exec: [{ program: printenv, secret: { name: token, env: TOKEN } }] }\n";
+    apply(
+        &stack,
+        folder.path(),
+        &format!("job: long\nsteps:\n{}", command("sleep", &seconds.to_string(), sleep)),
+    );
+    apply(&stack, folder.path(), &format!("job: print\nsteps:\n{}", command("printenv", "TOKEN", print)));
+    let nap = "job: nap\nsteps:\n  - { name: nap, uses: remit/wait@1, with: { for: 5s }, timeout: 1m }\n";
+    apply(&stack, folder.path(), nap);
+    let (long, nap) = (begin(&stack, &["long"]), begin(&stack, &["nap"]));
+    in_state(&stack, &long, "running");
+    in_state(&stack, &nap, "running");
+    wait_for("the program running", || Ok(sleeps(seconds).then_some(()))).unwrap();
+    let broker = stack.runner_named("local").unwrap().broker_pid().unwrap();
+    rustix::process::kill_process(broker, rustix::process::Signal::KILL).unwrap();
+    // What was with the broker has ended, and says why; what asks for nothing goes on.
+    let shown = ended(&stack, &long);
+    let said = shown["steps"][0]["run"].to_string();
+    assert!(
+        said.contains("the broker process of this runner is gone") && said.contains("SIGKILL"),
+        "{shown:#}"
+    );
+    assert_eq!(shown["summary"]["outcome"], "host-fault", "{shown:#}");
+    wait_for("the program gone", || Ok((!sleeps(seconds)).then_some(()))).unwrap();
+    assert_eq!(ended(&stack, &nap)["summary"]["outcome"], "succeeded");
+    // The next one has everything that the first one had, and is as careful.
+    let shown = run(&stack, &["print"]);
+    assert_eq!(shown["steps"][0]["run"]["output"]["stdout"], "[redacted:keys/test/token]\n", "{shown:#}");
+    assert_ne!(stack.runner_named("local").unwrap().broker_pid().unwrap(), broker);
+    assert!(stack.files_with(b"correct-horse-battery").unwrap().is_empty());
+}
+
 #[test]
 fn a_runner_killed_takes_its_programs_along() {
     let folder = tempfile::tempdir().unwrap();
     let ceiling =
         "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"sleep\"\npath = \"/usr/bin/sleep\"\nargs = [\"{int}\"]\n";
     let mut stack = site(folder.path(), ceiling);
-    // A number that no other program on this machine sleeps for.
-    let seconds = 80_000 + std::process::id() % 10_000;
+    let seconds = SLEEP + std::process::id() % 10_000;
     apply(
         &stack,
         folder.path(),
@@ -148,15 +212,12 @@ fn a_runner_killed_takes_its_programs_along() {
         ),
     );
     begin(&stack, &["long"]);
-    let runs = || {
-        std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
-            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-            line == format!("/usr/bin/sleep\0{seconds}\0").as_bytes()
-        })
-    };
-    wait_for("the program running", || Ok(runs().then_some(()))).unwrap();
+    wait_for("the program running", || Ok(sleeps(seconds).then_some(()))).unwrap();
+    let broker = stack.runner_named("local").unwrap().broker_pid().unwrap();
     stack.runner_named("local").unwrap().kill().unwrap();
-    wait_for("the program being gone", || Ok((!runs()).then_some(()))).unwrap();
+    wait_for("the program being gone", || Ok((!sleeps(seconds)).then_some(()))).unwrap();
+    let broker = || rustix::process::test_kill_process(broker).is_ok();
+    wait_for("the broker being gone", || Ok((!broker()).then_some(()))).unwrap();
 }
 
 #[test]

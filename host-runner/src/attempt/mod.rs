@@ -16,6 +16,7 @@ mod voice;
 use std::{
     collections::{BTreeSet, HashMap},
     hash::Hash,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -33,13 +34,13 @@ use tokio::time::Instant;
 
 use self::step::{Sight, Surroundings};
 pub use self::{
-    prepare::{NotReady, ReadyStep, Section, denied, know_secrets, remit},
+    prepare::{NotReady, ReadyStep, Section, denied, remit},
     step::idempotency_key,
     voice::{Gate, Mouth, Reins, Sink, Voice, size},
 };
 use crate::{
-    audit::Audit, clock::Clock, component::Components, config::SignedKind, orchestrator::Client,
-    runner::Said, sandbox::Sandbox, secrets::Resolve, trust::Trust,
+    audit::Audit, broker::apart::Keeper, clock::Clock, component::Components, config::SignedKind,
+    orchestrator::Client, runner::Said, sandbox::Sandbox, secrets::Providers, trust::Trust,
 };
 
 /// What all attempts share.
@@ -54,8 +55,10 @@ pub struct Workshop {
     pub sandbox: Sandbox,
     /// What the owner ever permits.
     pub ceiling: Ceiling,
-    /// Where secrets come from.
-    pub secrets: Arc<dyn Resolve>,
+    /// Runs what asks for anything, and has the secrets.
+    pub broker: Arc<Keeper>,
+    /// Where the files of options lie while an attempt lives.
+    pub options: PathBuf,
     /// What the owner wants to see signed.
     pub require_signed: BTreeSet<SignedKind>,
     /// What the owner reads afterwards.
@@ -232,7 +235,7 @@ async fn begin(
     }
     let around = Surroundings {
         sandbox: workshop.sandbox.clone(),
-        secrets: Arc::clone(&workshop.secrets),
+        secrets: Arc::new(Providers::default()),
         client: Arc::clone(&workshop.client),
         voice: Arc::clone(voice),
         audit: Arc::clone(&workshop.audit),

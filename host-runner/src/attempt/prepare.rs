@@ -1,7 +1,10 @@
 //! From an assignment to a section that can begin: every signature, digest, permission and secret is looked at before the
 //! orchestrator is asked whether to begin.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use remit_job::{
     document::{Action, ComponentAction, Document, Per, Step},
@@ -9,7 +12,8 @@ use remit_job::{
     options,
 };
 use remit_protocol::{
-    ComponentPin, Digest, NodeIndex, Outcome, ProjectName, RefusalCode, StepIndex,
+    ComponentPin, Digest, NodeIndex, Outcome, ProjectName, RefusalCode, SecretName, SecretPath, StepIndex,
+    StepName,
     assignment::Assignment,
     capability::{Ceiling, Denial, Remit, Side, Subject},
     digest::Sized,
@@ -21,13 +25,12 @@ use remit_signing::{Refusal, policy::Wanted, verify};
 
 use super::{Workshop, order};
 use crate::{
+    broker::apart::{Admitted, Case, asks},
     capability::files::OptionFiles,
     component::{Loaded, NotLoaded},
     config::SignedKind,
     orchestrator::CallError,
-    report::redact::Redactor,
     sandbox::{Metering, realm},
-    secrets::{Resolve, SecretError},
     trust::{NotBelieved, heads::NotShown},
 };
 
@@ -62,6 +65,10 @@ pub struct ReadyComponent {
     pub remit_digest: Digest,
     /// Which of its runs may share a process.
     pub realm: Digest,
+    /// What the broker process runs it by, unless it asks for nothing and no secret is near it.
+    pub admitted: Option<Admitted>,
+    /// Its secrets, as options have chosen them.
+    secrets: BTreeMap<SecretName, Vec<SecretPath>>,
 }
 
 /// A node of a section.
@@ -86,8 +93,6 @@ pub struct Section {
     pub earlier: Vec<Outcome>,
     /// Why the run may begin, where the owner wants to know that.
     pub run: Option<Wanted>,
-    /// Knows the secrets of the attempt.
-    pub redactor: Redactor,
     /// The files of its options that its steps may read.
     pub files: Arc<OptionFiles>,
 }
@@ -102,13 +107,19 @@ pub struct NotReady {
 }
 
 impl NotReady {
-    pub(super) fn refused(code: RefusalCode, detail: impl std::fmt::Display) -> Self {
+    pub(crate) fn refused(code: RefusalCode, detail: impl std::fmt::Display) -> Self {
         let message = format!("{} {detail} {}", code.meaning(), code.remedy());
         Self { outcome: Outcome::Refused(code), message }
     }
 
     pub(super) fn host(message: String) -> Self {
         Self { outcome: Outcome::HostFault, message }
+    }
+
+    /// The same, of one step.
+    fn of(mut self, step: &StepName) -> Self {
+        self.message = format!("Step {step}: {}", self.message);
+        self
     }
 }
 
@@ -167,21 +178,53 @@ pub(super) async fn section(
     if let Some(Wanted::Scheduled(_)) = &run {
         order::nodes_fit(&assignment, &document, &nodes)?;
     }
-    let redactor = Redactor::new();
     let mut ready = Vec::with_capacity(steps.len());
     for (index, step) in steps {
-        ready.push(ready_step(workshop, &assignment, index, step, &redactor).await.map_err(|mut not| {
-            not.message = format!("Step {}: {}", step.name, not.message);
-            not
-        })?);
+        let found = ready_step(workshop, &assignment, index, step).await;
+        ready.push(found.map_err(|not| not.of(&step.name))?);
     }
+    admit(workshop, &assignment.project, &mut ready).await?;
     let files = Arc::new(option_files(workshop, &assignment, &document, &ready).await?);
     let before = (0_u32..).map(StepIndex).zip(&document.steps);
     let seen = before.filter(|(index, _)| document.sees(assignment.first_step, *index));
     let earlier =
         seen.filter_map(|(_, step)| assignment.earlier.get(&step.name)).map(|view| view.outcome).collect();
     let scope = Scope::of_assignment(&assignment);
-    Ok(Section { assignment, steps: ready, nodes, scope, earlier, run, redactor, files })
+    Ok(Section { assignment, steps: ready, nodes, scope, earlier, run, files })
+}
+
+/// Admits at the broker process what has to be run there: whatever asks for anything, and beside a secret everything, since
+/// all that leaves is redacted where secrets are known. Says early if one cannot be had.
+async fn admit(workshop: &Workshop, project: &ProjectName, steps: &mut [ReadyStep]) -> Result<(), NotReady> {
+    let secret = steps.iter().flat_map(ReadyStep::components).any(|ready| !ready.remit.secrets().is_empty());
+    let mut case = None;
+    for ready in steps {
+        let handler = ready.on_error.as_mut().map(|(handler, _)| handler);
+        for component in std::iter::once(&mut ready.own).chain(handler) {
+            if secret || asks(&component.remit) {
+                let case = case.get_or_insert_with(|| workshop.broker.case());
+                let admitted = admitted(case, project, component).await;
+                component.admitted = Some(admitted.map_err(|not| not.of(&ready.step.name))?);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn admitted(
+    case: &Arc<Case>,
+    project: &ProjectName,
+    ready: &ReadyComponent,
+) -> Result<Admitted, NotReady> {
+    let Some(component) = ready.loaded.prepared.apart() else {
+        return Err(NotReady::host("There is no broker process for it.".to_owned()));
+    };
+    let given = (&ready.action.grant, &ready.secrets);
+    let admitted = case.admit(component, project, given, (&ready.remit, ready.remit_digest)).await;
+    admitted.map_err(|(code, detail)| match code {
+        Some(code) => NotReady::refused(code, detail),
+        None => NotReady::host(detail),
+    })
 }
 
 /// The job document: the very bytes that the assignment names, and that authors signed where the owner wants that.
@@ -252,9 +295,9 @@ async fn option_files(
             return Err(NotReady::refused(RefusalCode::Parameter, detail));
         }
         let bytes = blob(workshop, file.bytes(), RefusalCode::Parameter).await?;
-        let scratch = workshop.sandbox.scratch().to_owned();
+        let directory = workshop.options.clone();
         let kept = tokio::task::spawn_blocking(move || {
-            let done = files.keep(name, &bytes, &scratch);
+            let done = files.keep(name, &bytes, &directory);
             done.map(|()| files)
         });
         let fault = |error: &dyn std::fmt::Display| {
@@ -319,16 +362,13 @@ async fn ready_step(
     assignment: &Assignment,
     index: StepIndex,
     step: &Step,
-    redactor: &Redactor,
 ) -> Result<ReadyStep, NotReady> {
     let Action::Component(action) = &step.action else {
         return Err(NotReady::refused(RefusalCode::Job, "This step is no runner's to run."));
     };
-    let own = ready_component(workshop, assignment, action, redactor).await?;
+    let own = ready_component(workshop, assignment, action).await?;
     let on_error = match &step.on_error {
-        Some(handler) => {
-            Some((ready_component(workshop, assignment, &handler.run, redactor).await?, handler.recover))
-        }
+        Some(handler) => Some((ready_component(workshop, assignment, &handler.run).await?, handler.recover)),
         None => None,
     };
     Ok(ReadyStep { index, step: step.clone(), own, on_error })
@@ -338,7 +378,6 @@ async fn ready_component(
     workshop: &Workshop,
     assignment: &Assignment,
     action: &ComponentAction,
-    redactor: &Redactor,
 ) -> Result<ReadyComponent, NotReady> {
     let pin =
         ComponentPin { name: action.name.clone(), version: action.version.clone(), digest: action.digest };
@@ -351,10 +390,11 @@ async fn ready_component(
         .map_err(|e| NotReady::refused(RefusalCode::Parameter, format!("{e}.")))?;
     let narrowed = ComponentAction { secrets, ..action.clone() };
     let remit = remit(&assignment.project, &narrowed, &loaded, &workshop.ceiling)?;
-    know_secrets(&remit, &*workshop.secrets, redactor).await?;
     let remit_digest = remit.digest();
     let realm = realm(&assignment.project, remit_digest);
-    Ok(ReadyComponent { action: action.clone(), loaded, remit_digest, realm, remit: Arc::new(remit) })
+    let (action, secrets) = (action.clone(), narrowed.secrets);
+    let remit = Arc::new(remit);
+    Ok(ReadyComponent { action, loaded, remit_digest, realm, remit, admitted: None, secrets })
 }
 
 /// Fuel is counted where the component's author, the job or the runner's owner names a number for it.
@@ -384,19 +424,4 @@ pub fn denied(denials: &[Denial]) -> NotReady {
     };
     let lines: Vec<String> = denials.iter().map(ToString::to_string).collect();
     NotReady { outcome: Outcome::Refused(code), message: format!("{} {}", code.meaning(), lines.join("\n")) }
-}
-
-/// Makes the attempt's secrets known to redaction before anything leaves, and says early if one cannot be had. Of several
-/// paths for one name only the node's own is needed later, so there none is missed here.
-pub async fn know_secrets(remit: &Remit, secrets: &dyn Resolve, redactor: &Redactor) -> Result<(), NotReady> {
-    let bound = remit.secrets();
-    for secret in &bound {
-        match secrets.fresh(&secret.path).await {
-            Ok(value) => redactor.add([(&secret.path, &value)]),
-            Err(SecretError::Missing { .. })
-                if bound.iter().any(|other| other.name == secret.name && other.path != secret.path) => {}
-            Err(error) => return Err(NotReady::refused(RefusalCode::Secret, format!("{error}."))),
-        }
-    }
-    Ok(())
 }

@@ -23,6 +23,7 @@ use crate::{
     audit::Audit,
     capability::context::StepContext,
     orchestrator::Client,
+    report::redact::Redactor,
     sandbox::{Cancel, Ended, Invocation, Sandbox},
     secrets::Resolve,
 };
@@ -38,7 +39,7 @@ const MAX_DENIALS: usize = 8;
 pub(super) struct Surroundings {
     /// Where it runs.
     pub(super) sandbox: Sandbox,
-    /// Where its secrets come from.
+    /// Where secrets of runs come from that have none.
     pub(super) secrets: Arc<dyn Resolve>,
     /// Where what it keeps goes.
     pub(super) client: Arc<Client>,
@@ -279,9 +280,10 @@ async fn once(
         },
         log: sink.clone(),
         cancel: around.cancel.clone(),
-        redactor: run.section.redactor.clone(),
+        redactor: Redactor::new(),
         timeout,
         realm: component.realm,
+        admitted: component.admitted.clone(),
     };
     let prepared = &component.loaded.prepared;
     let mut ended = match component.loaded.manifest.kind {

@@ -1,4 +1,5 @@
-//! The broker: the half of a run that holds its remit, its secrets and its ways into the world.
+//! The broker: the half of a run that holds its remit, its secrets and its ways into the world. Under a runner it is in a
+//! process of its own, see [`apart`].
 //!
 //! A component runs in the other half, which may be another process. What it asks for arrives here as a [`Call`] of owned
 //! words; it is decided by the remit that was computed before, counted, done, redacted and given an [`Answer`]. What each
@@ -8,6 +9,7 @@
 //! nor a size: whoever asks gets what the remit gives, counted here, and no more.
 
 mod access;
+pub mod apart;
 mod handles;
 mod used;
 

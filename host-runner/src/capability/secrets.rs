@@ -133,6 +133,7 @@ mod tests {
             cancel: Cancel::new(),
             redactor: Redactor::new(),
             realm: remit_protocol::Digest::of(b"test"),
+            admitted: None,
             timeout: None,
         };
         let scratch = std::env::temp_dir();

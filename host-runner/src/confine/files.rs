@@ -35,7 +35,14 @@ fn ruleset(reach: &Reach) -> Result<RulesetCreated, landlock::RulesetError> {
         .scope(Scope::from_all(WANTED))?
         .create()?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let write = AccessFs::from_all(WANTED) & !AccessFs::Execute;
+    // A link would be a way out for whoever follows it from elsewhere.
+    let never = AccessFs::Execute
+        | AccessFs::MakeSym
+        | AccessFs::MakeChar
+        | AccessFs::MakeBlock
+        | AccessFs::MakeSock
+        | AccessFs::MakeFifo;
+    let write = AccessFs::from_all(WANTED) & !never;
     for (paths, access) in [(&reach.read, read), (&reach.write, write)] {
         for path in paths {
             let Ok(found) = PathFd::new(path) else { continue };

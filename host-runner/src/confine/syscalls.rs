@@ -7,6 +7,8 @@ use seccompiler::{
     TargetArch, apply_filter_all_threads,
 };
 
+use super::Part;
+
 /// What is refused with `EPERM`.
 const REFUSED: &[libc::c_long] = &[
     // Starting programs is the launcher's, and being called is nobody's.
@@ -76,6 +78,32 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_setfsgid,
 ];
 
+/// What is refused to a broker beside that.
+const REFUSED_TO_BROKER: &[libc::c_long] = &[
+    // Nobody else is its to signal.
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    // What others would follow.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_symlink,
+    libc::SYS_symlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_link,
+    libc::SYS_linkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_mknod,
+    libc::SYS_mknodat,
+    libc::SYS_shmget,
+];
+
+/// The sockets that a broker opens: the network's, and the kernel's word on which addresses this host has. The host's
+/// daemons at sockets on disk are out of reach.
+const FAMILIES: [libc::c_int; 3] = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
 /// Flags of `clone` that make namespaces. Threads need none of them.
 pub(super) const NAMESPACES: &[libc::c_int] = &[
     libc::CLONE_NEWNS,
@@ -88,10 +116,10 @@ pub(super) const NAMESPACES: &[libc::c_int] = &[
 ];
 
 /// Filters the system calls of every thread of this process.
-pub(super) fn confine() -> Result<(), String> {
+pub(super) fn confine(part: Part) -> Result<(), String> {
     // A filter has one answer: the calls that are told to be unknown, so that the C library takes its other way, come first.
     let unknown = filter(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?;
-    let refused = filter(refused()?, libc::EPERM)?;
+    let refused = filter(refused(part)?, libc::EPERM)?;
     for program in [unknown, refused] {
         apply_filter_all_threads(&program).map_err(|error| error.to_string())?;
     }
@@ -101,8 +129,20 @@ pub(super) fn confine() -> Result<(), String> {
 /// System calls, each with the conditions of which one has to hold; none for any.
 pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn refused() -> Result<Rules, String> {
+fn refused(part: Part) -> Result<Rules, String> {
     let mut rules: Rules = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+    if part == Part::Broker {
+        rules.extend(REFUSED_TO_BROKER.iter().map(|call| (*call, Vec::new())));
+        // Breaking off signals the process itself.
+        let own = u64::from(std::process::id());
+        rules.insert(libc::SYS_tgkill, vec![when(0, SeccompCmpOp::Ne, own)?]);
+        let others = FAMILIES.iter().map(|family| {
+            let family = u64::from(family.cast_unsigned());
+            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family)
+        });
+        let others = others.collect::<Result<_, _>>().and_then(SeccompRule::new);
+        rules.insert(libc::SYS_socket, vec![others.map_err(|error| error.to_string())?]);
+    }
     let namespaces = NAMESPACES.iter().map(|flag| {
         let flag = u64::from(flag.cast_unsigned());
         when(0, SeccompCmpOp::MaskedEq(flag), flag)

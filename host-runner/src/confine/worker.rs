@@ -8,11 +8,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
 use seccompiler::{SeccompAction, SeccompCmpOp, apply_filter_all_threads};
 
 use super::{
-    CannotConfine, Confinement, Ports, Reach, files,
+    CannotConfine, Confinement, Ports, Reach, capabilities, files,
     syscalls::{NAMESPACES, Rules, program, when},
 };
 
@@ -157,17 +156,9 @@ const PR_SET_VMA: u64 = 0x5356_4d41;
 /// # Errors
 /// The kernel says no.
 pub fn begin() -> std::io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
     // Where this is not to be had the kernel chooses by size, as ever.
     let _ = std::fs::write("/proc/self/oom_score_adj", "500");
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    #[expect(unsafe_code, reason = "there is no safe call for it")]
-    // SAFETY: nothing in this process has opened a descriptor yet; the three standard ones stay. Kernels before 5.9 do not
-    // know the call; there it is enough that whoever started this process has marked its descriptors to be closed.
-    unsafe {
-        libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0)
-    };
-    Ok(())
+    super::begin()
 }
 
 /// Leaves the host's network, its users, names and mounts behind, and every capability, as far as the host lets it. The bars
@@ -179,22 +170,7 @@ pub fn leave_namespaces() {
     unsafe {
         libc::unshare(all)
     };
-    // Where a service manager has taken everything away there is nothing to give up, and often no way to do so.
-    if has_capabilities() {
-        // Version 3 of the call: two sets of 32 capabilities, each effective, permitted and inheritable.
-        let (header, none) = ([0x2008_0522_u32, 0], [0_u32; 6]);
-        #[expect(unsafe_code, reason = "there is no safe call for it")]
-        // SAFETY: the kernel reads two values of the form that the version names.
-        unsafe {
-            libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr())
-        };
-    }
-}
-
-fn has_capabilities() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    effective.is_none_or(|set| set.trim().bytes().any(|digit| digit != b'0'))
+    capabilities::keep(capabilities::NONE);
 }
 
 /// Whether this kernel ends a process for a system call that its filter does not let through.

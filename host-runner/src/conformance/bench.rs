@@ -36,7 +36,7 @@ use crate::{
     component::cache::Cache,
     confine::Confinement,
     dial::{Dialer, address::Barred, resolve::Lookup, tls::Trust},
-    launcher::{Launcher, Remote},
+    launcher::{Catalogue, Client, Launcher, Remote},
     local::read_file,
     report::redact::Redactor,
     sandbox::{Cancel, Ended, Invocation, Metering, NativeCode, Prepared, Sandbox, SandboxConfig, compile},
@@ -465,7 +465,9 @@ impl Bench {
         let barred = Barred::new(&setup.orchestrator.0, setup.orchestrator.1);
         let dialer = Arc::new(Dialer::new(names.clone(), None, Trust::untrusting(), barred));
         // The product's own form: programs are started by another process.
-        let launcher = Launcher::start(&suite.program)?;
+        let catalogue = Catalogue::new(&suite.program, scratch.path(), Confinement::WherePossible);
+        let catalogue = catalogue.with_ceiling(&setup.ceiling);
+        let launcher = Launcher::start(&suite.program, &catalogue, Client::Broker, &[])?;
         let launch = Arc::new(Remote::new(launcher, scratch.path().to_owned())?);
         let place = scratch.path().to_owned();
         let config = SandboxConfig { slots: setup.slots, scratch: place, dialer, launch };
@@ -544,6 +546,7 @@ impl Bench {
             redactor: Redactor::new(),
             timeout: self.timeout,
             realm: Digest::of(b"bench"),
+            admitted: None,
         };
         match self.prepared.kind() {
             Kind::Step => self.sandbox.run(&self.prepared, invocation).await,

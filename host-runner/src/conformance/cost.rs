@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     component::{cache::Cache, compile::Compiler},
-    launcher::{Launch as _, Launcher, Remote},
+    confine::Confinement,
+    launcher::{Catalogue, Client, Launch as _, Launcher, Remote},
     sandbox::Metering,
 };
 
@@ -79,7 +80,9 @@ pub struct Compiling {
 /// It does not compile.
 pub async fn compiling(program: &Path, component: &[u8], runs: u32) -> Result<Compiling> {
     let folder = tempfile::tempdir()?;
-    let launch = Arc::new(Remote::new(Launcher::start(program)?, folder.path().to_owned())?);
+    let catalogue = Catalogue::new(program, folder.path(), Confinement::WherePossible);
+    let launcher = Launcher::start(program, &catalogue, Client::Supervisor, &[])?;
+    let launch = Arc::new(Remote::new(launcher, folder.path().to_owned())?);
     let cache = Cache::new(folder.path().to_owned(), Zeroizing::new([1; 32]), Size::from_mib(1024));
     let compiler = Compiler::new(program.to_owned(), launch.clone());
     let mut times = Vec::new();

@@ -7,6 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use tokio::sync::watch;
 
 /// What kind of place an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,12 +135,18 @@ pub enum Prohibited {
 pub struct Barred {
     names: Vec<(String, u16)>,
     addresses: RwLock<BTreeSet<(IpAddr, u16)>>,
+    /// How many there are.
+    count: watch::Sender<usize>,
 }
 
 impl Barred {
     /// Bars `host:port` by its name; a literal address is barred as such.
     pub fn new(host: &str, port: u16) -> Self {
-        let barred = Self { names: vec![(host.to_ascii_lowercase(), port)], addresses: RwLock::default() };
+        let barred = Self {
+            names: vec![(host.to_ascii_lowercase(), port)],
+            addresses: RwLock::default(),
+            count: watch::Sender::new(0),
+        };
         if let Ok(address) = host.parse() {
             barred.add(address, port);
         }
@@ -148,7 +155,25 @@ impl Barred {
 
     /// Bars an address at which the orchestrator was found.
     pub fn add(&self, address: IpAddr, port: u16) {
-        self.addresses.write().unwrap_or_else(PoisonError::into_inner).insert((address, port));
+        let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
+        if addresses.insert((address, port)) {
+            self.count.send_replace(addresses.len());
+        }
+    }
+
+    /// How many addresses are barred. None is ever let go.
+    pub fn count(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// Told when there are more.
+    pub fn changes(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    /// All of them.
+    pub fn addresses(&self) -> Vec<(IpAddr, u16)> {
+        self.addresses.read().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 
     /// Refuses the orchestrator's name, before anything is resolved.

@@ -15,6 +15,7 @@ use crate::{
     check::{check, directory},
     clock,
     config::Config,
+    confine::Reach,
     sandbox::{Metering, compile},
     start::{self, Environment},
     state::{self, Identity, StateError},
@@ -119,6 +120,7 @@ pub async fn examine(config: &Config, thorough: Thorough, mut say: impl FnMut(Fi
     if let Some(finding) = forked_log(config) {
         say(finding);
     }
+    say(broker(config));
     say(disk(config));
     say(memory(config));
     say(address_space(config));
@@ -147,6 +149,23 @@ fn state_directory(config: &Config) -> Finding {
         }
         Err(error) => Finding::bad(WHAT, error.to_string(), "restore the state directory, or enrol anew"),
     }
+}
+
+/// What the broker process will be left with. Whether the kernel can hold it to that is told under `confinement`.
+fn broker(config: &Config) -> Finding {
+    const WHAT: &str = "broker process";
+    let reach = Reach::of_broker(config, None);
+    let found = match reach.shows(&config.runner.state).next() {
+        Some(path) => format!("it reads {}, and in it this runner's key", path.display()),
+        None => {
+            let found = format!(
+                "it reads {} places of the host and of runner.toml, and of the state directory the scratch and the store alone",
+                reach.read.len()
+            );
+            return Finding::good(WHAT, found);
+        }
+    };
+    Finding::warning(WHAT, found, "move the state directory, or what is read")
 }
 
 /// Room below this is soon used up by native code and reports that wait.

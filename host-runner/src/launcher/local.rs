@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Exit, Launch, Program, Running, Source,
+    catalogue::DIRECTORY,
     group::Group,
     streams::{Ends, Streams},
 };
@@ -47,7 +48,7 @@ impl Local {
         let (directory, own) = match &program.directory {
             Some(directory) => (directory.clone(), None),
             None => {
-                let own = TempDir::with_prefix_in("exec-", &self.scratch)?;
+                let own = TempDir::with_prefix_in(DIRECTORY, &self.scratch)?;
                 (own.path().to_owned(), Some(own))
             }
         };

@@ -4,9 +4,14 @@
 //! process of the same program that was split off before: [`serve()`] is its life. What runs without confinement – tests and
 //! an author's own machine – starts programs from its own process by [`Local`]. Both are told the same by [`Launch`].
 //!
+//! The launcher starts what its [`Catalogue`] names and nothing else: it is told the owner's file before the runner has heard
+//! a word from outside, and who takes over the supervisor or the broker later does not change it. It also keeps what a
+//! broker is born with, so that one that ended can be started again.
+//!
 //! *Must not know:* remits, steps. *Invariant:* a program that was started is gone, with its whole process group, soon
 //! after its [`Running`] is dropped, and also when the runner dies.
 
+mod catalogue;
 mod group;
 mod local;
 mod private;
@@ -24,6 +29,7 @@ use remit_protocol::capability::exec::Given;
 use crate::secrets::SecretValue;
 
 pub use self::{
+    catalogue::{BROKER, Catalogue, Client},
     local::Local,
     remote::{Launcher, Remote},
     serve::serve,

@@ -6,6 +6,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -18,23 +19,27 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Exit, Launch, Program, Running, Source,
+    Catalogue, Client, Exit, Launch, Program, Running, Source,
+    catalogue::DIRECTORY,
     streams::{Ends, Streams},
     wire::{self, Answer, Answers},
 };
+
+/// How long the launcher may take to hear what it is for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The launcher process. It ends when this is dropped, and with it everything that it started.
 #[derive(Debug)]
 pub struct Launcher(std::os::unix::net::UnixStream);
 
 impl Launcher {
-    /// Splits it off: the `remit-runner` at `program`, as `remit-runner launch`. Call it before this process is confined.
+    /// Splits it off: the `remit-runner` at `program`, as `remit-runner launch`. It starts what `catalogue` lists for
+    /// `client`, and gives each broker `charter` to begin with. Call it before this process is confined.
     ///
     /// # Errors
-    /// The process cannot be started.
-    pub fn start(program: &Path) -> io::Result<Self> {
-        let (near, far) = std::os::unix::net::UnixStream::pair()?;
-        near.set_nonblocking(true)?;
+    /// The process cannot be started, or does not listen.
+    pub fn start(program: &Path, catalogue: &Catalogue, client: Client, charter: &[u8]) -> io::Result<Self> {
+        let (mut near, far) = std::os::unix::net::UnixStream::pair()?;
         // The launcher is not waited for: it ends after this process, which it outlives to clear up.
         command(program)
             .arg("launch")
@@ -44,7 +49,17 @@ impl Launcher {
             // A terminal's Ctrl-C is for the runner, which ends its steps in order.
             .process_group(0)
             .spawn()?;
+        near.set_write_timeout(Some(PATIENCE))?;
+        wire::instruct(&mut near, catalogue, client, charter)?;
+        near.set_nonblocking(true)?;
         Ok(Self(near))
+    }
+}
+
+impl From<OwnedFd> for Launcher {
+    /// The launcher at the other end of a socket that this process was born with.
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket.into())
     }
 }
 
@@ -66,6 +81,7 @@ impl Remote {
     /// # Errors
     /// The runtime does not take the socket.
     pub fn new(launcher: Launcher, scratch: PathBuf) -> io::Result<Self> {
+        launcher.0.set_nonblocking(true)?;
         let launcher = Mutex::new(UnixStream::from_std(launcher.0)?);
         Ok(Self { launcher, scratch, endings: TaskTracker::new() })
     }
@@ -98,7 +114,7 @@ impl Remote {
         let (directory, own) = match program.directory.take() {
             Some(directory) => (directory, None),
             None => {
-                let own = TempDir::with_prefix_in("exec-", &self.scratch)?;
+                let own = TempDir::with_prefix_in(DIRECTORY, &self.scratch)?;
                 (own.path().to_owned(), Some(own))
             }
         };

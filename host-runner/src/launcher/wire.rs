@@ -1,11 +1,12 @@
 //! What a runner and its launcher say to one another.
 //!
-//! The main socket carries nothing but descriptors: for each program a control socket and its three standard streams. On
-//! the control socket stands the order, then the answers; its end, however it comes, is the order to end the program.
+//! The main socket of a client carries nothing but descriptors: for each program a control socket and its three standard
+//! streams. On the control socket stands the order, then the answers; its end, however it comes, is the order to end the
+//! program. Before that comes what the launcher is for, from the supervisor, or what a broker is for, from the launcher.
 
 use std::{
     collections::BTreeMap,
-    io::{self, IoSlice, IoSliceMut},
+    io::{self, IoSlice, IoSliceMut, Write as _},
     mem::MaybeUninit,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::PathBuf,
@@ -23,10 +24,10 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::{Exit, Program, streams::Ends};
+use super::{Catalogue, Client, Exit, Program, streams::Ends};
 use crate::secrets::SecretValue;
 
-/// Longest order: arguments and environment are bounded far below it.
+/// Longest order, and longest instruction: arguments, environments and the owner's file are bounded far below it.
 const MAX_ORDER: u32 = 4 << 20;
 /// Longest answer.
 const MAX_ANSWER: usize = 4 << 10;
@@ -59,6 +60,28 @@ pub(super) enum Answer {
     },
     /// Its leader has ended.
     Ended(Exit),
+}
+
+/// Tells a launcher what it is for.
+pub(super) fn instruct(
+    launcher: &mut std::os::unix::net::UnixStream,
+    catalogue: &Catalogue,
+    client: Client,
+    charter: &[u8],
+) -> io::Result<()> {
+    for bytes in [serde_json::to_vec(&(catalogue, client))?.as_slice(), charter] {
+        launcher.write_all(&length(bytes)?)?;
+        launcher.write_all(bytes)?;
+    }
+    Ok(())
+}
+
+/// Hears what it is for: what may be started, for whom, and what each broker begins with.
+pub(super) async fn instructed(
+    supervisor: &mut UnixStream,
+) -> io::Result<(Catalogue, Client, Zeroizing<Vec<u8>>)> {
+    let (catalogue, client) = serde_json::from_slice(&receive(supervisor).await?)?;
+    Ok((catalogue, client, receive(supervisor).await?))
 }
 
 /// Hands over a control socket and a program's standard streams.
@@ -135,10 +158,14 @@ pub(super) async fn receive_order(control: &mut UnixStream) -> io::Result<(Progr
     Ok((program, directory))
 }
 
-async fn send(control: &mut UnixStream, bytes: &[u8]) -> io::Result<()> {
+fn length(bytes: &[u8]) -> io::Result<[u8; 4]> {
     let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= MAX_ORDER);
-    let length = length.ok_or_else(|| io::Error::other("the program's arguments are too long"))?;
-    control.write_all(&length.to_le_bytes()).await?;
+    Ok(length.ok_or_else(|| io::Error::other("the program's arguments are too long"))?.to_le_bytes())
+}
+
+/// Sends a piece of known length.
+pub(super) async fn send(control: &mut UnixStream, bytes: &[u8]) -> io::Result<()> {
+    control.write_all(&length(bytes)?).await?;
     control.write_all(bytes).await
 }
 

@@ -31,12 +31,12 @@ const MAX_FRAMES: usize = 5;
 pub struct HostFault(pub String);
 
 /// A run that the host could not begin.
-pub(super) fn fault(message: &str) -> Ended {
+pub(crate) fn fault(message: &str) -> Ended {
     never_begun(Outcome::HostFault, message)
 }
 
 /// A run that was cancelled before its turn.
-pub(super) fn cancelled() -> Ended {
+pub(crate) fn cancelled() -> Ended {
     never_begun(Outcome::Cancelled, "it was cancelled before it began")
 }
 

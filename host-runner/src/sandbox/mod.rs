@@ -18,7 +18,7 @@ mod stage;
 mod state;
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -26,11 +26,12 @@ use std::{
 use remit_protocol::{
     Digest, Outcome, ProjectName, RefusalCode, SecretName, Span,
     capability::{Denial, Remit},
-    manifest::Kind,
+    manifest::{Kind, Manifest},
     node::NodeSet,
     report::Usage,
 };
 use remit_signing::VerifiedComponent;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -49,14 +50,17 @@ pub use self::{
 };
 use self::{engine::Ticks, prepare::Form};
 pub(crate) use self::{
-    judge::Said,
+    judge::{Said, cancelled, fault},
     limits::Counted,
     prepare::Export,
     stage::{Running, Stage},
     state::Task,
 };
 use crate::{
-    broker::{Access, Broker},
+    broker::{
+        Access, Broker,
+        apart::{Admitted, Keeper},
+    },
     capability::{
         Effects,
         context::StepContext,
@@ -92,6 +96,8 @@ pub struct Sandbox {
     slots: Arc<Semaphore>,
     config: Arc<SandboxConfig>,
     effects: Arc<Effects>,
+    /// Runs what was admitted.
+    keeper: Option<Arc<Keeper>>,
 }
 
 /// Where components run.
@@ -159,6 +165,8 @@ pub struct Invocation {
     /// Runs of the same realm may share a worker process, at once and one after the other: what takes one over has no
     /// more than the others have. See [`realm`].
     pub realm: Digest,
+    /// The same remit as the broker process knows it, where that is to run it; secrets and redactor are there as well.
+    pub admitted: Option<Admitted>,
 }
 
 /// The realm of runs under one remit in one project.
@@ -166,16 +174,18 @@ pub fn realm(project: &ProjectName, remit: Digest) -> Digest {
     Digest::of(format!("{project}\n{remit}").as_bytes())
 }
 
-/// How a run ended.
-#[derive(Debug)]
+/// How a run ended. As it travels, output and artifacts stand beside it.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Ended {
     /// How.
     pub outcome: Outcome,
     /// The output document of a step that succeeded, redacted.
+    #[serde(skip)]
     pub output: Option<Value>,
     /// What a node source that succeeded found; not yet checked against a former set.
     pub nodes: Option<NodeSet>,
     /// What it kept for people, however it ended.
+    #[serde(skip)]
     pub artifacts: Vec<Kept>,
     /// Why, in words, redacted.
     pub message: String,
@@ -198,7 +208,7 @@ impl Invocation {
 }
 
 impl Ended {
-    fn refused(code: RefusalCode, message: String, denials: Vec<Denial>) -> Self {
+    pub(crate) fn refused(code: RefusalCode, message: String, denials: Vec<Denial>) -> Self {
         Self {
             outcome: Outcome::Refused(code),
             output: None,
@@ -268,16 +278,21 @@ impl Sandbox {
             slots: Arc::new(Semaphore::new(slots)),
             config: Arc::new(config),
             effects,
+            keeper: None,
         })
     }
 
-    /// Where what runs need on disk is made.
-    pub fn scratch(&self) -> &Path {
-        &self.config.scratch
+    /// The same, in a supervisor: what was admitted is run by the broker process, and the workers here have the rest.
+    #[must_use]
+    pub fn with_broker(self, keeper: Arc<Keeper>) -> Self {
+        Self { keeper: Some(keeper), ..self }
     }
 
     /// Waits until nothing that steps have started is running any more: at the runner's end, after the last step.
     pub async fn idle(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.idle().await;
+        }
         self.effects.exec.idle().await;
     }
 
@@ -309,15 +324,36 @@ impl Sandbox {
                     .map_err(|error| LoadError { code: RefusalCode::Compile, detail: error.to_string() })?;
                 Form::Here(prepare::load(&floor.engine, native.as_bytes(), manifest)?)
             }
-            Place::Workers(workers) => {
-                let recipe = workers.recipe(native.as_bytes(), native.metering(), manifest);
-                Form::Away(recipe.map_err(|error| LoadError {
-                    code: RefusalCode::Compile,
-                    detail: format!("no memory for it: {error}"),
-                })?)
-            }
+            Place::Workers(_) => return self.keep(native.as_bytes(), native.metering(), manifest),
         };
-        Prepared::new(manifest, form).map(Arc::new)
+        Prepared::new(manifest, form, None).map(Arc::new)
+    }
+
+    /// Keeps native code ready for workers to load. Nothing is loaded here, and who gives it has verified it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); and where components are run in this process.
+    pub(crate) fn keep(
+        &self,
+        native: &[u8],
+        metering: Metering,
+        manifest: &Manifest,
+    ) -> Result<Arc<Prepared>, LoadError> {
+        let refuse = |error: std::io::Error| LoadError {
+            code: RefusalCode::Compile,
+            detail: format!("no memory for it: {error}"),
+        };
+        let Place::Workers(workers) = &self.place else {
+            return Err(refuse(std::io::Error::other("there are no workers here")));
+        };
+        let recipe = workers.recipe(native, metering, manifest).map_err(refuse)?;
+        let apart = match &self.keeper {
+            Some(keeper) => {
+                Some(keeper.component(recipe.code().map_err(refuse)?, metering, manifest.to_vec()))
+            }
+            None => None,
+        };
+        Prepared::new(manifest, Form::Away(recipe), apart.map(Arc::new)).map(Arc::new)
     }
 
     /// Has a worker load the component, so that the first run finds it there. Nothing to do where it is loaded here.
@@ -325,6 +361,11 @@ impl Sandbox {
     /// # Errors
     /// As [`load`](Self::load), and where there can be no worker.
     pub async fn warm(&self, prepared: &Prepared) -> Result<(), NoWorker> {
+        if let (Some(keeper), Some(component)) = (&self.keeper, prepared.apart())
+            && prepared.wants_anything()
+        {
+            return keeper.warm(component).await;
+        }
         match (&self.place, &prepared.form) {
             (Place::Workers(workers), Form::Away(recipe)) => {
                 workers.warm(recipe, prepared.wants_scratch()).await
@@ -354,6 +395,9 @@ impl Sandbox {
             return Ended::refused(RefusalCode::Grant, message, lacking);
         }
         let Some(_slot) = self.slot(&invocation.cancel).await else { return judge::cancelled() };
+        if let (Some(keeper), Some(admitted)) = (&self.keeper, invocation.admitted.clone()) {
+            return keeper.run(&admitted, invocation).await;
+        }
         let input = std::mem::take(&mut invocation.input);
         match self.called(prepared, invocation, Export::Main(input)).await {
             Ok((broker, said, wall)) => judge::end(broker, said, wall),

@@ -1,10 +1,10 @@
 //! A component that is loaded and linked, ready to be run many times.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use remit_protocol::{
-    ComponentName, RefusalCode,
-    capability::{Denial, Remit},
+    ComponentName, Limits, RefusalCode,
+    capability::{Denial, Remit, Requests},
     manifest::{Kind, Manifest},
 };
 use wasmtime::{
@@ -14,6 +14,7 @@ use wasmtime::{
 
 use super::{LoadError, state::State};
 use crate::{
+    broker::apart::Component as Apart,
     capability::{self, Class, Imports, types::End},
     worker::Recipe,
 };
@@ -24,6 +25,9 @@ pub struct Prepared {
     classes: BTreeSet<Class>,
     kind: Kind,
     name: ComponentName,
+    requests: Requests,
+    limits: Limits,
+    apart: Option<Arc<Apart>>,
 }
 
 /// Where the component's code is.
@@ -126,10 +130,33 @@ fn imports(engine: &Engine, component: &Component, manifest: &Manifest) -> Resul
 
 impl Prepared {
     /// What `manifest` says of it, and where its code is.
-    pub(super) fn new(manifest: &Manifest, form: Form) -> Result<Self, LoadError> {
+    pub(super) fn new(manifest: &Manifest, form: Form, apart: Option<Arc<Apart>>) -> Result<Self, LoadError> {
         let imports = capability::imports::check(&manifest.imports, &manifest.requests, manifest.profile);
         let imports = imports.map_err(|detail| LoadError { code: RefusalCode::Imports, detail })?;
-        Ok(Self { form, classes: imports.classes, kind: manifest.kind, name: manifest.name.clone() })
+        Ok(Self {
+            form,
+            classes: imports.classes,
+            kind: manifest.kind,
+            name: manifest.name.clone(),
+            requests: manifest.requests.clone(),
+            limits: manifest.limits,
+            apart,
+        })
+    }
+
+    /// The component as the broker process is given it, where there is one.
+    pub(crate) fn apart(&self) -> Option<&Arc<Apart>> {
+        self.apart.as_ref()
+    }
+
+    /// What it asks for, and the limits that it asks for.
+    pub(crate) fn asks(&self) -> (&Requests, Limits) {
+        (&self.requests, self.limits)
+    }
+
+    /// True if runs of it may take something from outside of the sandbox.
+    pub(super) fn wants_anything(&self) -> bool {
+        self.classes.iter().any(|class| !matches!(class, Class::Scratch | Class::Artifacts))
     }
 
     /// Step or node source.

@@ -169,6 +169,7 @@ pub(super) fn describing(prepared: &Prepared) -> Result<Invocation, HostFault> {
         redactor: Redactor::new(),
         timeout: None,
         realm: Digest::of(b"describe"),
+        admitted: None,
     })
 }
 

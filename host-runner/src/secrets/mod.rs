@@ -20,9 +20,12 @@ mod value;
 mod vault;
 
 use async_trait::async_trait;
-use remit_protocol::SecretPath;
+use remit_protocol::{SecretPath, capability::Remit};
+
+use crate::report::redact::Redactor;
 
 pub use mount::Mount;
+pub(crate) use program::VARIABLES as PROGRAM_VARIABLES;
 pub use providers::{ProviderConfig, Providers};
 pub use value::{InvalidSecret, MAX_SECRET, MIN_SECRET, SecretValue};
 
@@ -84,6 +87,24 @@ pub trait Resolve: Send + Sync {
     async fn keep(&self) {
         std::future::pending::<()>().await;
     }
+}
+
+/// Makes what `remit` can use known to redaction, each as it is now, and says early if one cannot be had. Of several paths
+/// for one name only the node's own is needed later, so there none is missed here.
+///
+/// # Errors
+/// The first that cannot be had.
+pub async fn know(remit: &Remit, secrets: &dyn Resolve, redactor: &Redactor) -> Result<(), SecretError> {
+    let bound = remit.secrets();
+    for secret in &bound {
+        match secrets.fresh(&secret.path).await {
+            Ok(value) => redactor.add([(&secret.path, &value)]),
+            Err(SecretError::Missing { .. })
+                if bound.iter().any(|other| other.name == secret.name && other.path != secret.path) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Cuts one newline (`\n` or `\r\n`) off the end: editors and `echo` add it.

@@ -23,6 +23,9 @@ const PATH_VARIABLE: &str = "REMIT_SECRET_PATH";
 /// The variable with the part below the mount, such as `prod/token`.
 const NAME_VARIABLE: &str = "REMIT_SECRET_NAME";
 
+/// What is set anew for each secret.
+pub(crate) const VARIABLES: [&str; 2] = [PATH_VARIABLE, NAME_VARIABLE];
+
 /// Who starts programs; known once the runner has its launcher.
 pub(super) type Starter = Arc<OnceLock<Arc<dyn Launch>>>;
 

@@ -17,7 +17,7 @@ use super::{
     directory::Directory,
     environment::Environment,
     program::{Program, Starter},
-    store::{KeySource, Store},
+    store::{self, KeySource, Store},
     vault::{self, Vault},
 };
 use crate::{dial::Dialer, launcher::Launch};
@@ -35,7 +35,7 @@ pub enum ProviderConfig {
     Store {
         /// Its paths.
         mount: Mount,
-        /// The key file, mode 0600; absent: `secrets.key` in the state directory, made at the first `secret set`.
+        /// The key file, mode 0600; absent: `store/secrets.key` in the state directory, made at the first `secret set`.
         key_file: Option<PathBuf>,
         /// The name of a systemd credential that holds the key, in place of a file.
         credential: Option<String>,
@@ -98,17 +98,23 @@ impl ProviderConfig {
         }
     }
 
-    /// Files and directories that are read while the runner runs. A program is started by another process.
-    pub fn reads(&self) -> impl Iterator<Item = PathBuf> {
-        // A file is replaced by renaming another one into its place.
-        let beside = |path: &Path| path.parent().map(Path::to_owned);
+    /// Files that are read while the runner runs, beside those of the store and of a directory. A program is started by
+    /// another process.
+    pub fn reads(&self) -> Vec<&Path> {
         match self {
-            Self::Store { key_file, .. } => key_file.as_deref().and_then(beside).into_iter().collect(),
-            Self::Directory { path, .. } => vec![path.clone()],
-            Self::Environment { .. } | Self::Program { .. } => Vec::new(),
-            Self::Vault(settings) => settings.files().filter_map(|path| beside(path)).collect::<Vec<_>>(),
+            Self::Store { key_file, .. } => key_file.as_deref().into_iter().collect(),
+            Self::Directory { .. } | Self::Environment { .. } | Self::Program { .. } => Vec::new(),
+            Self::Vault(settings) => settings.files().map(PathBuf::as_path).collect(),
         }
-        .into_iter()
+    }
+
+    /// The variables that it takes out of the runner's environment.
+    pub fn takes(&self) -> impl Iterator<Item = &String> {
+        let variables = match self {
+            Self::Environment { variables, .. } => Some(variables.values()),
+            _ => None,
+        };
+        variables.into_iter().flatten()
     }
 
     /// Every relative path is one below `directory`.
@@ -286,7 +292,7 @@ pub fn open_store(
     let key = match (key_file, credential) {
         (Some(_), Some(_)) => return Err(ProvidersError::TwoKeys(mount.as_str().to_owned())),
         (Some(file), None) => KeySource::File(state.join(file)),
-        (None, None) => KeySource::File(state.join("secrets.key")),
+        (None, None) => KeySource::File(store::place(state).join(store::KEY)),
         (None, Some(name)) => {
             let plain = !name.is_empty() && !name.contains('/') && name != "." && name != "..";
             match credentials.filter(|_| plain) {
@@ -300,7 +306,7 @@ pub fn open_store(
             }
         }
     };
-    Ok(Store::new(&state.join("secrets"), key))
+    Ok(Store::new(&store::place(state).join(store::VALUES), key))
 }
 
 fn read_environment(
@@ -411,6 +417,7 @@ mod tests {
         let providers = Providers::open(&configs, &surroundings(folder.path()), |_| None).unwrap();
         let local = crate::launcher::Local::new(folder.path().to_owned());
         providers.start_with(Arc::new(local));
+        store::settle(folder.path()).unwrap();
         let store = open_store(&configs[0], folder.path(), None).unwrap();
         let path = |text: &str| SecretPath::new(text).unwrap();
         let paths = ["keys/store/token", "keys/directory/token", "keys/program/token"].map(path);

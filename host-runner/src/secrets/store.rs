@@ -7,9 +7,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io::{Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -24,6 +24,13 @@ use zeroize::Zeroizing;
 
 use super::{InvalidSecret, Resolve, SecretError, SecretValue};
 
+/// The directory of the store in the state directory: apart from the rest, so that the broker can be given it alone.
+const DIRECTORY: &str = "store";
+/// Its files there.
+pub(super) const VALUES: &str = "secrets";
+pub(super) const KEY: &str = "secrets.key";
+const LOCK: &str = "secrets.lock";
+
 const FORMAT: &str = "remit-secrets/v1";
 const NONCE: usize = 24;
 /// Largest file: some hundred secrets of the largest size, thousands of usual ones.
@@ -36,6 +43,33 @@ pub enum KeySource {
     File(PathBuf),
     /// A systemd credential: given by the system, never made here.
     Credential(PathBuf),
+}
+
+/// Where the store of a state directory is. Versions before had it in the state directory itself, and until [`settle`] it
+/// stays there.
+pub fn place(state: &Path) -> PathBuf {
+    let place = state.join(DIRECTORY);
+    if state.join(VALUES).is_file() && !place.join(VALUES).exists() { state.to_owned() } else { place }
+}
+
+/// Makes the store's directory, and moves there what an earlier version has left in the state directory itself.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn settle(state: &Path) -> Result<PathBuf, StoreError> {
+    let (old, new) = (place(state), state.join(DIRECTORY));
+    let io = |source| StoreError::Io { path: new.clone(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(&new).map_err(io)?;
+    if old != new {
+        // The values go last: as long as they are in the old place, that counts.
+        for name in [LOCK, KEY, VALUES] {
+            match std::fs::rename(old.join(name), new.join(name)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+                _ => {}
+            }
+        }
+    }
+    Ok(new)
 }
 
 /// Why the store cannot be read or changed.
@@ -339,6 +373,21 @@ mod tests {
     fn found(store: &Store, name: &str) -> Option<String> {
         let value = store.get(&path(name)).unwrap();
         value.map(|value| String::from_utf8(value.expose().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_store_of_an_earlier_version_is_moved_whole() {
+        let state = tempfile::tempdir().unwrap();
+        let at = |folder: &Path| Store::new(&folder.join(VALUES), KeySource::File(folder.join(KEY)));
+        let (path, value) = (SecretPath::new("keys/a").unwrap(), SecretValue::new(b"long enough".to_vec()));
+        at(state.path()).set(&path, &value.ok().unwrap()).unwrap();
+        assert_eq!(place(state.path()), state.path());
+        let settled = settle(state.path()).unwrap();
+        assert_eq!((settle(state.path()).unwrap(), place(state.path())), (settled.clone(), settled.clone()));
+        assert_eq!(at(&settled).get(&path).unwrap().unwrap().expose(), b"long enough");
+        assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 1, "only the store's own directory");
+        let empty = tempfile::tempdir().unwrap();
+        assert_eq!(place(empty.path()), settle(empty.path()).unwrap());
     }
 
     #[test]

@@ -19,6 +19,12 @@ const IDENTITY: &str = "identity.json";
 const SESSION: &str = "session";
 const CACHE_KEY: &str = "cache.key";
 const LOCK: &str = "lock";
+/// Where steps have their scratch directories.
+pub const SCRATCH: &str = "scratch";
+/// Where those have them that the broker has no part in.
+pub const WORKERS: &str = "workers";
+/// Where the files of options lie, for the broker to read.
+pub const OPTIONS: &str = "options";
 /// No file of the state is larger; the identity has a few lines.
 const MAX_FILE: u64 = 64 << 10;
 /// Nor the memory of signed jobs and revocations.
@@ -190,20 +196,19 @@ impl State {
         self.path.join("cache")
     }
 
-    /// Where steps have their scratch directories: emptied of what an earlier process left.
-    ///
-    /// # Errors
-    /// [`StateError::Io`].
-    pub fn scratch(&self) -> Result<PathBuf, StateError> {
-        let path = self.path.join("scratch");
-        let fault = |source| StateError::Io { path: path.clone(), source };
-        match fs::remove_dir_all(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(fault(error)),
-        }
-        DirBuilder::new().mode(0o700).create(&path).map_err(fault)?;
-        Ok(path)
+    /// Where steps have their scratch directories.
+    pub fn scratch(&self) -> PathBuf {
+        self.path.join(SCRATCH)
+    }
+
+    /// Where the files of options lie while an attempt lives.
+    pub fn options(&self) -> PathBuf {
+        self.path.join(OPTIONS)
+    }
+
+    /// Where those steps have them that the broker has no part in.
+    pub fn workers(&self) -> PathBuf {
+        self.path.join(WORKERS)
     }
 
     /// Who this runner is.
@@ -274,6 +279,20 @@ impl State {
         write_private(&path, &key[..])?;
         Ok(key)
     }
+}
+
+/// Makes a directory that only this user can enter, empty of what an earlier process left in it.
+///
+/// # Errors
+/// [`StateError::Io`].
+pub fn make_empty(path: &Path) -> Result<(), StateError> {
+    let fault = |source| StateError::Io { path: path.to_owned(), source };
+    match fs::remove_dir_all(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(fault(error)),
+    }
+    DirBuilder::new().mode(0o700).create(path).map_err(fault)
 }
 
 /// Makes a directory that only this user can enter, if it is not there.

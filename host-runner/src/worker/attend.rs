@@ -14,9 +14,7 @@ use tokio::{
 use super::{
     Begin, Finish, Message, Output, Progress, Stop,
     exchange::{Ends, RequestHead, ResponseHead, pump},
-    link::Link,
     pool::{Lease, Port},
-    wire::{Broken, Frame, Kind, encode},
 };
 use crate::{
     broker::{Answer, Broker, Call, Refused},
@@ -25,6 +23,7 @@ use crate::{
         context::Progress as Told,
         http::{Door, HttpError, Pending, WasiBody, WasiHttpHooks as _},
     },
+    frames::{Broken, Frame, Kind, Link, encode},
     sandbox::{Cancel, OverLimit, Said},
 };
 

@@ -26,11 +26,10 @@ use tokio::sync::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    link::Link,
-    wire::{Broken, Frame, Kind, encode, plain},
+use crate::{
+    capability::http::{HttpError, RequestOptions, WasiBody},
+    frames::{Broken, Frame, Kind, Link, encode, plain},
 };
-use crate::capability::http::{HttpError, RequestOptions, WasiBody};
 
 /// Bytes of a body that are on their way.
 const WINDOW: usize = 256 << 10;
@@ -397,7 +396,8 @@ async fn pieces(body: WasiBody, link: &Link, (run, stream): (u32, u32), credit: 
 mod tests {
     use http_body_util::{Full, StreamBody};
 
-    use super::{super::wire::Frames, *};
+    use super::*;
+    use crate::frames::Frames;
 
     /// Two ends of a socket, each with the streams of one run.
     fn pair() -> [(Arc<Link>, Arc<Streams>); 2] {

@@ -8,6 +8,7 @@ use std::{
         fd::OwnedFd,
         unix::{fs::FileExt as _, net::UnixStream},
     },
+    path::PathBuf,
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -20,13 +21,15 @@ use super::{
     Begin, Finish, Hello, MAX_FROM_WORKER, MAX_TO_WORKER, Ready, Stop, Unloadable, VERSION,
     exchange::Streams,
     line::{FarLog, Line, Waiting},
-    link::{Link, Unread},
-    wire::{Broken, Frame, Frames, Kind, encode},
 };
 use crate::{
     broker::Access,
     component::cache::MAX_NATIVE,
-    confine::worker::{self as bars, Files},
+    confine::{
+        Confinement,
+        worker::{self as bars, Files},
+    },
+    frames::{Broken, Frame, Frames, Kind, Link, Unread, encode},
     sandbox::{Account, Cancel, Export, Running, Said, Stage, Task},
 };
 
@@ -39,14 +42,19 @@ const MAX_MESSAGE: usize = 256 << 10;
 const MAX_FIELDS: usize = 64;
 
 /// The whole life of a worker, after [`bars::begin`]: `socket` leads to its supervisor, `code` is the native code of its
-/// component.
+/// component. Below `scratch`, if there is such a directory, its runs have their own.
 ///
 /// # Errors
 /// The supervisor is no supervisor, or the kernel refuses something that nothing can do without.
-pub fn live(socket: OwnedFd, code: OwnedFd) -> io::Result<()> {
+pub fn live(
+    socket: OwnedFd,
+    code: OwnedFd,
+    scratch: Option<PathBuf>,
+    confinement: Confinement,
+) -> io::Result<()> {
     let mut socket = UnixStream::from(socket);
     let (hello, manifest) = greeted(&mut socket)?;
-    let files = hello.scratch.clone().map_or(Files::None, Files::Below);
+    let files = scratch.clone().map_or(Files::None, Files::Below);
     if hello.version != VERSION {
         let detail = format!("the program was replaced by version {VERSION}: restart the runner");
         let ready: Ready = Err(Unloadable { code: None, detail });
@@ -55,7 +63,7 @@ pub fn live(socket: OwnedFd, code: OwnedFd) -> io::Result<()> {
     // Before there is a second thread, and before the engine opens what it keeps open.
     bars::leave_namespaces();
     let ready = settle(&hello, &manifest, &File::from(code))
-        .and_then(|stage| bars::bar_files(&files, hello.confinement).map(|()| stage).map_err(unconfined));
+        .and_then(|stage| bars::bar_files(&files, confinement).map(|()| stage).map_err(unconfined));
     let stage = match ready {
         Ok(stage) => stage,
         Err(unloadable) => {
@@ -71,10 +79,10 @@ pub fn live(socket: OwnedFd, code: OwnedFd) -> io::Result<()> {
     runtime.block_on(async {
         let link = Arc::new(Link::new(socket, MAX_FROM_WORKER.saturating_mul(4))?);
         let running = stage.begin().map_err(io::Error::other)?;
-        let ready: Ready = bars::seal(&files, hello.confinement).map_err(unconfined);
+        let ready: Ready = bars::seal(&files, confinement).map_err(unconfined);
         link.send(&encode(Kind::Ready, 0, 0, &ready, &[]));
         if ready.is_ok() {
-            serve(Arc::new(running), hello, link).await.map_err(io::Error::other)
+            serve(Arc::new(running), scratch, link).await.map_err(io::Error::other)
         } else {
             Ok(())
         }
@@ -126,7 +134,7 @@ struct Side {
 }
 
 /// Serves until the supervisor is gone.
-async fn serve(running: Arc<Running>, hello: Hello, link: Arc<Link>) -> Result<(), Unread> {
+async fn serve(running: Arc<Running>, scratch: Option<PathBuf>, link: Arc<Link>) -> Result<(), Unread> {
     let mut frames = Frames::new(MAX_TO_WORKER);
     let mut sides: HashMap<u32, Side> = HashMap::new();
     let mut runs = JoinSet::new();
@@ -139,7 +147,7 @@ async fn serve(running: Arc<Running>, hello: Hello, link: Arc<Link>) -> Result<(
                 Some(frame) if frame.kind == Kind::Begin => {
                     let run = frame.run;
                     let side = Side { cancel: Cancel::new(), waiting: Arc::default(), streams: Arc::default() };
-                    let work = begin(&hello, &frame, &side, link.clone())?;
+                    let work = begin(scratch.clone(), &frame, &side, link.clone())?;
                     let running = running.clone();
                     runs.spawn(async move { (run, work.on(&running).await) });
                     sides.insert(run, side);
@@ -183,13 +191,13 @@ struct Work {
     line: Line,
 }
 
-fn begin(hello: &Hello, frame: &Frame, side: &Side, link: Arc<Link>) -> Result<Work, Broken> {
+fn begin(scratch: Option<PathBuf>, frame: &Frame, side: &Side, link: Arc<Link>) -> Result<Work, Broken> {
     let begin: Begin<'_> = frame.head()?;
     let (run, account) = (frame.run, Arc::new(Account::new(begin.limits)));
     let export = if begin.describes { Export::Describe } else { Export::Main(frame.text()?) };
     let task = Task {
         wall: begin.wall,
-        scratch: hello.scratch.clone().filter(|_| begin.scratch),
+        scratch: scratch.filter(|_| begin.scratch),
         context: begin.context(),
         cancel: side.cancel.clone(),
     };

@@ -14,8 +14,6 @@ use tokio::{sync::oneshot, task::JoinSet};
 use super::{
     Message, Progress,
     exchange::{Ends, RequestHead, Streams, pump},
-    link::Link,
-    wire::{Broken, Frame, Kind, encode},
 };
 use crate::{
     broker::{Answer, Ask, Call, Handle, Refused},
@@ -26,6 +24,7 @@ use crate::{
         },
         log::{Line as LogLine, Log, LogSink, Stdio, Words},
     },
+    frames::{Broken, Frame, Kind, Link, encode},
     report::redact::Redactor,
     sandbox::{Account, HostFault, OverLimit},
 };

@@ -4,7 +4,7 @@
 //! A worker is the engine and nothing else: no secret, no network, no file but the scratch directories of its runs, no way
 //! to start anything (see [`confine::worker`](crate::confine::worker)). [`pool`] starts workers through the launcher, keeps
 //! them warm and lends them; [`attend`] is a run as the supervisor sees it, with its [`Broker`](crate::broker) here;
-//! [`life`] is the worker's own side, and [`mod@line`] its way to the broker. [`wire`], [`link`] and [`exchange`] are common.
+//! [`life`] is the worker's own side, and [`mod@line`] its way to the broker. [`exchange`] is common to both.
 //!
 //! *Must not know:* attempts, jobs. *Invariant:* who a frame is from is the socket that it came by, never what it says; a
 //! worker serves one component, project and remit from its birth to its end, so that whoever takes it over completely has
@@ -14,11 +14,9 @@ mod attend;
 mod exchange;
 mod life;
 mod line;
-mod link;
 mod pool;
-mod wire;
 
-use std::{borrow::Cow, path::PathBuf, sync::Arc};
+use std::{borrow::Cow, path::Path, sync::Arc};
 
 use remit_protocol::{ExecutionId, Limits, RefusalCode, Span, StepName, node::Node, report::Level};
 use serde::{Deserialize, Serialize};
@@ -52,10 +50,17 @@ struct Hello {
     slots: u32,
     /// Whether its component's code counts its fuel.
     metering: Metering,
-    /// Where its scratch directories are, if it has any.
-    scratch: Option<PathBuf>,
-    /// Whether it begins on a kernel that cannot confine it.
-    confinement: Confinement,
+}
+
+/// The beginning of the name of a directory in which a worker has the scratch directories of its runs.
+pub(crate) const SCRATCH: &str = "worker-";
+
+/// How a worker is started. What decides what it may do stands here and not in what it is told later, so that the launcher
+/// can judge it.
+pub(crate) fn arguments(confinement: Confinement, scratch: Option<&Path>) -> Vec<String> {
+    let mut arguments = vec!["worker".to_owned(), format!("--confinement={}", confinement.as_str())];
+    arguments.extend(scratch.map(|directory| format!("--scratch={}", directory.display())));
+    arguments
 }
 
 /// Why a component does not load; without a code it is the host's fault.

@@ -27,14 +27,12 @@ use tokio::{
 };
 
 use super::{
-    Hello, MAX_FROM_WORKER, MAX_WAITING, Ready, Stop, Unloadable, VERSION,
-    attend::Heard,
+    Hello, MAX_FROM_WORKER, MAX_WAITING, Ready, SCRATCH, Stop, Unloadable, VERSION, arguments, attend::Heard,
     exchange::Streams,
-    link::{Link, Unread},
-    wire::{Broken, Frame, Frames, Kind, encode},
 };
 use crate::{
     confine::Confinement,
+    frames::{Broken, Frame, Frames, Kind, Link, Unread, encode},
     launcher::{Exit, Launch, Program, Running},
     sandbox::{LoadError, Metering},
 };
@@ -90,6 +88,13 @@ struct Making {
     manifest: Vec<u8>,
     /// Somebody is starting one more.
     growing: AtomicBool,
+}
+
+impl Recipe {
+    /// The native code, in memory that cannot be changed any more.
+    pub(crate) fn code(&self) -> io::Result<OwnedFd> {
+        self.making.code.try_clone()
+    }
 }
 
 impl Drop for Recipe {
@@ -315,10 +320,11 @@ impl Shared {
     async fn start(&self, making: &Making, scratch: bool) -> Result<Arc<Worker>, NoWorker> {
         let (near, far) = UnixStream::pair()?;
         let (words, error) = io::pipe()?;
-        let directory = scratch.then(|| TempDir::with_prefix_in("worker-", &self.scratch)).transpose()?;
+        let directory = scratch.then(|| TempDir::with_prefix_in(SCRATCH, &self.scratch)).transpose()?;
+        let scratch = directory.as_ref().map(TempDir::path);
         let program = Program {
             path: self.crew.program.clone(),
-            arguments: vec!["worker".to_owned()],
+            arguments: arguments(self.crew.confinement, scratch),
             environment: std::collections::BTreeMap::new(),
             secret: None,
             directory: Some(PathBuf::from("/")),
@@ -327,13 +333,7 @@ impl Shared {
         let ends = [far.into(), making.code.try_clone()?, error.into()];
         let process = self.launch.attach(program, ends).await?;
         let link = Arc::new(Link::new(near, MAX_WAITING)?);
-        let hello = Hello {
-            version: VERSION.to_owned(),
-            slots: self.slots,
-            metering: making.metering,
-            scratch: directory.as_ref().map(|directory| directory.path().to_owned()),
-            confinement: self.crew.confinement,
-        };
+        let hello = Hello { version: VERSION.to_owned(), slots: self.slots, metering: making.metering };
         link.send(&encode(Kind::Hello, 0, 0, &hello, &making.manifest));
         let mut frames = Frames::new(MAX_FROM_WORKER);
         let first = {

@@ -1,12 +1,14 @@
-//! A worker that was taken over altogether: what is left to it, toward the kernel and toward its supervisor.
+//! A worker that was taken over altogether, and a broker: what is left to them, toward the kernel and toward those whom they
+//! speak with.
 //!
-//! This program is its own runner, launcher and worker. As a worker it confines itself as every worker does, and then does
+//! This program is its own runner, launcher, broker and worker. As a broker it does what stands in [`apart`]. As a worker it confines itself as every worker does, and then does
 //! what the input of a run names: a system call of [`kernel`], or words of [`broker`] that no honest worker says. The other
 //! side is the product's own: the sandbox with its broker, given a remit, and a service on loopback that counts who calls.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::print_stdout, reason = "a test without a harness says what it has done")]
 
+mod apart;
 mod broker;
 mod kernel;
 mod service;
@@ -137,11 +139,14 @@ fn parent() {
         let bench = Bench::load(&suite, scratch).unwrap();
         kernel::attack(&bench, kernel::SCRATCH, service.port, files.path()).await;
         broker::deaths(&suite, &service, files.path()).await;
+        apart::words(&suite).await;
+        apart::attack(&service).await;
     });
     println!(
-        "escape: {} system calls, {} words and a few deaths, as expected",
+        "escape: of workers {} system calls, {} words and a few deaths, of brokers {} attempts, as expected",
         kernel::PROBES.len() + kernel::SCRATCH.len(),
-        broker::count()
+        broker::count(),
+        apart::count()
     );
 }
 
@@ -149,7 +154,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["launch"] => launcher::serve(std::io::stdin().as_fd().try_clone_to_owned().unwrap()).unwrap(),
-        ["worker"] => wire::live(|worker| {
+        ["broker"] => apart::live(),
+        ["worker", ..] => wire::live(|worker| {
             let act = worker.act.clone();
             let (place, act) = act.split_once(':').unwrap();
             match place {

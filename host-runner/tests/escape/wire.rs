@@ -101,7 +101,7 @@ pub(crate) fn frame(kind: u8, run: u32, stream: u32, head: &Value, bytes: &[u8])
     frame
 }
 
-fn receive(socket: &mut UnixStream) -> (u8, u32, u32, Value, Vec<u8>) {
+pub(crate) fn receive(socket: &mut UnixStream) -> (u8, u32, u32, Value, Vec<u8>) {
     let mut length = [0; 4];
     if socket.read_exact(&mut length).is_err() {
         // Nobody is left to play with.
@@ -126,8 +126,11 @@ pub(crate) fn live(play: impl Fn(&mut Worker)) {
 
     bars::begin().unwrap();
     let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
-    let (_, _, _, hello, _) = receive(&mut socket);
-    let scratch = hello["scratch"].as_str().map(PathBuf::from);
+    receive(&mut socket);
+    let arguments = std::env::args();
+    let scratch =
+        arguments.into_iter().find_map(|argument| Some(argument.strip_prefix("--scratch=")?.into()));
+    let scratch: Option<PathBuf> = scratch;
     let files = scratch.clone().map_or(Files::None, Files::Below);
     bars::leave_namespaces();
     bars::bar_files(&files, Confinement::Required).unwrap();

@@ -217,7 +217,7 @@ fn check_program(name: &str) -> Result<(), InvalidRule> {
 }
 
 /// True if a program may be handed something in a variable of this name by anybody but its owner.
-fn variable(name: &str) -> bool {
+pub fn variable(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 255
         && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')

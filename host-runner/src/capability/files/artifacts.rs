@@ -27,6 +27,8 @@ use crate::{
     sandbox::State,
 };
 
+/// The beginning of the name of the file in which an artifact is, until it was brought away.
+pub(crate) const ARTIFACT: &str = "artifact-";
 /// Most bytes of one write.
 const MAX_WRITE: usize = 1 << 20;
 /// Most artifacts of one run: each is an open file until it was brought away.
@@ -67,9 +69,8 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 /// A new file in `directory`.
 async fn begin(directory: &Path) -> io::Result<(tokio::fs::File, TempPath)> {
     let directory = directory.to_owned();
-    let made = tokio::task::spawn_blocking(move || {
-        tempfile::Builder::new().prefix("artifact-").tempfile_in(directory)
-    });
+    let made =
+        tokio::task::spawn_blocking(move || tempfile::Builder::new().prefix(ARTIFACT).tempfile_in(directory));
     let (file, path) = made.await.map_err(io::Error::other)??.into_parts();
     Ok((tokio::fs::File::from_std(file), path))
 }

@@ -12,8 +12,8 @@ use remit_protocol::{
 };
 use wasmtime::component::{HasSelf, Linker, Resource};
 
+pub(crate) use self::artifacts::{ARTIFACT, Writing, link as link_artifacts};
 pub use self::artifacts::{Begun, Kept};
-pub(crate) use self::artifacts::{Writing, link as link_artifacts};
 use self::named::Entry;
 pub use self::named::{Local, OpenError, Read, Shelf};
 pub use self::option::OptionFiles;

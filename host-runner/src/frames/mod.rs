@@ -1,11 +1,18 @@
-//! What a supervisor and a worker say to one another: frames on one stream socket.
+//! What the processes of a runner say to one another: frames on one stream socket.
 //!
-//! `length u32 | kind u8 | run u32 | stream u32 | head's length u32 | head | bytes`, little-endian, the length counting what
+//! A supervisor and its broker speak so, and either of them and a worker. `length u32 | kind u8 | run u32 | stream u32 | head's length u32 | head | bytes`, little-endian, the length counting what
 //! follows it. The head is JSON and holds words only; what can be long travels as bytes. A frame that is not one ends the
-//! connection, and with it the worker.
+//! connection, and with it the process that sent it.
+//!
+//! *Must not know:* what is said. *Invariant:* however many bytes come, a frame is at most as long as its reader says, and
+//! what waits for a reader that does not read is bounded.
+
+mod link;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
+
+pub(crate) use self::link::{Link, Unread};
 
 /// What stands before a frame's head, without the length itself.
 const FIXED: usize = 1 + 4 + 4 + 4;
@@ -14,16 +21,16 @@ const LENGTH: usize = 4;
 
 /// What a frame is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// To the worker: what it is to load.
+pub(crate) enum Kind {
+    /// To a worker: what it is to load. To a broker: which version speaks.
     Hello,
-    /// From the worker: it has loaded it and is confined, or why not.
+    /// From the other process: it is confined and ready, or why not.
     Ready,
-    /// To the worker: run it once.
+    /// To the other process: run a component once.
     Begin,
     /// From the worker: a call of the component.
     Ask,
-    /// To the worker: the call's answer.
+    /// The answer to a call, or to what a broker was told to do.
     Answer,
     /// From the worker: the component has let go of a handle.
     Release,
@@ -31,11 +38,11 @@ pub(super) enum Kind {
     Write,
     /// From the worker: bytes of standard output or error.
     Stdio,
-    /// From the worker: how far the component is.
+    /// To the supervisor: how far the component is.
     Progress,
-    /// To the worker: the run is to end.
+    /// To the other process: the run is to end.
     Stop,
-    /// From the worker: how the run ended.
+    /// To the supervisor: how the run ended.
     Finish,
     /// From the worker: an HTTP request; its number is the stream's.
     Request,
@@ -53,9 +60,25 @@ pub(super) enum Kind {
     Window,
     /// A body is not wanted any more.
     Cancel,
+    /// To the broker: a component, by the number that stands for it from then on.
+    Load,
+    /// To the broker: nobody runs that component any more.
+    Unload,
+    /// To the broker: have a worker load a component.
+    Warm,
+    /// To the broker: what runs of a component will be given.
+    Admit,
+    /// To the broker: a case is over.
+    Forget,
+    /// To the broker: where the orchestrator was found, where nothing of a step goes.
+    Bar,
+    /// To the broker: say when nothing that steps have started is running any more.
+    Idle,
+    /// From the broker: a line of a run's log, ready to leave.
+    Line,
 }
 
-const KINDS: [Kind; 19] = [
+const KINDS: [Kind; 27] = [
     Kind::Hello,
     Kind::Ready,
     Kind::Begin,
@@ -75,34 +98,42 @@ const KINDS: [Kind; 19] = [
     Kind::Fail,
     Kind::Window,
     Kind::Cancel,
+    Kind::Load,
+    Kind::Unload,
+    Kind::Warm,
+    Kind::Admit,
+    Kind::Forget,
+    Kind::Bar,
+    Kind::Idle,
+    Kind::Line,
 ];
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub(super) kind: Kind,
-    /// Which run, by the number that the supervisor gave it.
-    pub(super) run: u32,
+pub(crate) struct Frame {
+    pub(crate) kind: Kind,
+    /// Which run, component or question, by the number that the supervisor gave it.
+    pub(crate) run: u32,
     /// Which request of the run, by the number that the worker gave it.
-    pub(super) stream: u32,
+    pub(crate) stream: u32,
     head: Bytes,
     /// What it carries beside its words.
-    pub(super) bytes: Bytes,
+    pub(crate) bytes: Bytes,
 }
 
 /// What came is no frame, or none that belongs here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it broke the rules of its socket: {0}")]
-pub(super) struct Broken(pub(super) String);
+pub(crate) struct Broken(pub(crate) String);
 
 impl Broken {
-    pub(super) fn new(why: impl Into<String>) -> Self {
+    pub(crate) fn new(why: impl Into<String>) -> Self {
         Self(why.into())
     }
 }
 
 /// A frame as it is sent.
-pub(super) fn encode(kind: Kind, run: u32, stream: u32, head: &impl Serialize, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn encode(kind: Kind, run: u32, stream: u32, head: &impl Serialize, bytes: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(LENGTH + FIXED + 256 + bytes.len());
     frame.extend_from_slice(&[0; LENGTH]);
     frame.push(kind as u8);
@@ -120,7 +151,7 @@ pub(super) fn encode(kind: Kind, run: u32, stream: u32, head: &impl Serialize, b
 }
 
 /// A frame without words.
-pub(super) fn plain(kind: Kind, run: u32, stream: u32, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn plain(kind: Kind, run: u32, stream: u32, bytes: &[u8]) -> Vec<u8> {
     encode(kind, run, stream, &(), bytes)
 }
 
@@ -130,30 +161,30 @@ fn number(length: usize) -> u32 {
 
 impl Frame {
     /// The words of the head.
-    pub(super) fn head<T: DeserializeOwned>(&self) -> Result<T, Broken> {
+    pub(crate) fn head<T: DeserializeOwned>(&self) -> Result<T, Broken> {
         serde_json::from_slice(&self.head).map_err(|error| Broken(format!("{:?}: {error}", self.kind)))
     }
 
     /// The bytes as text.
-    pub(super) fn text(&self) -> Result<String, Broken> {
+    pub(crate) fn text(&self) -> Result<String, Broken> {
         String::from_utf8(self.bytes.to_vec()).map_err(|_| Broken(format!("{:?}: not text", self.kind)))
     }
 }
 
 /// Takes frames out of what has come.
-pub(super) struct Frames {
-    pub(super) buffer: BytesMut,
+pub(crate) struct Frames {
+    pub(crate) buffer: BytesMut,
     most: usize,
 }
 
 impl Frames {
     /// Frames of at most so many bytes.
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self { buffer: BytesMut::new(), most }
     }
 
     /// The next frame, if it is whole.
-    pub(super) fn next(&mut self) -> Result<Option<Frame>, Broken> {
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>, Broken> {
         let Some(length) = self.buffer.first_chunk() else { return Ok(None) };
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
         if length < FIXED || length > self.most {
@@ -216,7 +247,7 @@ mod tests {
         check(|_| {}, true);
         check(|bytes| bytes[0] = 200, false);
         check(|bytes| bytes[0] = 3, false);
-        check(|bytes| bytes[4] = 19, false);
+        check(|bytes| bytes[4] = 27, false);
         check(|bytes| bytes[13] = 90, false);
         let whole = plain(Kind::Data, 1, 1, b"abc");
         assert!(read(&whole, 64).unwrap()[0].head::<String>().is_err());

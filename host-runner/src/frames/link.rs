@@ -1,4 +1,4 @@
-//! One end of the socket between supervisor and worker, shared by everything at that end.
+//! One end of the socket between two processes of a runner, shared by everything at that end.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use rustix::{
 };
 use tokio::{io::Interest, net::UnixStream, sync::Notify};
 
-use super::wire::{Broken, Frame, Frames};
+use super::{Broken, Frame, Frames};
 
 /// What waits to be sent before those who can wait are asked to.
 const FULL: usize = 256 << 10;
@@ -24,7 +24,7 @@ const FULL: usize = 256 << 10;
 const READ: usize = 64 << 10;
 
 /// An end of the socket. What does not fit the socket waits here, in order, for [`Link::flush`].
-pub(super) struct Link {
+pub(crate) struct Link {
     socket: UnixStream,
     waiting: Mutex<BytesMut>,
     /// Most bytes that wait: beyond it the other side is not reading any more.
@@ -38,7 +38,7 @@ pub(super) struct Link {
 
 /// Why nothing more is read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unread {
+pub(crate) enum Unread {
     #[error(transparent)]
     Broken(#[from] Broken),
     #[error("its socket: {0}")]
@@ -47,7 +47,7 @@ pub(super) enum Unread {
 
 impl Link {
     /// One end; at most so many bytes wait in it.
-    pub(super) fn new(socket: std::os::unix::net::UnixStream, most: usize) -> io::Result<Self> {
+    pub(crate) fn new(socket: std::os::unix::net::UnixStream, most: usize) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket: UnixStream::from_std(socket)?,
@@ -61,7 +61,7 @@ impl Link {
 
     /// Sends a frame, now or as soon as the socket takes it. Whoever must hear that the other side is gone waits for an
     /// answer of it.
-    pub(super) fn send(&self, frame: &[u8]) {
+    pub(crate) fn send(&self, frame: &[u8]) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if self.closed.load(Ordering::Relaxed) {
             return;
@@ -92,12 +92,12 @@ impl Link {
     }
 
     /// True while so much waits that those who can wait should.
-    pub(super) fn full(&self) -> bool {
+    pub(crate) fn full(&self) -> bool {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len() > FULL
     }
 
     /// Waits until there is room again, or nobody at the other end.
-    pub(super) async fn room(&self) {
+    pub(crate) async fn room(&self) {
         loop {
             let room = self.room.notified();
             if !self.full() || self.closed.load(Ordering::Relaxed) {
@@ -108,7 +108,7 @@ impl Link {
     }
 
     /// Sends what waits, for as long as it is polled.
-    pub(super) async fn flush(&self) -> io::Result<()> {
+    pub(crate) async fn flush(&self) -> io::Result<()> {
         loop {
             self.more.notified().await;
             loop {
@@ -133,7 +133,7 @@ impl Link {
     }
 
     /// The next frame; none when the other side has closed.
-    pub(super) async fn receive(&self, frames: &mut Frames) -> Result<Option<Frame>, Unread> {
+    pub(crate) async fn receive(&self, frames: &mut Frames) -> Result<Option<Frame>, Unread> {
         loop {
             if let Some(frame) = frames.next()? {
                 return Ok(Some(frame));
@@ -150,7 +150,7 @@ impl Link {
     }
 
     /// Nothing is sent or read any more.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         if !self.closed.swap(true, Ordering::Relaxed) {
             // The other side may have closed first.
             let _ = shutdown(self.socket.as_fd(), Shutdown::Both);
@@ -162,7 +162,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::wire::{Kind, plain},
+        super::{Kind, plain},
         *,
     };
 
