@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use remit_protocol::{
-    Limits, OptionName, SecretName, SecretPath, Span, StepName,
+    Limits, LogLimit, OptionName, SecretName, SecretPath, Size, Span, StepName,
     assignment::Strategy,
     capability::{Effect, Grant, files::FilesGrant},
     endpoint::Fault,
     limits::{MAX_STEPS, MAX_THREADS},
+    log_limit::LogMost,
     manifest::Kind,
     notice::Occasion,
 };
@@ -41,6 +42,7 @@ pub(crate) fn document(document: &Document) -> Vec<Fault> {
     check.options();
     check.nodes();
     check.concurrency();
+    check.log_limit();
     check.schedules();
     check.notify();
     check.steps();
@@ -161,6 +163,30 @@ impl Check<'_> {
                 Action::Component(_) | Action::Job(_) => Some(step.effect()),
             });
             self.retry("retry", retry, effect.max().unwrap_or(Effect::Pure));
+        }
+    }
+
+    fn log_limit(&mut self) {
+        let Some(limit) = self.document.log_limit else { return };
+        let (key, found, least, most) = match limit.most {
+            LogMost::Lines(lines) => ("lines", lines, 1, LogLimit::MOST_LINES),
+            LogMost::LinesPerNode(lines) => ("lines_per_node", lines, 1, LogLimit::MOST_LINES),
+            LogMost::Bytes(size) => {
+                let (least, most) = (LogLimit::LEAST_BYTES, LogLimit::MOST_BYTES);
+                ("bytes", size.bytes(), least.bytes(), most.bytes())
+            }
+        };
+        if !(least..=most).contains(&found) {
+            let shown = |number: u64| match key {
+                "bytes" => Size::from_bytes(number).to_string(),
+                _ => number.to_string(),
+            };
+            let (found, least, most) = (shown(found), shown(least), shown(most));
+            self.fault(
+                format!("log_limit.{key}"),
+                format!("{found}; it is at least {least} and at most {most}"),
+                format!("write something from {least} to {most}"),
+            );
         }
     }
 

@@ -150,6 +150,48 @@ fn a_run_that_people_sign_goes_through_and_one_that_nobody_signs_does_not() {
 }
 
 #[test]
+fn a_job_says_how_much_log_it_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let ceiling = "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"printf\"\npath = \"/usr/bin/printf\"\nargs = [\"{text}*\"]\n";
+    let stack = site(folder.path(), ceiling);
+    let job = |name: &str, limit: &str| {
+        format!(
+            r#"
+job: {name}
+log_limit: {{ {limit} }}
+steps:
+  - name: talk
+    uses: remit/run-command@1
+    with: {{ program: printf, args: ['%s\n', one, two, three, four, five] }}
+    grant: {{ exec: [{{ program: printf }}] }}
+  - {{ name: after, uses: remit/transform@1, with: {{ value: done }} }}
+"#
+        )
+    };
+    for (name, limit, outcome, after) in [
+        ("cut", "lines: 3, at_limit: truncate", "succeeded", "succeeded"),
+        ("stopped", "lines: 3", "over-limit(log)", "not-started"),
+        ("small", "bytes: 1KiB", "succeeded", "succeeded"),
+    ] {
+        apply(&stack, folder.path(), &job(name, limit));
+        let id = begin(&stack, &[name]);
+        let shown = wait(&stack, &id, "ended");
+        assert_eq!(shown["summary"]["outcome"], outcome, "{shown:#}");
+        assert_eq!(shown["steps"][1]["outcome"], after, "{shown:#}");
+        let log = stack.remit(&["--output", "json", "execution", "log", &id]).unwrap().out;
+        let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let cuts = lines.iter().filter(|line| line["cut"] == true).count();
+        assert_eq!((cuts, lines.len()), if name == "small" { (0, 5) } else { (1, 4) }, "{log}");
+        let text = stack.remit(&["execution", "show", &id]).unwrap().out;
+        assert!(text.contains("log: at most "), "{text}");
+    }
+    let bad = folder.path().join("bad.yaml");
+    std::fs::write(&bad, job("bad", "lines: 3, bytes: 1MiB")).unwrap();
+    let refused = stack.remit(&["job", "apply", &bad.display().to_string()]).unwrap();
+    assert!(refused.code != 0 && refused.err.contains("write one of them"), "{refused:?}");
+}
+
+#[test]
 fn values_are_read_from_what_a_tool_prints_and_masked_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let ceiling = "[ceiling]\n\n[[ceiling.exec]]\nprogram = \"printf\"\npath = \"/usr/bin/printf\"\nargs = [\"{text}*\"]\n";

@@ -271,6 +271,7 @@ fn view_text(view: &ExecutionView) -> String {
     if let Some(until) = view.waited_until.filter(|_| summary.outcome == Some(Outcome::TimedOut)) {
         lines.push(format!("its turn in the job's queue did not come until {}", until.to_seconds_text()));
     }
+    lines.extend(view.log_limit.map(|limit| format!("log: {limit}")));
     if let Some(ended) = summary.ended {
         lines.push(format!(
             "ended at {} after {} ms",

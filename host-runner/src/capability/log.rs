@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use remit_protocol::{
     limits::MAX_LOG_LINE,
+    log_limit,
     report::{Level, Limit},
 };
 use tokio::io::AsyncWrite;
@@ -30,8 +31,6 @@ use crate::{
     sandbox::{Account, OverLimit, State},
 };
 
-/// What an entry costs beside its text, so that empty entries cannot be written without end.
-const ENTRY: usize = 64;
 /// Most fields of an entry.
 const MAX_FIELDS: usize = 64;
 /// Longest name of a field.
@@ -118,10 +117,7 @@ impl Log {
             .collect();
         for line in message.split('\n').flat_map(pieces) {
             let fields = std::mem::take(&mut fields);
-            let cost = ENTRY
-                + line.len()
-                + fields.iter().map(|(name, value)| ENTRY + name.len() + value.len()).sum::<usize>();
-            let cost = u64::try_from(cost).unwrap_or(u64::MAX);
+            let cost = log_limit::cost(line, &fields);
             let charged =
                 self.account.charge(Limit::Lines, 1).and_then(|()| self.account.charge(Limit::Log, cost));
             if let Err(over) = charged {
@@ -487,7 +483,7 @@ mod tests {
             written += 1;
         }
         assert!(log.write(Level::Info, &"y".repeat(1000), Vec::new()).is_err());
-        assert_eq!(written, 1000 / ENTRY);
+        assert_eq!(written, 1000 / usize::try_from(log_limit::ENTRY).unwrap());
         let texts = texts(&lines);
         assert_eq!(texts.len(), written + 1);
         assert!(texts[written].contains("the log is cut here"), "{}", texts[written]);

@@ -86,6 +86,7 @@ pub fn discovery(
         strategy: Default::default(),
         timeout: None,
         concurrency: None,
+        log_limit: None,
         retry: None,
         schedules: Vec::new(),
         notify: Vec::new(),

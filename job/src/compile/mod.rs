@@ -56,6 +56,7 @@ pub fn compile(
         strategy: source.strategy,
         timeout: source.timeout.clone(),
         concurrency: source.concurrency.clone(),
+        log_limit: source.log_limit,
         retry: source.retry.clone(),
         schedules: source.schedules.clone(),
         notify: source.notify.clone(),

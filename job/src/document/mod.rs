@@ -10,8 +10,8 @@ mod step;
 use std::collections::BTreeSet;
 
 use remit_protocol::{
-    JobName, ProjectName, Span, StepIndex, StepName, Tag, assignment::Strategy, endpoint::Fault, json,
-    limits::MAX_JOB, manifest::Kind,
+    JobName, LogLimit, ProjectName, Span, StepIndex, StepName, Tag, assignment::Strategy, endpoint::Fault,
+    json, limits::MAX_JOB, manifest::Kind,
 };
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,9 @@ pub struct Document {
     /// How many executions of it go on at once; absent: as many as there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,
+    /// How much log an execution keeps; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_limit: Option<LogLimit>,
     /// Whether another execution follows one that ended badly; not for one that another job began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,

@@ -13,10 +13,11 @@ mod steps;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use remit_protocol::{
-    ComponentSelector, JobName, OptionName, SecretName, SecretPath, Span, StepName,
+    ComponentSelector, JobName, LogLimit, OptionName, SecretName, SecretPath, Span, StepName,
     assignment::Strategy,
     endpoint::Fault,
     limits::{LimitsPart, MAX_JOB},
+    log_limit::{AtLimit, LogHalt, LogMost},
 };
 
 pub use grant::{GrantSource, HttpRule};
@@ -56,6 +57,8 @@ pub struct JobSource {
     pub timeout: Option<Timeout>,
     /// How many executions of it go on at once.
     pub concurrency: Option<Concurrency>,
+    /// How much log an execution keeps.
+    pub log_limit: Option<LogLimit>,
     /// Whether another execution follows one that ended badly.
     pub retry: Option<Retry>,
     /// At which times it is run without being asked.
@@ -267,6 +270,7 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
         "strategy",
         "timeout",
         "concurrency",
+        "log_limit",
         "retry",
         "schedules",
         "notify",
@@ -292,6 +296,7 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
     });
     let timeout = fields.get("timeout").and_then(|node| reader.text_as::<Timeout>(node, "timeout"));
     let concurrency = fields.get("concurrency").and_then(|node| concurrency(reader, node));
+    let log_limit = fields.get("log_limit").and_then(|node| log_limit(reader, node));
     let retry = fields.get("retry").and_then(|node| steps::retry(reader, node, "retry"));
     let schedules = fields.get("schedules").map(|node| schedules::read(reader, node)).unwrap_or_default();
     let notify = fields.get("notify").map(|node| notify::read(reader, node)).unwrap_or_default();
@@ -310,6 +315,7 @@ fn job(reader: &mut Reader, tree: &Node, locations: &Locations) -> Option<JobSou
         strategy: strategy.unwrap_or_default(),
         timeout,
         concurrency,
+        log_limit,
         retry,
         schedules,
         notify,
@@ -363,6 +369,53 @@ fn concurrency(reader: &mut Reader, node: &Node) -> Option<Concurrency> {
         fields.get("most_queued").and_then(|node| reader.count(node, "concurrency.most_queued"));
     let expires = fields.get("expires").and_then(|node| reader.text_as::<Span>(node, "concurrency.expires"));
     Some(Concurrency { when_full: when_full.unwrap_or_default(), most_queued, expires, ..plain(limit?) })
+}
+
+/// One of the three measures, and what happens once there is more.
+fn log_limit(reader: &mut Reader, node: &Node) -> Option<LogLimit> {
+    const PLACE: &str = "log_limit";
+    let fields = reader.map(node, PLACE, &["lines", "bytes", "lines_per_node", "at_limit", "outcome"])?;
+    let mut lines = |key: &str| {
+        let node = fields.get(key)?;
+        let place = format!("{PLACE}.{key}");
+        let number = reader.integer(node, &place)?;
+        let lines = u64::try_from(number).ok();
+        if lines.is_none() {
+            reader.fault(&place, format!("{number} lines are none"), "write a number from 1");
+        }
+        lines
+    };
+    let measures = [
+        lines("lines").map(LogMost::Lines),
+        lines("lines_per_node").map(LogMost::LinesPerNode),
+        fields.get("bytes").and_then(|node| reader.text_as(node, "log_limit.bytes")).map(LogMost::Bytes),
+    ];
+    let written = ["lines", "lines_per_node", "bytes"].iter().filter(|key| fields.get(key).is_some()).count();
+    if written != 1 {
+        let message = format!("{written} of `lines`, `bytes` and `lines_per_node` are given");
+        reader.fault(PLACE, message, "write one of them, such as `lines: 5000` or `bytes: 10MiB`");
+    }
+    let outcome = fields.get("outcome").and_then(|node| {
+        let words = &[
+            ("over-limit", LogHalt::OverLimit),
+            ("failed", LogHalt::Failed),
+            ("cancelled", LogHalt::Cancelled),
+        ];
+        reader.word(node, "log_limit.outcome", words)
+    });
+    let halt = AtLimit::Halt(outcome.unwrap_or_default());
+    let at_limit = fields
+        .get("at_limit")
+        .and_then(|node| {
+            reader.word(node, "log_limit.at_limit", &[("halt", halt), ("truncate", AtLimit::Truncate)])
+        })
+        .unwrap_or(halt);
+    if at_limit == AtLimit::Truncate && outcome.is_some() {
+        let message = "`outcome` goes with `at_limit: halt`: the execution goes on here";
+        reader.fault("log_limit.outcome", message, "remove it");
+    }
+    let most = measures.into_iter().flatten().next()?;
+    Some(LogLimit { most, at_limit })
 }
 
 fn nodes(reader: &mut Reader, node: &Node) -> Option<Nodes> {

@@ -38,7 +38,7 @@ pub struct Live {
     pub began: Option<Timestamp>,
     /// When it ended.
     pub ended: Option<Timestamp>,
-    /// Why it is being stopped: `cancelled` or `timed-out`.
+    /// Why it is being stopped: `cancelled`, `timed-out`, or as its job's log limit says.
     pub stop: Option<Outcome>,
     /// Its sections, by number.
     pub sections: Vec<Section>,

@@ -2,7 +2,7 @@
 //!
 //! [`state`] holds the states and the events of executions, sections, attempts and nodes; [`transition`] the one table
 //! that says which event leads where; [`record`] what is kept; [`live`] an execution that has not ended, with the operations on it; [`plan`] what
-//! is due next; [`recovery`] what becomes of work whose runner is gone; [`again`] what one execution takes over from an
+//! is due next; [`log`] how much of its log is kept; [`recovery`] what becomes of work whose runner is gone; [`again`] what one execution takes over from an
 //! earlier one.
 //!
 //! *Never here:* IO, a clock, randomness, SQL. *Invariants:* G1 at most one start per epoch, G2 exactly one recorded
@@ -11,6 +11,7 @@
 pub mod again;
 pub mod attempt;
 pub mod live;
+pub mod log;
 pub mod notice;
 pub mod plan;
 #[cfg(test)]

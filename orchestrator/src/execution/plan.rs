@@ -10,7 +10,8 @@ use remit_job::{
     template::Template,
 };
 use remit_protocol::{
-    ExecutionId, NodeName, Outcome, RefusalCode, SectionNumber, StepIndex, Timestamp, report::StepEnded,
+    ExecutionId, LogLimit, NodeName, Outcome, RefusalCode, SectionNumber, StepIndex, Timestamp,
+    report::StepEnded,
 };
 use serde_json::Value;
 
@@ -356,7 +357,8 @@ impl Live {
     fn conclude(&mut self, now: Timestamp, draft: &mut Draft) -> Result<(), Illegal> {
         let mut outcomes: Vec<Outcome> = self.steps.values().map(|concluded| concluded.outcome).collect();
         let cut_short = outcomes.iter().any(|o| matches!(o, Outcome::NotStarted | Outcome::Cancelled));
-        outcomes.extend(self.stop.filter(|_| cut_short));
+        let by_its_log = self.stop.is_some() && self.stop == self.head.log_limit.and_then(LogLimit::halts_as);
+        outcomes.extend(self.stop.filter(|_| cut_short || by_its_log));
         let outcome = rollup::execution(outcomes);
         if let Purpose::Source(name) = &self.head.purpose
             && outcome != Outcome::Succeeded

@@ -122,6 +122,7 @@ fn head(nodes: u32) -> Head {
         at_once: None,
         most_queued: None,
         queued_until: None,
+        log_limit: None,
         retries: 0,
         parent: None,
         again: None,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use remit_job::document::Share;
 use remit_protocol::{
-    AttemptId, Epoch, ExecutionId, JobName, NodeIndex, Origin, Outcome, ProjectName, Revision, RunnerId,
-    SectionNumber, Session, SourceName, Span, StepIndex, Tag, Timestamp,
+    AttemptId, Epoch, ExecutionId, JobName, LogLimit, NodeIndex, Origin, Outcome, ProjectName, Revision,
+    RunnerId, SectionNumber, Session, SourceName, Span, StepIndex, Tag, Timestamp,
     assignment::{OptionValues, Strategy},
     capability::Effect,
     digest,
@@ -72,6 +72,9 @@ pub struct Head {
     /// If it still waits for its turn then, it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_until: Option<Timestamp>,
+    /// How much log it keeps; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_limit: Option<LogLimit>,
     /// How often the job was tried before, by its own rule.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: u32,
@@ -274,7 +277,7 @@ pub enum Change {
         began: Option<Timestamp>,
         /// When it ended.
         ended: Option<Timestamp>,
-        /// Why it is being stopped: `cancelled` or `timed-out`.
+        /// Why it is being stopped: `cancelled`, `timed-out`, or as its job's log limit says.
         stop: Option<Outcome>,
     },
     /// A section was planned.

@@ -331,6 +331,18 @@ impl Live {
         self.advance(now, draft)
     }
 
+    /// Its log is full: it is stopped, if its job wants that.
+    pub fn log_is_full(&mut self, now: Timestamp, draft: &mut Draft) -> Result<(), Illegal> {
+        let limit = self.head.log_limit.filter(|_| self.stop.is_none());
+        match limit.and_then(|limit| Some((limit.halts_as()?, limit.most))) {
+            Some((outcome, most)) => {
+                let why = format!("there was more log than the job keeps: {most}");
+                self.stop(outcome, CancelMode::Ask, &why, now, draft)
+            }
+            None => Ok(()),
+        }
+    }
+
     fn ask_to_cancel(&self, at: usize, draft: &mut Draft) {
         if let Some(attempt) = self.sections[at].open_attempt() {
             draft.orders.push(Order {

@@ -56,6 +56,7 @@ impl Scheduler {
             at_once: None,
             most_queued: None,
             queued_until: None,
+            log_limit: None,
             retries: 0,
             parent: None,
             again: None,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::future::join_all;
 use remit_protocol::{
-    AttemptId, ExecutionId, RunnerId, digest,
+    AttemptId, ExecutionId, LogLimit, RunnerId, digest,
     endpoint::{Report, ReportAnswer},
     report::{AttemptReply, AttemptReport, Event, Verdict},
 };
@@ -12,14 +12,14 @@ use remit_protocol::{
 use super::{Scheduler, SessionError, State, commit::Drafts};
 use crate::{
     execution::{Change, Happening},
-    store::{LogError, StoreError},
+    store::{Appended, LogError, StoreError},
 };
 
 /// What a report needs to know before it is applied.
 struct Prepared {
     report: AttemptReport,
-    /// Log entries of the attempt that are durable.
-    entries: u64,
+    /// What became of its log entries.
+    log: Appended,
     /// The nodes that a node source gave, counted, or why they are not acceptable.
     nodes: Option<Result<u32, String>>,
 }
@@ -66,7 +66,7 @@ impl Scheduler {
     /// Brings logs to disk and looks at nodes that were found.
     async fn prepare(&self, reports: Vec<AttemptReport>) -> Result<Vec<Prepared>, SessionError> {
         let prepared = join_all(reports.into_iter().map(async |mut report| {
-            let entries = self.keep_log(&mut report).await?;
+            let log = self.keep_log(&mut report).await?;
             let found = report.events.iter().find_map(|event| match event {
                 Event::Finished { nodes, .. } => *nodes,
                 Event::Dispatched { .. } | Event::StepEnded(_) | Event::Progress { .. } => None,
@@ -75,23 +75,27 @@ impl Scheduler {
                 Some(set) => Some(self.count_nodes(set).await),
                 None => None,
             };
-            Ok(Prepared { report, entries, nodes })
+            Ok(Prepared { report, log, nodes })
         }));
         prepared.await.into_iter().collect()
     }
 
-    async fn keep_log(&self, report: &mut AttemptReport) -> Result<u64, SessionError> {
+    async fn keep_log(&self, report: &mut AttemptReport) -> Result<Appended, SessionError> {
         if report.log.is_empty() && !finishes(report) {
-            return Ok(0);
+            return Ok(Appended::default());
         }
-        let Some(execution) = self.execution_of(report.attempt).await? else { return Ok(0) };
+        let Some(execution) = self.execution_of(report.attempt).await? else {
+            return Ok(Appended::default());
+        };
         let entries = std::mem::take(&mut report.log);
         if entries.is_empty() && expected_entries(report) == 0 {
-            return Ok(0);
+            return Ok(Appended::default());
         }
-        match self.store().logs().append(execution, report.attempt, report.first_entry, entries).await {
-            Ok(durable) => Ok(durable),
-            Err(LogError::Gap { durable, .. }) => Ok(durable),
+        let limit = self.log_limit_of(execution).await?;
+        let (attempt, first) = (report.attempt, report.first_entry);
+        match self.store().logs().append(execution, limit, attempt, first, entries).await {
+            Ok(appended) => Ok(appended),
+            Err(LogError::Gap { durable, .. }) => Ok(Appended { durable, full: false }),
             Err(LogError::Full) => Err(StoreError::Full.into()),
             Err(LogError::Io(error)) => Err(StoreError::Unavailable(error.to_string()).into()),
         }
@@ -102,6 +106,15 @@ impl Scheduler {
         match known {
             Some(execution) => Ok(Some(execution)),
             None => self.store().execution_of(attempt).await,
+        }
+    }
+
+    /// How much log an execution keeps. It counts for what comes after its end as well.
+    async fn log_limit_of(&self, execution: ExecutionId) -> Result<Option<LogLimit>, StoreError> {
+        let live = self.state().live.get(&execution).map(|live| live.head.log_limit);
+        match live {
+            Some(limit) => Ok(limit),
+            None => Ok(self.store().execution(execution).await?.and_then(|record| record.head.log_limit)),
         }
     }
 
@@ -127,7 +140,7 @@ impl Scheduler {
         let Some(known) = known.filter(|known| known.runner == runner && known.epoch == epoch) else {
             return Err(one);
         };
-        let entries = one.entries;
+        let entries = one.log.durable;
         if known.state.is_final() {
             let said = one.report.first_event.saturating_add(one.report.events.len() as u64);
             if said > known.events.saturating_add(1) || one.report.start.is_some() {
@@ -141,6 +154,10 @@ impl Scheduler {
         let draft = drafts.of(id);
         let events = std::mem::take(&mut one.report.events);
         let result = (|| {
+            // Before what else it says: an execution whose last line was one too many has not ended well.
+            if one.log.full {
+                live.log_is_full(now, draft)?;
+            }
             let started = match one.report.start {
                 Some(nonce) => Some(live.may_begin(attempt, epoch, nonce, now, draft)?),
                 None => None,
@@ -176,7 +193,7 @@ impl Scheduler {
         let superseded = |events| AttemptReply {
             attempt,
             events,
-            entries: one.entries,
+            entries: one.log.durable,
             verdict: Some(Verdict::Superseded),
         };
         let Some(id) = self.execution_of(attempt).await? else { return Ok(superseded(0)) };
@@ -194,7 +211,7 @@ impl Scheduler {
             .collect();
         if new.is_empty() {
             let verdict = one.report.start.is_some().then_some(Verdict::Superseded);
-            return Ok(AttemptReply { attempt, events: known.events, entries: one.entries, verdict });
+            return Ok(AttemptReply { attempt, events: known.events, entries: one.log.durable, verdict });
         }
         let ran = |event: &Event| matches!(event, Event::StepEnded(ended) if ended.tries > 0);
         let doubled = new.iter().any(|(_, event)| ran(event)).then_some(Happening::Doubled { attempt });

@@ -81,6 +81,7 @@ fn head(job: &str) -> Head {
         at_once: None,
         most_queued: None,
         queued_until: None,
+        log_limit: None,
         retries: 0,
         parent: None,
         again: None,

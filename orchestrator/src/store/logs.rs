@@ -1,5 +1,6 @@
 //! Logs: one append-only file an execution, a line an entry, checksummed; beside it a sparse index of entry numbers.
-//! A line says which attempt's how manieth entry it is; its own number is its place in the file.
+//! A line says which attempt's how manieth entry it is; its own number is its place in the file. Where the job limits its
+//! log, a line marked as a cut stands for the first entry that was not kept; what follows it leaves no trace.
 //!
 //! One thread appends. What has gathered is written and synced as a group, and only then acknowledged. A torn end, which
 //! a crash may leave and which nobody was told of, is cut off when the file is next written to.
@@ -13,8 +14,10 @@ use std::{
     thread::JoinHandle,
 };
 
-use remit_protocol::{AttemptId, ExecutionId, NodeIndex, StepIndex, report::LogEntry};
+use remit_protocol::{AttemptId, ExecutionId, LogLimit, NodeIndex, StepIndex, report::LogEntry};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::execution::log::{Cut, Kept, Tally, in_place_of};
 
 /// Most appends that wait.
 const QUEUE: usize = 4096;
@@ -78,8 +81,15 @@ pub struct LogFilter {
 
 impl LogFilter {
     fn wants(self, line: &LogLine) -> bool {
+        let of_node = self.node.is_none_or(|node| Some(node) == line.entry.node);
+        match line.cut {
+            // Whoever looks at a part of the log has to know that there was more.
+            Some(Cut::Log) => return true,
+            Some(Cut::Node) => return of_node,
+            None => {}
+        }
         self.step.is_none_or(|step| step == line.entry.step)
-            && self.node.is_none_or(|node| Some(node) == line.entry.node)
+            && of_node
             && self.attempt.is_none_or(|attempt| attempt == line.attempt)
     }
 }
@@ -91,8 +101,19 @@ pub struct LogLine {
     pub number: u64,
     /// The attempt that wrote it.
     pub attempt: AttemptId,
+    /// It stands for the first entry that the job's log limit left no room for.
+    pub cut: Option<Cut>,
     /// What it says.
     pub entry: LogEntry,
+}
+
+/// What became of entries that were appended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// The number of the attempt's last entry; all up to it are on disk, or thrown away by the job's log limit.
+    pub durable: u64,
+    /// There was more log than the job keeps, now or before.
+    pub full: bool,
 }
 
 /// A part of a log.
@@ -108,10 +129,11 @@ pub struct LogPage {
 
 struct Append {
     execution: ExecutionId,
+    limit: Option<LogLimit>,
     attempt: AttemptId,
     first: u64,
     entries: Vec<LogEntry>,
-    done: oneshot::Sender<Result<u64, LogError>>,
+    done: oneshot::Sender<Result<Appended, LogError>>,
 }
 
 /// The logs of all executions.
@@ -134,18 +156,19 @@ impl Logs {
     }
 
     /// Appends entries of an attempt, the first of which is its entry number `first`; those that are there already are
-    /// passed over. Gives the number of the attempt's last entry; all up to it are on disk.
+    /// passed over, and so is what `limit`, which is the same for all entries of an execution, leaves no room for.
     pub async fn append(
         &self,
         execution: ExecutionId,
+        limit: Option<LogLimit>,
         attempt: AttemptId,
         first: u64,
         entries: Vec<LogEntry>,
-    ) -> Result<u64, LogError> {
+    ) -> Result<Appended, LogError> {
         let (done, answer) = oneshot::channel();
         let writer = self.writer.as_ref().ok_or_else(LogError::closing)?;
         writer
-            .send(Append { execution, attempt, first, entries, done })
+            .send(Append { execution, limit, attempt, first, entries, done })
             .await
             .map_err(|_| LogError::closing())?;
         answer.await.map_err(|_| LogError::closing())?
@@ -216,6 +239,7 @@ struct OpenLog {
     file: File,
     index: File,
     attempts: HashMap<AttemptId, u64>,
+    tally: Option<Tally>,
     entries: u64,
     bytes: u64,
     used: u64,
@@ -242,8 +266,8 @@ impl Appender {
         while queue.blocking_recv_many(&mut group, GROUP) > 0 {
             self.turn += 1;
             let mut written = Vec::with_capacity(group.len());
-            for Append { execution, attempt, first, entries, done } in group.drain(..) {
-                written.push((execution, self.append(execution, attempt, first, &entries), done));
+            for Append { execution, limit, attempt, first, entries, done } in group.drain(..) {
+                written.push((execution, self.append((execution, limit), attempt, first, &entries), done));
             }
             let synced = self.sync(written.iter().map(|(execution, ..)| *execution).collect());
             for (execution, result, done) in written {
@@ -260,18 +284,22 @@ impl Appender {
 
     fn append(
         &mut self,
-        execution: ExecutionId,
+        (execution, limit): (ExecutionId, Option<LogLimit>),
         attempt: AttemptId,
         first: u64,
         entries: &[LogEntry],
-    ) -> Result<u64, LogError> {
+    ) -> Result<Appended, LogError> {
         let turn = self.turn;
         let log = match self.open.entry(execution) {
             Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(place) => place.insert(recover(&path_of(&self.root, execution))?),
+            Entry::Vacant(place) => place.insert(recover(&path_of(&self.root, execution), limit)?),
         };
         log.used = turn;
-        let durable = log.attempts.get(&attempt).copied().unwrap_or_default();
+        let mut durable = log.attempts.get(&attempt).copied().unwrap_or_default();
+        if log.tally.as_ref().is_some_and(Tally::is_full) {
+            // What was thrown away left no trace: what seems to be missing after a restart is that.
+            durable = durable.max(first.saturating_sub(1));
+        }
         if first > durable + 1 {
             return Err(LogError::Gap { durable, found: first });
         }
@@ -281,12 +309,21 @@ impl Appender {
         let mut number = log.entries;
         let mut last = durable;
         for entry in entries.iter().skip(known) {
+            last += 1;
+            let kept = log.tally.as_mut().map_or(Kept::Whole, |tally| tally.take(entry));
+            if kept == Kept::Nothing {
+                continue;
+            }
             if number.is_multiple_of(MARK) {
                 marks.extend_from_slice(&(number + 1).to_le_bytes());
                 marks.extend_from_slice(&(log.bytes + lines.len() as u64).to_le_bytes());
             }
-            last += 1;
-            write_line(&mut lines, attempt, last, entry)?;
+            match kept {
+                Kept::Cut(cut, words) => {
+                    write_line(&mut lines, attempt, last, Some(cut), &in_place_of(entry, words))?;
+                }
+                Kept::Whole | Kept::Nothing => write_line(&mut lines, attempt, last, None, entry)?,
+            }
             number += 1;
         }
         if number > log.entries {
@@ -294,9 +331,9 @@ impl Appender {
             log.index.write_all(&marks)?;
             log.entries = number;
             log.bytes += lines.len() as u64;
-            log.attempts.insert(attempt, last);
         }
-        Ok(last)
+        log.attempts.insert(attempt, last);
+        Ok(Appended { durable: last, full: log.tally.as_ref().is_some_and(Tally::is_full) })
     }
 
     /// Brings what was written to disk: file by file, or, if there are many, the whole file system at once.
@@ -338,14 +375,19 @@ impl Appender {
     }
 }
 
+/// How a cut is marked, before the JSON of what stands for it.
+const CUTS: [(&str, Cut); 2] = [("cut-log ", Cut::Log), ("cut-node ", Cut::Node)];
+
 /// `crc32c attempt number json\n`: readable with a pager, and a torn line is known for what it is.
 fn write_line(
     lines: &mut Vec<u8>,
     attempt: AttemptId,
     number: u64,
+    cut: Option<Cut>,
     entry: &LogEntry,
 ) -> Result<(), LogError> {
-    let mut body = format!("{attempt} {number} ").into_bytes();
+    let mark = CUTS.iter().find(|(_, known)| Some(*known) == cut).map_or("", |(mark, _)| mark);
+    let mut body = format!("{attempt} {number} {mark}").into_bytes();
     serde_json::to_writer(&mut body, entry).map_err(io::Error::other)?;
     write!(lines, "{:08x} ", crc32c::crc32c(&body))?;
     lines.extend_from_slice(&body);
@@ -353,15 +395,28 @@ fn write_line(
     Ok(())
 }
 
-/// The attempt, the number of its entry, and the entry's JSON.
-fn parse_line(line: &[u8]) -> Option<(AttemptId, u64, &str)> {
+/// A line of a file.
+struct Parsed<'a> {
+    attempt: AttemptId,
+    /// Which entry of the attempt it is.
+    number: u64,
+    cut: Option<Cut>,
+    /// The entry.
+    json: &'a str,
+}
+
+fn parse_line(line: &[u8]) -> Option<Parsed<'_>> {
     let body = line.strip_suffix(b"\n")?.get(9..)?;
     let sum = std::str::from_utf8(line.get(..8)?).ok()?;
     if u32::from_str_radix(sum, 16).ok()? != crc32c::crc32c(body) {
         return None;
     }
     let mut parts = std::str::from_utf8(body).ok()?.splitn(3, ' ');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?))
+    let (attempt, number) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let entry = parts.next()?;
+    let cut = CUTS.iter().find_map(|(mark, cut)| Some((*cut, entry.strip_prefix(mark)?)));
+    let (cut, json) = cut.map_or((None, entry), |(cut, json)| (Some(cut), json));
+    Some(Parsed { attempt, number, cut, json })
 }
 
 /// The last mark of the index at or before entry `from`: its number, and where it stands in the file.
@@ -391,7 +446,7 @@ fn find_mark(path: &Path, from: u64) -> io::Result<(u64, u64)> {
 }
 
 /// Opens a log to go on with it: counts its entries and cuts off a torn end.
-fn recover(path: &Path) -> io::Result<OpenLog> {
+fn recover(path: &Path, limit: Option<LogLimit>) -> io::Result<OpenLog> {
     let mut new = if path.exists() { New::Nothing } else { New::Name };
     if let Some(directory) = path.parent()
         && !directory.exists()
@@ -404,13 +459,17 @@ fn recover(path: &Path) -> io::Result<OpenLog> {
     let length = file.metadata()?.len();
     let mut reader = BufReader::with_capacity(64 << 10, &file);
     let mut attempts = HashMap::new();
+    let mut tally = limit.map(Tally::new);
     let (mut entries, mut bytes) = (0, 0);
     let mut line = Vec::new();
     loop {
         line.clear();
         reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
-        let Some((attempt, number, _)) = parse_line(&line) else { break };
-        attempts.insert(attempt, number);
+        let Some(parsed) = parse_line(&line) else { break };
+        if let Some(tally) = &mut tally {
+            tally.recall(&serde_json::from_str(parsed.json)?, parsed.cut);
+        }
+        attempts.insert(parsed.attempt, parsed.number);
         entries += 1;
         bytes += line.len() as u64;
     }
@@ -419,7 +478,7 @@ fn recover(path: &Path) -> io::Result<OpenLog> {
     }
     let index = options().open(index_of(path))?;
     rewrite_index(&index, path, entries + 1, bytes)?;
-    Ok(OpenLog { file, index, attempts, entries, bytes, used: 0, new })
+    Ok(OpenLog { file, index, attempts, tally, entries, bytes, used: 0, new })
 }
 
 /// Keeps of an index the marks that stand before the end of the log.
@@ -452,14 +511,14 @@ fn read_page(path: &Path, from: u64, limit: usize, filter: LogFilter) -> io::Res
         line.clear();
         reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
         // A line that is being written is not there yet.
-        let Some((attempt, _, json)) = parse_line(&line) else { break };
+        let Some(Parsed { attempt, cut, json, .. }) = parse_line(&line) else { break };
         if number >= from {
             if page.entries.len() >= limit || seen > MAX_SCAN {
                 page.end = false;
                 break;
             }
             page.next = number + 1;
-            let line = LogLine { number, attempt, entry: serde_json::from_str(json)? };
+            let line = LogLine { number, attempt, cut, entry: serde_json::from_str(json)? };
             if filter.wants(&line) {
                 page.entries.push(line);
             }
@@ -472,7 +531,11 @@ fn read_page(path: &Path, from: u64, limit: usize, filter: LogFilter) -> io::Res
 
 #[cfg(test)]
 mod tests {
-    use remit_protocol::{Timestamp, report::Level};
+    use remit_protocol::{
+        Timestamp,
+        log_limit::{AtLimit, LogMost},
+        report::Level,
+    };
 
     use super::*;
 
@@ -515,12 +578,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let logs = Logs::open(directory.path()).unwrap();
         let a = attempt(1);
-        assert_eq!(logs.append(log(1), a, 1, entries(1..=3)).await.unwrap(), 3);
-        assert_eq!(logs.append(log(1), a, 2, entries(2..=5)).await.unwrap(), 5);
-        assert_eq!(logs.append(log(1), a, 1, entries(1..=2)).await.unwrap(), 5);
-        let gap = logs.append(log(1), a, 7, entries(7..=7)).await;
+        assert_eq!(logs.append(log(1), None, a, 1, entries(1..=3)).await.unwrap().durable, 3);
+        assert_eq!(logs.append(log(1), None, a, 2, entries(2..=5)).await.unwrap().durable, 5);
+        assert_eq!(logs.append(log(1), None, a, 1, entries(1..=2)).await.unwrap().durable, 5);
+        let gap = logs.append(log(1), None, a, 7, entries(7..=7)).await;
         assert!(matches!(gap, Err(LogError::Gap { durable: 5, found: 7 })));
-        assert_eq!(logs.append(log(1), attempt(2), 1, entries(6..=6)).await.unwrap(), 1);
+        assert_eq!(logs.append(log(1), None, attempt(2), 1, entries(6..=6)).await.unwrap().durable, 1);
         assert_eq!(numbers(&logs, 0, 10, LogFilter::default()).await, [1, 2, 3, 4, 5, 6]);
         assert_eq!(numbers(&logs, 4, 10, LogFilter::default()).await, [4, 5, 6]);
         assert_eq!(numbers(&logs, 2, 2, LogFilter::default()).await, [2, 3]);
@@ -539,13 +602,16 @@ mod tests {
         let path = path_of(directory.path(), log(1));
         for torn in [&b""[..], b"0123", b"00000000 {\"at\"", b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\n"] {
             let logs = Logs::open(directory.path()).unwrap();
-            logs.append(log(1), attempt(1), 1, entries(1..=300)).await.unwrap();
+            logs.append(log(1), None, attempt(1), 1, entries(1..=300)).await.unwrap();
             drop(logs);
             OpenOptions::new().append(true).open(&path).unwrap().write_all(torn).unwrap();
             let index = &torn[..torn.len().min(3)];
             OpenOptions::new().append(true).open(index_of(&path)).unwrap().write_all(index).unwrap();
             let logs = Logs::open(directory.path()).unwrap();
-            assert_eq!(logs.append(log(1), attempt(1), 301, entries(301..=302)).await.unwrap(), 302);
+            assert_eq!(
+                logs.append(log(1), None, attempt(1), 301, entries(301..=302)).await.unwrap().durable,
+                302
+            );
             assert_eq!(numbers(&logs, 299, 10, LogFilter::default()).await, [299, 300, 301, 302]);
             assert!(logs.remove(log(1)).await.unwrap());
         }
@@ -555,10 +621,79 @@ mod tests {
     async fn many_logs_are_synced_together() {
         let directory = tempfile::tempdir().unwrap();
         let logs = Logs::open(directory.path()).unwrap();
-        let appends = (1..=600).map(|number| logs.append(log(number), attempt(1), 1, entries(1..=1)));
+        let appends = (1..=600).map(|number| logs.append(log(number), None, attempt(1), 1, entries(1..=1)));
         for written in futures_util::future::join_all(appends).await {
-            assert_eq!(written.unwrap(), 1);
+            assert_eq!(written.unwrap(), Appended { durable: 1, full: false });
         }
-        assert_eq!(logs.append(log(1), attempt(1), 2, entries(2..=2)).await.unwrap(), 2);
+        assert_eq!(logs.append(log(1), None, attempt(1), 2, entries(2..=2)).await.unwrap().durable, 2);
+    }
+
+    /// The texts of a log, a cut as `|`.
+    async fn texts(logs: &Logs, filter: LogFilter) -> Vec<String> {
+        let page = logs.page(log(1), 1, 100, filter).await.unwrap();
+        let text = |line: LogLine| line.cut.map_or(line.entry.text, |_| "|".to_owned());
+        page.entries.into_iter().map(text).collect()
+    }
+
+    #[tokio::test]
+    async fn a_full_log_keeps_its_limit_over_attempts_and_restarts() {
+        let directory = tempfile::tempdir().unwrap();
+        let limit = Some(LogLimit { most: LogMost::Lines(4), at_limit: AtLimit::Truncate });
+        let logs = Logs::open(directory.path()).unwrap();
+        let took = async |logs: &Logs, by, numbers: std::ops::RangeInclusive<u64>| {
+            let first = *numbers.start();
+            let taken = logs.append(log(1), limit, attempt(by), first, entries(numbers)).await.unwrap();
+            (taken.durable, taken.full)
+        };
+        assert_eq!(took(&logs, 1, 1..=3).await, (3, false));
+        assert_eq!(took(&logs, 2, 1..=3).await, (3, true));
+        let kept = ["line 1", "line 2", "line 3", "line 1", "|"];
+        assert_eq!(texts(&logs, LogFilter::default()).await, kept);
+        // A runner whose answer was lost says it again; one whose answer came goes on, and the end is taken without a line.
+        assert_eq!(took(&logs, 2, 2..=9).await, (9, true));
+        drop(logs);
+        let logs = Logs::open(directory.path()).unwrap();
+        assert_eq!(took(&logs, 2, 10..=12).await, (12, true));
+        assert_eq!(took(&logs, 1, 2..=7).await, (7, true));
+        let end = logs.append(log(1), limit, attempt(2), 13, Vec::new()).await.unwrap();
+        assert_eq!(end, Appended { durable: 12, full: true });
+        assert_eq!(texts(&logs, LogFilter::default()).await, kept);
+        // Whoever looks at a part of it is told as well.
+        let of_attempt = LogFilter { attempt: Some(attempt(1)), ..LogFilter::default() };
+        assert_eq!(texts(&logs, of_attempt).await, ["line 1", "line 2", "line 3", "|"]);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_says_too_much_leaves_room_for_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let limit = Some(LogLimit { most: LogMost::LinesPerNode(2), at_limit: AtLimit::Truncate });
+        let of = |node: u32, text: &str| LogEntry {
+            node: Some(NodeIndex(node)),
+            text: text.to_owned(),
+            ..entry(1)
+        };
+        let logs = Logs::open(directory.path()).unwrap();
+        let first = vec![of(0, "a"), of(0, "b"), of(1, "c"), of(0, "d"), of(0, "e")];
+        let took = logs.append(log(1), limit, attempt(1), 1, first).await.unwrap();
+        assert_eq!(took, Appended { durable: 5, full: true });
+        drop(logs);
+        let logs = Logs::open(directory.path()).unwrap();
+        let next = vec![of(0, "f"), of(1, "g"), of(1, "h")];
+        assert_eq!(logs.append(log(1), limit, attempt(1), 6, next).await.unwrap().durable, 8);
+        assert_eq!(texts(&logs, LogFilter::default()).await, ["a", "b", "c", "|", "g", "|"]);
+        let of_node =
+            LogFilter { node: Some(NodeIndex(1)), step: Some(StepIndex(7)), ..LogFilter::default() };
+        assert_eq!(texts(&logs, of_node).await, ["|"]);
+    }
+
+    #[tokio::test]
+    async fn a_log_without_a_limit_keeps_its_gaps_to_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let limit = Some(LogLimit { most: LogMost::Lines(9), at_limit: AtLimit::Truncate });
+        let logs = Logs::open(directory.path()).unwrap();
+        for limit in [None, limit] {
+            let gap = logs.append(log(1), limit, attempt(1), 2, entries(2..=2)).await;
+            assert!(matches!(gap, Err(LogError::Gap { durable: 0, found: 2 })), "{limit:?}");
+        }
     }
 }

@@ -42,7 +42,7 @@ pub use database::StoreError;
 pub use executions::*;
 pub use hooks::Hook;
 pub use jobs::{Job, JobSummary, NewRevision, Saved};
-pub use logs::{LogError, LogFilter, LogLine, LogPage, Logs};
+pub use logs::{Appended, LogError, LogFilter, LogLine, LogPage, Logs};
 pub use nodes::{NewSource, Refreshed, Source, SourceKind, merge};
 pub use notices::{Channel, StoredNotice, Tried};
 pub use projects::Project;

@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     ArtifactName, AttemptId, ComponentName, ComponentVersion, Digest, Epoch, ExecutionId, IdempotencyKey,
-    JobName, NodeIndex, NodeName, Origin, Outcome, ProjectName, Revision, RunnerName, SectionNumber,
-    StepIndex, StepName, Tag, Timestamp,
+    JobName, LogLimit, NodeIndex, NodeName, Origin, Outcome, ProjectName, Revision, RunnerName,
+    SectionNumber, StepIndex, StepName, Tag, Timestamp,
     capability::Effect,
     operator::SignedRun,
     report::{ArtifactForm, LogEntry, Usage},
@@ -242,6 +242,9 @@ pub struct ExecutionView {
     /// It was never begun: until when it waited for its turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waited_until: Option<Timestamp>,
+    /// How much log it keeps; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_limit: Option<LogLimit>,
     /// The earlier execution to which it goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Again>,
@@ -561,6 +564,10 @@ pub struct LogLine {
     /// The node's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<NodeName>,
+    /// The job's log limit left no room for what follows: in the whole log, or on this node. It says so in place of the
+    /// first entry that was thrown away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
     /// The entry.
     pub entry: LogEntry,
 }

@@ -150,6 +150,27 @@ fn what_a_job_says_of_its_executions_is_checked() {
         "concurrency.expires",
         "nothing waits",
     );
+    let halt = r#""log_limit":{"most":{"lines":500},"at_limit":{"halt":"over-limit"}}"#;
+    check("log_limit: { lines: 500 }", "", halt);
+    check("log_limit: { lines: 500, at_limit: halt }", "", halt);
+    let failed = r#"{"most":{"bytes":"10MiB"},"at_limit":{"halt":"failed"}}"#;
+    check("log_limit: { bytes: 10MiB, outcome: failed }", "", failed);
+    let truncate = r#"{"most":{"lines_per_node":200},"at_limit":"truncate"}"#;
+    check("log_limit: { lines_per_node: 200, at_limit: truncate }", "", truncate);
+    check("log_limit: { at_limit: halt }", "log_limit", "0 of `lines`, `bytes` and `lines_per_node`");
+    check("log_limit: { lines: 5, bytes: 1MiB }", "log_limit", "write one of them");
+    check("log_limit: { lines: 0 }", "log_limit.lines", "at least 1 and at most 1000000000");
+    check("log_limit: { lines: -1 }", "log_limit.lines", "write a number from 1");
+    check("log_limit: { lines_per_node: 2000000000 }", "log_limit.lines_per_node", "at most 1000000000");
+    check("log_limit: { bytes: 1B }", "log_limit.bytes", "at least 1KiB and at most 1024GiB");
+    check("log_limit: { bytes: many }", "log_limit.bytes", "such as 64MiB");
+    check("log_limit: { lines: 5, at_limit: drop }", "log_limit.at_limit", "halt, truncate");
+    check(
+        "log_limit: { lines: 5, outcome: succeeded }",
+        "log_limit.outcome",
+        "over-limit, failed, cancelled",
+    );
+    check("log_limit: { lines: 5, at_limit: truncate, outcome: failed }", "log_limit.outcome", "goes with");
     check("retry: { attempts: 3, delay: 1m }", "", r#""retry":{"attempts":3"#);
     check("retry: { attempts: 0 }", "retry.attempts", "at least 1");
     check("retry: { delay: 1m }", "retry", "`attempts` is missing");

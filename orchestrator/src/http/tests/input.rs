@@ -151,7 +151,7 @@ async fn old_logs_go_but_for_the_newest_of_a_job() {
             fields: Vec::new(),
         };
         let attempt = remit_protocol::AttemptId::from_parts(service.hands.now(), 1);
-        store.logs().append(id, attempt, 1, vec![entry]).await.unwrap();
+        store.logs().append(id, None, attempt, 1, vec![entry]).await.unwrap();
         ids.push(id);
         service.hands.advance(Duration::from_secs(1));
     }

@@ -132,7 +132,7 @@ impl House {
 
 impl Fake {
     /// Ends the step of an assignment, with what it gives.
-    async fn finish_step(&self, house: &House, assignment: &Assignment, outcome: Outcome) {
+    pub(super) async fn finish_step(&self, house: &House, assignment: &Assignment, outcome: Outcome) {
         let Event::StepEnded(mut end) = ended(assignment.first_step.0, None, outcome) else { unreachable!() };
         end.output = outcome.is_good().then(|| (*assignment.options).clone().into());
         let events = vec![Event::StepEnded(end), finished(outcome)];

@@ -4,6 +4,7 @@ mod again;
 mod clockwork;
 mod dispatch;
 mod flow;
+mod log;
 mod notice;
 mod turns;
 

@@ -164,6 +164,7 @@ pub(in crate::http) fn log_line(known: &Known, line: LogLine) -> Option<remit_pr
         number: line.number,
         step_name: step.name.clone(),
         node_name: node.map(|node| node.name.clone()),
+        cut: line.cut.is_some(),
         entry: line.entry,
     })
 }

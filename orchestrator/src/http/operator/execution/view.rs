@@ -240,6 +240,7 @@ pub(super) async fn view(app: &App, known: &Known) -> Result<ExecutionView, Fail
         command: (record.head.purpose == execution::Purpose::Command)
             .then(|| known.document.description.clone()),
         waited_until: record.head.queued_until.filter(|_| record.began.is_none() && record.ended.is_some()),
+        log_limit: record.head.log_limit,
         again: record.head.again.clone(),
         summary: known.summary(app),
         document: record.head.document.digest,
