@@ -9,10 +9,12 @@
 mod access;
 mod archive;
 mod command;
+mod condition;
 mod date;
 mod export;
 mod file;
 mod job;
+mod log;
 mod nodes;
 mod notification;
 mod option;

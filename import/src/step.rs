@@ -1,12 +1,13 @@
 //! Steps. Commands and scripts become `remit/ssh-command` on nodes and `remit/run-command` on the runner's host; what has
 //! no counterpart becomes a step that fails when it is run.
 
-use remit_job::document::LinePattern;
 use serde_json::{Map, Value, json};
 
 use crate::{
     command::{self, Options},
+    condition::{self, Condition},
     job::{Kind, Names, Report},
+    log::Filters,
     reference,
     write::{Tree, map},
     yaml::{text, truthy},
@@ -21,69 +22,137 @@ pub(crate) struct Job<'a> {
     pub(crate) key: &'a str,
     /// What the jobs of the file are called here.
     pub(crate) names: &'a Names,
+    /// The log filters of all its steps.
+    pub(crate) filters: Filters,
+    /// Steps after a failure are run.
+    pub(crate) keep_going: bool,
 }
 
-/// One step, by its number from 1.
-pub(crate) fn import(number: usize, step: &Map<String, Value>, job: &Job<'_>, report: &mut Report) -> Tree {
-    let place = format!("steps[{}]", number - 1);
-    let description = text(step.get("description").unwrap_or(&Value::Null));
-    let mut made = match made(step, job, &place, report) {
-        Ok(made) => made,
-        Err(why) => placeholder(step, &why, job, &place, report),
-    };
-    if let Some(handler) = step.get("errorhandler").and_then(Value::as_object) {
-        let component = made.iter().any(|(key, _)| key == "uses");
-        match component {
-            true => made.push(("on_error".to_owned(), on_error(handler, job, &place, report))),
-            false => {
-                report.add(Kind::Lost, &place, "an error handler of a step that runs a job: not imported");
+/// The steps of a job as they are made, one after the other.
+pub(crate) struct Steps<'a> {
+    job: Job<'a>,
+    /// Their names.
+    names: Vec<String>,
+    made: Vec<Tree>,
+}
+
+impl<'a> Steps<'a> {
+    pub(crate) fn new(job: Job<'a>) -> Self {
+        Self { job, names: Vec::new(), made: Vec::new() }
+    }
+
+    pub(crate) fn into_tree(self) -> Tree {
+        Tree::List(self.made)
+    }
+
+    /// Adds a step; of a conditional one, those that it consists of.
+    pub(crate) fn add(&mut self, step: &Map<String, Value>, place: &str, report: &mut Report) {
+        self.add_under(None, step, place, report);
+    }
+
+    fn add_under(
+        &mut self,
+        outer: Option<&Condition>,
+        step: &Map<String, Value>,
+        place: &str,
+        report: &mut Report,
+    ) {
+        if !condition::is_conditional(step) {
+            return self.add_one(outer, step, None, place, report);
+        }
+        let groups = step.get("conditionGroups").unwrap_or(&Value::Null);
+        let read = Condition::read(groups, self.job.options, place, report);
+        let read = read.and_then(|own| Ok((own, condition::sub_steps(step)?)));
+        match read {
+            Err(why) => self.add_one(outer, step, Some(&why), place, report),
+            Ok((own, steps)) => {
+                if step.get("errorhandler").is_some_and(truthy) {
+                    report.add(
+                        Kind::Lost,
+                        place,
+                        "the error handler of a conditional step: write it at its steps",
+                    );
+                }
+                let both = outer.map_or_else(|| own.clone(), |outer| outer.and(&own));
+                for (at, step) in steps.into_iter().enumerate() {
+                    let place = format!("{place}.subSteps[{at}]");
+                    // Rundeck knows one level within another; more than that is not gone into.
+                    if outer.is_some() && condition::is_conditional(step) {
+                        self.add_one(
+                            Some(&both),
+                            step,
+                            Some("a third conditional step within one"),
+                            &place,
+                            report,
+                        );
+                    } else {
+                        self.add_under(Some(&both), step, &place, report);
+                    }
+                }
             }
         }
     }
+
+    /// Adds one step, or a placeholder for it if there is a reason.
+    fn add_one(
+        &mut self,
+        condition: Option<&Condition>,
+        step: &Map<String, Value>,
+        not: Option<&str>,
+        place: &str,
+        report: &mut Report,
+    ) {
+        let keep_going = self.job.keep_going;
+        let guarded: &[String] = if keep_going { &[] } else { &self.names };
+        let when = condition.map(|condition| condition.when(guarded)).transpose();
+        let usual = (keep_going && !self.names.is_empty()).then(|| "always".to_owned());
+        let (when, not) = match (when, not) {
+            (Ok(when), not) => (when.or(usual), not.map(str::to_owned)),
+            (Err(why), _) => (usual, Some(why)),
+        };
+        let name = format!("step_{}", self.names.len() + 1);
+        let mut members = vec![("name".to_owned(), Tree::from(name.as_str()))];
+        members.extend(one(step, not.as_deref(), &self.job, place, report));
+        members.extend(when.map(|when| ("when".to_owned(), when.into())));
+        self.names.push(name);
+        self.made.push(Tree::Map(members));
+    }
+}
+
+/// What a step has beside its name and its condition.
+fn one(
+    step: &Map<String, Value>,
+    not: Option<&str>,
+    job: &Job<'_>,
+    place: &str,
+    report: &mut Report,
+) -> Members {
+    let description = text(step.get("description").unwrap_or(&Value::Null));
+    let made = match not {
+        Some(why) => Err(why.to_owned()),
+        None => made(step, job, place, report),
+    };
+    let mut made = made.unwrap_or_else(|why| placeholder(step, &why, job, place, report));
     let component = made.iter().any(|(key, _)| key == "uses");
-    if let Some(log) = step.get("plugins").and_then(|plugins| log_filters(plugins, component, &place, report))
-    {
-        made.push(("log".to_owned(), log));
+    if let Some(handler) = step.get("errorhandler").and_then(Value::as_object) {
+        match component {
+            true => made.push(("on_error".to_owned(), on_error(handler, job, place, report))),
+            false => {
+                report.add(Kind::Lost, place, "an error handler of a step that runs a job: not imported");
+            }
+        }
+    }
+    let own = Filters::read(step.get("plugins"), place, report);
+    if component {
+        let log = job.filters.clone().of_step(own, place, report);
+        made.extend(log.map(|log| ("log".to_owned(), log)));
+    } else if !own.is_empty() {
+        report.add(Kind::Lost, place, "log filters of a step that runs a job: its own steps have theirs");
     }
     if !description.is_empty() {
-        report.add(Kind::Differs, &place, format!("its description is only told here: {description}"));
+        report.add(Kind::Differs, place, format!("its description is only told here: {description}"));
     }
-    let mut members = vec![("name".to_owned(), Tree::from(format!("step_{number}")))];
-    members.extend(made);
-    Tree::Map(members)
-}
-
-/// What the log filter reads where it is not configured.
-pub(crate) const DATA: &str = r"^RUNDECK:DATA:\s*([^\s]+?)\s*=\s*(.+)$";
-
-/// What the log filters of a step come to: those that read values from lines.
-fn log_filters(plugins: &Value, component: bool, place: &str, report: &mut Report) -> Option<Tree> {
-    let filters: Vec<&Value> = match plugins.get("LogFilter") {
-        Some(Value::Array(filters)) => filters.iter().collect(),
-        other => other.into_iter().collect(),
-    };
-    let mut outputs = Vec::new();
-    for filter in filters {
-        let kind = text(filter.get("type").unwrap_or(&Value::Null));
-        let setting = |key: &str| filter.get("config").and_then(|config| config.get(key)).map(text);
-        let name = setting("name").filter(|name| !name.is_empty());
-        let regex = setting("regex").filter(|regex| !regex.is_empty()).unwrap_or_else(|| DATA.to_owned());
-        let plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        let groups = LinePattern::new(&regex).map(|pattern| pattern.groups()).unwrap_or_default();
-        match (kind.as_str(), groups, name) {
-            ("key-value-data", 2, _) if component => outputs.push(map([("pattern", regex.into())])),
-            ("key-value-data", 1, Some(name)) if component && plain(&name) => {
-                outputs.push(map([("pattern", regex.into()), ("name", name.into())]));
-            }
-            _ => report.add(Kind::Lost, place, format!("the log filter {kind:?}: not imported")),
-        }
-    }
-    if outputs.is_empty() {
-        return None;
-    }
-    let read = "what its log filter reads is `${steps.NAME.outputs.log.KEY}`, and no `${data.KEY}`";
-    report.add(Kind::Differs, place, read);
-    Some(map([("outputs", Tree::List(outputs))]))
+    made
 }
 
 /// The keys of a step with their values.
@@ -111,8 +180,8 @@ fn made(
     report: &mut Report,
 ) -> Result<Members, String> {
     let field = |key: &str| step.get(key).filter(|value| !value.is_null());
-    if field("conditionGroups").is_some_and(truthy) {
-        return Err("a conditional step".to_owned());
+    if condition::is_conditional(step) {
+        return Err("a conditional step as an error handler".to_owned());
     }
     if let Some(reference) = field("jobref").and_then(Value::as_object) {
         return reference::import(reference, step, job, place, report);

@@ -13,13 +13,18 @@ use remit_job::{
     document::{Nodes, OnEmpty, RetryOutcome, Share, Threads, Tiers, Timeout, When, WhenFull},
     filter::{Order, Rank},
     options::{OptionType, Values},
-    source::{Does, JobSource},
+    source::{Does, JobSource, StepSource},
 };
-use remit_protocol::{JobName, assignment::Strategy};
+use remit_protocol::{
+    JobName,
+    assignment::Strategy,
+    log_limit::{AtLimit, LogHalt, LogMost},
+};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    condition,
     job::{Kind, Notice, Report},
     schedule,
     write::{self, Tree, map},
@@ -101,6 +106,7 @@ impl Exporter<'_> {
         members.push(("description".to_owned(), source.description.as_str().into()));
         members.push(("loglevel".to_owned(), "INFO".into()));
         members.extend(concurrency(source, report));
+        members.extend(log_limit(source, report));
         members.extend(retry(source, report));
         if !source.runner.tags.is_empty() {
             let tags: Vec<&str> = source.runner.tags.iter().map(|tag| tag.as_str()).collect();
@@ -198,18 +204,39 @@ impl Exporter<'_> {
         };
         // Going on after a failure is a matter of the whole job there, and of each later step here.
         let later = source.steps.get(1..).unwrap_or_default();
-        let keepgoing = !later.is_empty() && later.iter().all(|step| step.when == When::Always);
+        let groups = |at: usize, before: &[String]| match &source.steps[at].when {
+            When::Expression(when) => {
+                let as_text = |template: &str| context.text(template).ok();
+                condition::groups(when.as_str(), before, &context.options, as_text)
+            }
+            When::OnSuccess | When::OnFailure | When::Always => None,
+        };
+        let goes_on =
+            |(at, step): (usize, &StepSource)| step.when == When::Always || groups(at + 1, &[]).is_some();
+        let keepgoing = !later.is_empty() && later.iter().enumerate().all(goes_on);
+        let mut before: Vec<String> = Vec::new();
+        let mut commands: Vec<(Option<Value>, Vec<Tree>)> = Vec::new();
         for (at, step) in source.steps.iter().enumerate() {
+            let groups = groups(at, if keepgoing { &[] } else { &before });
             let usual = if keepgoing && at > 0 { When::Always } else { When::OnSuccess };
-            if step.when != usual {
+            if groups.is_none() && step.when != usual {
                 report.add(Kind::Lost, &format!("steps.{}", step.name), "the condition of a step");
             }
+            before.push(step.name.to_string());
+            let command = step::export(step, context, self, report);
+            match commands.last_mut() {
+                Some((known, steps)) if groups.is_some() && *known == groups => steps.push(command),
+                _ => commands.push((groups, vec![command])),
+            }
         }
-        let commands = source.steps.iter().map(|step| step::export(step, context, self, report)).collect();
+        let commands = commands.into_iter().flat_map(|(groups, steps)| match groups {
+            Some(groups) => vec![conditional(groups, steps)],
+            None => steps,
+        });
         map([
             ("keepgoing", Tree::Scalar(keepgoing.into())),
             ("strategy", strategy.into()),
-            ("commands", commands),
+            ("commands", commands.collect()),
         ])
     }
 
@@ -219,6 +246,16 @@ impl Exporter<'_> {
         let known = target.options.iter().any(|known| known.name.as_str() == option && is_list(&known.kind));
         if known { option::delimiter(target, option) } else { ",".to_owned() }
     }
+}
+
+/// A step that consists of others.
+fn conditional(groups: Value, steps: Vec<Tree>) -> Tree {
+    map([
+        ("type", "conditional".into()),
+        ("nodeStep", Tree::Scalar(false.into())),
+        ("conditionGroups", groups.into()),
+        ("subSteps", Tree::List(steps)),
+    ])
 }
 
 /// Which of the nodes, and in which portions: one way of these is all that a job has there.
@@ -269,6 +306,32 @@ fn concurrency(source: &JobSource, report: &mut Report) -> Vec<(String, Tree)> {
     let most = limit.filter(|limit| *limit > 1).map(|limit| limit.to_string());
     let most = most.map(|most| ("maxMultipleExecutions".to_owned(), most.into()));
     std::iter::once(several).chain(most).collect()
+}
+
+/// How much log is kept, and what happens once there is more.
+fn log_limit(source: &JobSource, report: &mut Report) -> Vec<(String, Tree)> {
+    let Some(limit) = source.log_limit else { return Vec::new() };
+    let most = match limit.most {
+        LogMost::Lines(lines) => lines.to_string(),
+        LogMost::LinesPerNode(lines) => format!("{lines}/node"),
+        LogMost::Bytes(size) => format!("{}B", size.bytes()),
+    };
+    let (action, status) = match limit.at_limit {
+        AtLimit::Truncate => ("truncate", None),
+        AtLimit::Halt(LogHalt::Failed) => ("halt", Some("failed")),
+        AtLimit::Halt(LogHalt::Cancelled) => ("halt", Some("aborted")),
+        AtLimit::Halt(LogHalt::OverLimit) => {
+            report.add(
+                Kind::Differs,
+                "log_limit",
+                "the execution ends as `failed`, not as `over-limit(log)`",
+            );
+            ("halt", Some("failed"))
+        }
+    };
+    let mut members = vec![("loglimit", most.into()), ("loglimitAction", action.into())];
+    members.extend(status.map(|status| ("loglimitStatus", Tree::from(status))));
+    members.into_iter().map(|(key, tree)| (key.to_owned(), tree)).collect()
 }
 
 /// How often the job is run again.

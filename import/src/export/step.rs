@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Exporter, text::Context};
 use crate::{
     job::{Kind, Report},
+    log,
     step::STAGE,
     write::{Tree, map},
 };
@@ -18,12 +19,13 @@ type Members = Vec<(String, Tree)>;
 /// One step.
 pub(super) fn export(step: &StepSource, context: &Context, all: &Exporter<'_>, report: &mut Report) -> Tree {
     let place = format!("steps.{}", step.name);
+    let (filters, whole) = log::filters(&step.log);
     for (there, what) in [
         (step.timeout.is_some(), "the timeout of a step"),
         (step.retry.is_some(), "trying a step again"),
         (step.group.is_some(), "steps beside one another"),
         (step.for_each.is_some(), "a step for each value of a list"),
-        (!step.log.mask.is_empty() || step.log.keep.is_some(), "hiding and cutting what a step writes"),
+        (!whole, "cutting what a step writes, or hiding only groups of a pattern in it"),
     ] {
         if there {
             report.add(Kind::Lost, &place, format!("{what} has no counterpart"));
@@ -45,13 +47,8 @@ pub(super) fn export(step: &StepSource, context: &Context, all: &Exporter<'_>, r
         }
         made.push(("errorhandler".to_owned(), Tree::Map(handler)));
     }
-    if !step.log.outputs.is_empty() {
-        let filters = step.log.outputs.iter().map(|reading| {
-            let mut config = vec![("regex".to_owned(), Tree::from(reading.pattern.as_str()))];
-            config.extend(reading.name.as_ref().map(|name| ("name".to_owned(), name.as_str().into())));
-            map([("type", "key-value-data".into()), ("config", Tree::Map(config))])
-        });
-        made.push(("plugins".to_owned(), map([("LogFilter", Tree::List(filters.collect()))])));
+    if !filters.is_empty() {
+        made.push(("plugins".to_owned(), map([("LogFilter", Tree::List(filters))])));
     }
     Tree::Map(made)
 }

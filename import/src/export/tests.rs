@@ -35,6 +35,8 @@ const CORPUS: &[&str] = &[
   multipleExecutions: true
   maxMultipleExecutions: '3'
   retry: {retry: '2', delay: 10s}
+  loglimit: 10MB
+  loglimitStatus: aborted
   timeZone: Europe/Berlin
   schedule: {time: {seconds: '0', minute: '15', hour: '03'}, month: '*', year: '*', weekday: {day: '2-6'}}
   options:
@@ -63,6 +65,8 @@ const CORPUS: &[&str] = &[
 ",
     r"
 - name: parent
+  loglimit: 200/node
+  loglimitAction: truncate
   options: [{name: who, value: me}, {name: all, multivalued: true, delimiter: '|', value: a}]
   sequence:
     commands:
@@ -71,6 +75,7 @@ const CORPUS: &[&str] = &[
       - {script: 'echo $1', args: '${option.who}'}
 - name: child
   group: g
+  loglimit: '500'
   options: [{name: who}, {name: list, multivalued: true, delimiter: ';'}, {name: more, multivalued: true}]
   nodefilters: {filter: .*, dispatch: {successOnEmptyNodeFilter: true, rankAttribute: rack}}
   orchestrator: {type: rankTiered}
@@ -92,8 +97,51 @@ fn log_filters_are_given_back() {
     };
     check_fixed(&step("{type: key-value-data}"));
     check_fixed(&step("{type: key-value-data, config: {regex: '^v (.*)$', name: v}}"));
+    check_fixed(&step("{type: key-value-data, config: {regex: '(a|b)=(.*)'}}"));
+    check_fixed(&step("{type: key-value-data, config: {regex: '(a)=(.*)', matchSubstrings: 'true'}}"));
+    for regex in ["a+", "(a|b)", "x(a)(b)", "(a)b|c", "(?i)pw=([a-z]*)"] {
+        check_fixed(&step(&format!("{{type: mask-log-output-regex, config: {{regex: '{regex}'}}}}")));
+    }
+    for regex in ["(k=)(v)", "(k)=(v)", "(?i)(k=)v+", "(a)b|c", "(k)"] {
+        let config = format!("{{regex: '{regex}', maskOnlyValue: 'true'}}");
+        check_fixed(&step(&format!("{{type: mask-log-output-regex, config: {config}}}")));
+    }
     let read = sources(&jobs(&step("{type: key-value-data}"), Format::Yaml, "keys/k").unwrap());
     assert_eq!(read[0].steps[0].log.outputs[0].pattern.groups(), 2);
+}
+
+#[test]
+fn conditional_steps_are_given_back() {
+    let test = |key: &str, operator: &str, value: &str| {
+        format!("{{key: '${{option.{key}}}', operator: '{operator}', value: '{value}'}}")
+    };
+    let (equal, size) = (test("env", "==", "prod"), test("n", ">=", "3"));
+    let (has, pattern, other) =
+        (test("list", "contains", "a"), test("env", "matches", "y(es)?"), test("n", "!=", "${option.env}"));
+    let inner =
+        format!("{{type: conditional, conditionGroups: [[{has}], [{pattern}]], subSteps: [{{exec: d}}]}}");
+    for keepgoing in ["false", "true"] {
+        for (groups, steps) in [
+            (format!("[[{equal}]]"), "{exec: b}".to_owned()),
+            (format!("[[{equal}, {size}], [{other}]]"), "{exec: b}, {exec: c}".to_owned()),
+            (format!("[[{equal}], [{size}]]"), format!("{{exec: b}}, {inner}, {{exec: c}}")),
+        ] {
+            check_fixed(&format!(
+                "- name: j
+  options:
+    - {{name: env, required: true}}
+    - {{name: n}}
+    - {{name: list, multivalued: true, required: true}}
+  sequence:
+    keepgoing: {keepgoing}
+    commands:
+      - exec: a
+      - {{type: conditional, conditionGroups: {groups}, subSteps: [{steps}]}}
+      - exec: z
+"
+            ));
+        }
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     command::{self, Options},
-    notification, option, schedule, step,
+    log, notification, option, schedule, step,
     write::{self, Tree, map},
     yaml::{text, truthy},
 };
@@ -275,6 +275,9 @@ impl<'a> Builder<'a> {
         if let Some(concurrency) = concurrency(self.job) {
             add("concurrency", concurrency);
         }
+        if let Some(limit) = log::limit(self.job, report)? {
+            add("log_limit", limit);
+        }
         if let Some(retry) = self.field("retry").and_then(|written| retry(written, report)) {
             add("retry", retry);
         }
@@ -285,8 +288,11 @@ impl<'a> Builder<'a> {
             add("notify", notify);
         }
         lost(self.job, report);
-        let context = step::Job { options: &known, on_nodes, key: self.key, names: self.names };
-        add("steps", steps(sequence, &context, report)?);
+        let filters = log::Filters::read(sequence.get("pluginConfig"), "sequence.pluginConfig", report);
+        let keep_going = sequence.get("keepgoing").is_some_and(truthy);
+        let (key, names) = (self.key, self.names);
+        let context = step::Job { options: &known, on_nodes, key, names, filters, keep_going };
+        add("steps", steps(sequence, context, report)?);
         Ok((Tree::Map(members), fetched))
     }
 }
@@ -372,33 +378,23 @@ fn retry(written: &Value, report: &mut Report) -> Option<Tree> {
     Some(Tree::Map(members))
 }
 
-fn steps(
-    sequence: &Map<String, Value>,
-    context: &step::Job<'_>,
-    report: &mut Report,
-) -> Result<Tree, String> {
+fn steps(sequence: &Map<String, Value>, context: step::Job<'_>, report: &mut Report) -> Result<Tree, String> {
     let commands = sequence.get("commands").and_then(Value::as_array).filter(|list| !list.is_empty());
-    let always = sequence.get("keepgoing").is_some_and(truthy);
-    if always {
+    if context.keep_going {
         report.add(Kind::Differs, "sequence.keepgoing", "steps after a failure run by `when: always`");
     }
-    let mut steps = Vec::new();
+    let mut steps = step::Steps::new(context);
     for (at, command) in commands.ok_or("the job has no steps")?.iter().enumerate() {
         let command = command.as_object().ok_or_else(|| format!("step {} is not a map", at + 1))?;
-        let mut made = step::import(at + 1, command, context, report);
-        if let (true, Tree::Map(members)) = (always && at > 0, &mut made) {
-            members.push(("when".to_owned(), "always".into()));
-        }
-        steps.push(made);
+        steps.add(command, &format!("steps[{at}]"), report);
     }
-    Ok(Tree::List(steps))
+    Ok(steps.into_tree())
 }
 
 /// What has no counterpart at the level of the job.
 fn lost(job: &Map<String, Value>, report: &mut Report) {
     for (key, message) in [
         ("schedules", "schedules that are defined elsewhere: write them as `schedules` of the job"),
-        ("loglimit", "the log limit: write `limits: { log: … }` at the steps"),
         ("plugins", "plugins of the job"),
     ] {
         if job.get(key).is_some_and(truthy) {

@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 use crate::{Format, jobs};
 
@@ -63,7 +65,126 @@ fn what_has_no_counterpart_fails_when_it_is_run() {
     check("{scripturl: 'http://x/y'}", "http://x/y");
     check("{script: \"echo @option.who@\"}", "pastes a value");
     check("{exec: 'echo ${data.x}'}", "no counterpart");
-    check("{conditionGroups: [[{key: a, operator: '==', value: b}]]}", "conditional");
+    check("{conditionGroups: [[{key: a, operator: '==', value: b}]], subSteps: [{exec: a}]}", "no reference");
+    check("{conditionGroups: [[{key: '${job.name}', operator: '==', value: b}]]}", "without `subSteps`");
+}
+
+#[test]
+fn a_log_limit_is_kept() {
+    /// What the limit comes to in YAML, and the places that are told of.
+    fn check(members: &str, expect: &str, told: &[&str]) {
+        let imported = job(members);
+        assert_eq!(imported.faults, [], "{members}");
+        let source = imported.source.unwrap();
+        assert!(source.contains(&format!("log_limit:\n{expect}")), "{members}: {source}");
+        let about = |notice: &&Notice| notice.place.starts_with("loglimit");
+        let found: Vec<_> = imported.notices.iter().filter(about).map(|n| n.message.as_str()).collect();
+        assert_eq!(found.len(), told.len(), "{members}: {found:?}");
+        assert!(found.iter().zip(told).all(|(found, part)| found.contains(part)), "{members}: {found:?}");
+    }
+    let halt = "at_limit: \"halt\"\n  outcome: \"failed\"\n";
+    check("loglimit: '500'", &format!("  lines: 500\n  {halt}"), &[]);
+    check("loglimit: 200/node, loglimitAction: halt", &format!("  lines_per_node: 200\n  {halt}"), &[]);
+    check(
+        "loglimit: 10MB, loglimitAction: truncate, loglimitStatus: failed",
+        "  bytes: \"10MiB\"\n  at_limit: \"truncate\"\n",
+        &["64 bytes"],
+    );
+    check("loglimit: 3Gb", "  bytes: \"3GiB\"\n", &["64 bytes"]);
+    check("loglimit: 123b", "  bytes: \"1KiB\"\n", &["is 1KiB", "64 bytes"]);
+    check("loglimit: 1M/node", "  bytes: \"1MiB\"\n", &["whole log", "64 bytes"]);
+    check("loglimit: '99999999999'", "  lines: 1000000000\n", &["highest"]);
+    check("loglimit: 7/node, loglimitAction: truncate", "  lines_per_node: 7\n", &["room for the others"]);
+    check(
+        "loglimit: '5', loglimitStatus: aborted",
+        "  lines: 5\n  at_limit: \"halt\"\n  outcome: \"cancelled\"\n",
+        &[],
+    );
+    check("loglimit: '5', loglimitStatus: too loud", &format!("  lines: 5\n  {halt}"), &["too loud"]);
+    assert!(!job("loglimit: ''").source.unwrap().contains("log_limit"));
+}
+
+#[test]
+fn log_filters_are_kept() {
+    /// Filters of the job and of its one step; the step's log as the document has it, and parts of what is told.
+    fn check(of_job: &str, of_step: &str, expect: Value, told: &[&str]) {
+        let imported = job(&format!(
+            "sequence: {{pluginConfig: {{LogFilter: {of_job}}}, commands: [{{exec: a, plugins: {{LogFilter: {of_step}}}}}]}}"
+        ));
+        assert_eq!(imported.faults, [], "{of_job} {of_step}");
+        let source = JobSource::parse(imported.source.as_deref().unwrap()).unwrap();
+        assert_eq!(serde_json::to_value(&source.steps[0].log).unwrap(), expect, "{of_job} {of_step}");
+        for part in told {
+            let found = imported.notices.iter().any(|notice| notice.message.contains(part));
+            assert!(found, "{part}: {:?}", imported.notices);
+        }
+    }
+    let data = json!({"outputs": [{"pattern": r"^RUNDECK:DATA:\s*([^\s]+?)\s*=\s*(.+)$"}]});
+    check("[{type: key-value-data}]", "[]", data.clone(), &["outputs.log.KEY"]);
+    check("[]", "[{type: key-value-data, config: {logData: 'true'}}]", data, &["table"]);
+    check(
+        "[{type: mask-passwords, config: {replacement: '***', color: blue}}]",
+        "[{type: key-value-data, config: {regex: 'v (.*)', name: v}}]",
+        json!({"outputs": [{"pattern": "^(?:v (.*))$", "name": "v"}]}),
+        &["mask-passwords"],
+    );
+    check(
+        "[{type: mask-log-output-regex, config: {regex: 'a+', replacement: '[X]'}}]",
+        "[{type: mask-log-output-regex, config: {regex: '(k=)(.*)', maskOnlyValue: 'true', replacement: '***'}}]",
+        json!({"mask": ["a+", "(?:k=)(.*)"]}),
+        &["`***`"],
+    );
+    let several = "{regex: '(a)=(b)', matchSubstrings: true, allowMultipleMatches: true}";
+    check(
+        &format!("[{{type: key-value-data, config: {several}}}]"),
+        "[]",
+        json!({"outputs": [{"pattern": "(a)=(b)"}]}),
+        &["the first is read"],
+    );
+    for (filter, why) in [
+        ("{type: acme}", "acme"),
+        ("{type: quiet-output, config: {regex: a}}", "quiet-output"),
+        ("{type: key-value-data, config: {regex: '(?=a)(b)'}}", "not a regular expression"),
+        ("{type: key-value-data, config: {regex: '(b)'}}", "1 groups"),
+        ("{type: key-value-data, config: {regex: '(b)', name: a-b}}", "is no name"),
+        ("{type: mask-log-output-regex, config: {}}", "no pattern"),
+    ] {
+        check(&format!("[{filter}]"), "[]", json!({}), &[why]);
+        check("[]", filter, json!({}), &[why]);
+    }
+}
+
+#[test]
+fn a_conditional_step_becomes_steps_with_a_condition() {
+    fn check(keepgoing: bool, expect: &[(&str, &str)]) {
+        let imported = job(&format!(
+            "options: [{{name: env, required: true}}], sequence: {{keepgoing: {keepgoing}, commands: [{{exec: a}}, \
+             {{type: conditional, conditionGroups: [[{{key: '${{option.env}}', operator: '==', value: prod}}]], subSteps: [\
+             {{exec: b}}, {{type: conditional, conditionGroups: [[{{key: '${{option.env}}', operator: contains, value: p}}]], \
+             subSteps: [{{type: acme}}]}}]}}, {{exec: c}}]}}"
+        ));
+        assert_eq!(imported.faults, []);
+        let source = JobSource::parse(imported.source.as_deref().unwrap()).unwrap();
+        let steps = source.steps.iter().map(|step| (step.name.to_string(), String::from(step.when.clone())));
+        let expect: Vec<_> =
+            expect.iter().map(|(name, when)| ((*name).to_owned(), (*when).to_owned())).collect();
+        assert_eq!(steps.collect::<Vec<_>>(), expect);
+        let placeholders: Vec<_> = imported
+            .notices
+            .iter()
+            .filter(|n| n.kind == Kind::Placeholder)
+            .map(|n| n.place.as_str())
+            .collect();
+        assert_eq!(placeholders, ["steps[1].subSteps[1].subSteps[0]"]);
+    }
+    let well = |number: u32| format!("steps.step_{number}.outcome in ['succeeded', 'skipped'] && ");
+    let (prod, both) = ("options.env == \"prod\"", "options.env == \"prod\" && options.env.contains(\"p\")");
+    let (first, second) = (format!("{}{prod}", well(1)), format!("{}{}{both}", well(1), well(2)));
+    check(
+        false,
+        &[("step_1", "on-success"), ("step_2", &first), ("step_3", &second), ("step_4", "on-success")],
+    );
+    check(true, &[("step_1", "on-success"), ("step_2", prod), ("step_3", both), ("step_4", "always")]);
 }
 
 #[test]
@@ -143,6 +264,11 @@ fn a_check_is_never_dropped_silently() {
     check("nodefilters: {filter: 'a', dispatch: {excludePrecedence: false}}", "excludePrecedence");
     check("runnerSelector: {filter: '${option.x}', runnerFilterMode: TAGS}", "runnerSelector");
     check("timeout: 10 m", "timeout");
+    check("loglimit: lots", "log limit");
+    check("loglimit: 0", "log limit");
+    check("loglimit: 10X", "log limit");
+    check("loglimit: 10/NODE", "log limit");
+    check("loglimit: 10, loglimitAction: pause", "loglimitAction");
     check("sequence: {strategy: ruleset, commands: [{exec: a}]}", "strategy");
     check("sequence: {commands: []}", "no steps");
 }
