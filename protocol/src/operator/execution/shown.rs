@@ -1,20 +1,19 @@
-//! Executions: how they stand, what their steps came to, their log, and what happens to them right now.
+//! What is shown of executions: how they stand, what their steps came to, their log, what waits.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    str::FromStr,
 };
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::NodeFate;
 use crate::{
-    ArtifactName, AttemptId, ComponentName, ComponentVersion, Digest, Epoch, ExecutionId, IdempotencyKey,
-    JobName, LogLimit, NodeIndex, NodeName, Origin, Outcome, ProjectName, Revision, RunnerName,
-    SectionNumber, StepIndex, StepName, Tag, Timestamp,
+    ArtifactName, AttemptId, ComponentName, ComponentVersion, Digest, Epoch, ExecutionId, JobName, LogLimit,
+    NodeIndex, NodeName, Origin, Outcome, ProjectName, Revision, RunnerName, SectionNumber, StepIndex,
+    StepName, Timestamp,
     capability::Effect,
-    operator::SignedRun,
     report::{ArtifactForm, LogEntry, Usage},
 };
 
@@ -33,41 +32,6 @@ pub enum ExecutionState {
     Cancelling,
     /// It has ended; there is an outcome.
     Ended,
-}
-
-/// Which executions are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
-pub struct ExecutionQuery {
-    /// Only of this project; without it, of all projects that the token may see.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
-    pub project: Option<ProjectName>,
-    /// Only of this job.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
-    pub job: Option<JobName>,
-    /// Only in this state.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
-    pub state: Option<ExecutionState>,
-    /// Only with this outcome, by the word without detail: `succeeded`, `refused` …
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<String>,
-    /// `next` of the part before; the newest come first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-    /// How many entries at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
-}
-
-impl ExecutionQuery {
-    /// The number of entries to answer with.
-    pub fn entries(&self) -> u32 {
-        super::entries(self.limit)
-    }
 }
 
 /// An execution as it is listed.
@@ -103,34 +67,6 @@ pub struct ExecutionSummary {
     /// Why it waits, in words, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
-}
-
-/// How a node ended on which a job is run again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum NodeFate {
-    /// Badly, and it is known how.
-    Failed,
-    /// Its runner was lost or restarted: it may have run to its end.
-    Unknown,
-    /// Something of it was never begun, and nothing of it went wrong.
-    NotStarted,
-}
-
-impl NodeFate {
-    /// What is run again where nothing else is asked for: what is known not to be done.
-    pub const USUAL: [Self; 2] = [Self::Failed, Self::NotStarted];
-}
-
-impl fmt::Display for NodeFate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Failed => "failed",
-            Self::Unknown => "unknown",
-            Self::NotStarted => "not-started",
-        })
-    }
 }
 
 /// How an execution goes back to an earlier one.
@@ -175,38 +111,6 @@ impl fmt::Display for Again {
             Repeat::Resume => write!(f, "continues execution {}", self.execution),
         }
     }
-}
-
-/// Run the job of an execution again.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Rerun {
-    /// On the nodes that ended so; none: on those that failed or were not started.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub nodes: BTreeSet<NodeFate>,
-    /// Other runner tags than it had, if the job allows that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub runner_tags: Option<BTreeSet<Tag>>,
-    /// The same key in the same job means the same execution, for 24 hours at least.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idempotency_key: Option<IdempotencyKey>,
-    /// The new run as the caller signed it: a signature is about one run, so the earlier one does not count.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signed: Option<SignedRun>,
-}
-
-/// Go on with an execution that ended badly, from its first step that did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Resume {
-    /// Other runner tags than it had, if the job allows that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub runner_tags: Option<BTreeSet<Tag>>,
-    /// The same key in the same job means the same execution, for 24 hours at least.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// An execution with its sections and steps.
@@ -427,29 +331,6 @@ pub struct StepRun {
     pub remit: Option<Digest>,
 }
 
-/// Which nodes of a step are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
-pub struct NodesQuery {
-    /// Only nodes with this outcome, by the word without detail; `open`: those without one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<String>,
-    /// `next` of the part before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-    /// How many entries at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
-}
-
-impl NodesQuery {
-    /// The number of entries to answer with.
-    pub fn entries(&self) -> u32 {
-        super::entries(self.limit)
-    }
-}
-
 /// What a step came to on one node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -464,39 +345,6 @@ pub struct NodeResult {
     /// The run, once it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<StepRun>,
-}
-
-/// Which artifacts are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
-pub struct ArtifactsQuery {
-    /// Only of this name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<ArtifactName>,
-    /// `next` of the part before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-    /// How many entries at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
-}
-
-impl ArtifactsQuery {
-    /// The number of entries to answer with.
-    pub fn entries(&self) -> u32 {
-        super::entries(self.limit)
-    }
-}
-
-/// Whose artifact is wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
-pub struct ArtifactQuery {
-    /// The node's place in the execution's node set, for what a node step kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<NodeIndex>,
 }
 
 /// A file that a step of an execution kept.
@@ -523,34 +371,6 @@ pub struct ArtifactView {
     pub length: u64,
     /// When it was kept.
     pub kept: Timestamp,
-}
-
-/// Which log entries are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
-pub struct LogQuery {
-    /// From this number on; absent: from the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<u64>,
-    /// How many at most, up to [`super::MAX_LOG_PAGE`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
-    /// Only of this step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", param(value_type = Option<u32>))]
-    pub step: Option<StepIndex>,
-    /// Only of this node.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", param(value_type = Option<u32>))]
-    pub node: Option<NodeIndex>,
-}
-
-impl LogQuery {
-    /// The number of entries to answer with.
-    pub fn entries(&self) -> u32 {
-        self.limit.unwrap_or(super::MAX_PAGE).clamp(1, super::MAX_LOG_PAGE)
-    }
 }
 
 /// A log entry and its number in the execution's log.
@@ -584,76 +404,6 @@ pub struct LogPage {
     pub complete: bool,
 }
 
-/// How an execution is to be cancelled.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum CancelMode {
-    /// Tell the runners, and wait for their word.
-    #[default]
-    Ask,
-    /// End it now, whatever becomes of what runs: for runners that cannot be reached.
-    Force,
-}
-
-/// Cancel an execution.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Cancel {
-    /// Ask or force.
-    #[serde(default)]
-    pub mode: CancelMode,
-}
-
-/// What a person decides about a held section.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum Decision {
-    /// It did what it should: go on.
-    Done,
-    /// It did not.
-    Failed,
-    /// Run again what is not known to have ended.
-    Rerun,
-}
-
-/// Answer at a gate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Answer {
-    /// Yes or no.
-    pub agrees: bool,
-    /// The approver's signed note, `remit/approve/v1`: what runners believe whose owner wants to see one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-    /// Why not, for people.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub why: String,
-}
-
-/// Decide about a held section.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Decide {
-    /// What.
-    pub decision: Decision,
-}
-
-/// Whose queue is wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
-pub struct QueueQuery {
-    /// Only of this project; without it, of all projects that the token may see.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
-    pub project: Option<ProjectName>,
-}
-
 /// A section that waits for a runner or for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -674,131 +424,4 @@ pub struct QueueEntry {
     pub since: Option<Timestamp>,
     /// Why, in words.
     pub reason: String,
-}
-
-/// Where a reader of live events is: the number of the last event and of the next log entry. Text: `12-340`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Place {
-    /// The last event that was seen; 0: none.
-    pub event: u64,
-    /// The log entry that is wanted next.
-    pub entry: u64,
-}
-
-/// A text that is not a place among live events.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a place among live events: expected two numbers such as 12-340")]
-pub struct InvalidPlace;
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.event, self.entry)
-    }
-}
-
-impl FromStr for Place {
-    type Err = InvalidPlace;
-    fn from_str(text: &str) -> Result<Self, InvalidPlace> {
-        let number = |digits: &str| {
-            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-            if plain { digits.parse().map_err(|_| InvalidPlace) } else { Err(InvalidPlace) }
-        };
-        let (event, entry) = text.split_once('-').ok_or(InvalidPlace)?;
-        Ok(Self { event: number(event)?, entry: number(entry)? })
-    }
-}
-
-impl TryFrom<String> for Place {
-    type Error = InvalidPlace;
-    fn try_from(text: String) -> Result<Self, InvalidPlace> {
-        text.parse()
-    }
-}
-
-impl From<Place> for String {
-    fn from(place: Place) -> Self {
-        place.to_string()
-    }
-}
-
-/// From where live events are wanted; `Last-Event-ID` says the same and wins.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
-pub struct EventsQuery {
-    /// The id of the last event that was seen; absent: from the beginning.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
-    pub after: Option<Place>,
-}
-
-/// The data of one server-sent event; its id is a [`Place`]. After `end` the orchestrator closes the stream.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum LiveEvent {
-    /// The execution stands differently.
-    Execution {
-        /// How it stands now.
-        execution: ExecutionSummary,
-    },
-    /// A section stands differently.
-    Section {
-        /// How it stands now.
-        section: SectionView,
-    },
-    /// A step ended, as a whole or on one node.
-    StepEnded {
-        /// Which step.
-        step: StepIndex,
-        /// Its name.
-        name: StepName,
-        /// On which node; absent: as a whole.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        node: Option<NodeName>,
-        /// How.
-        outcome: Outcome,
-        /// Why, in words.
-        #[serde(default, skip_serializing_if = "String::is_empty")]
-        message: String,
-    },
-    /// A step said how far it is.
-    Progress {
-        /// Which step.
-        step: StepIndex,
-        /// On which node.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        node: Option<NodeIndex>,
-        /// How far.
-        progress: Progress,
-    },
-    /// Log entries.
-    Log {
-        /// In the log's order.
-        lines: Vec<LogLine>,
-    },
-    /// The execution has ended and everything was said.
-    End {
-        /// How it ended.
-        outcome: Outcome,
-    },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_has_one_text() {
-        fn check(text: &str, expect: Option<Place>) {
-            assert_eq!(text.parse().ok(), expect, "{text:?}");
-        }
-        check("12-340", Some(Place { event: 12, entry: 340 }));
-        check("0-0", Some(Place::default()));
-        check("12", None);
-        check("-1", None);
-        check("+1-2", None);
-        check("1-99999999999999999999999", None);
-    }
 }
