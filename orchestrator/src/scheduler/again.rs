@@ -15,9 +15,11 @@ use remit_protocol::{
 
 use super::{
     Scheduler, Trigger, TriggerError,
+    begin::turns,
     children::MAX_DEPTH,
     names,
-    trigger::{Drafted, Triggered, fault, of_a_signed_run, turns, unstored, variables},
+    projects::variables,
+    trigger::{Drafted, Triggered, fault, of_a_signed_run, unstored},
 };
 use crate::{
     execution::{Earlier, Head, NodeSelection, Purpose, Work},

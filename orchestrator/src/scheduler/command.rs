@@ -5,7 +5,8 @@ use remit_protocol::{ExecutionId, IdempotencyKey, Origin, Revision, assignment::
 
 use super::{
     Scheduler, TriggerError,
-    trigger::{Drafted, Triggered, fault, unstored, variables},
+    projects::variables,
+    trigger::{Drafted, Triggered, fault, unstored},
 };
 use crate::execution::{Head, Purpose};
 

@@ -10,6 +10,7 @@
 
 mod again;
 mod assignment;
+mod begin;
 mod children;
 mod clockwork;
 mod command;
@@ -17,11 +18,14 @@ mod commit;
 mod control;
 mod matching;
 mod options;
+mod projects;
 mod reconcile;
 mod report;
 mod runner;
+mod selection;
 mod session;
 mod slow;
+mod sources;
 mod trigger;
 mod waiting;
 

@@ -18,7 +18,7 @@ use remit_protocol::{
 };
 use serde_json::{Map, Value};
 
-use super::{Scheduler, TriggerError, trigger::variables};
+use super::{Scheduler, TriggerError, projects::variables};
 use crate::store::{ExecutionFilter, ResultFilter, StoreError};
 
 /// What was gathered for the options of one job.
