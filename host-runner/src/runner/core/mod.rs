@@ -1,18 +1,19 @@
 //! What the runner knows and decides, without sockets, disk or clock: something happens, and actions come out.
 
+mod journal;
+mod report;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use remit_protocol::{
-    AttemptId, Outcome, PROTOCOL, RunnerId, Session, Span,
+    AttemptId, PROTOCOL, RunnerId, Session, Span,
     assignment::{Assignment, StartMode},
     endpoint::{Command, Held, HeldState, OpenSession, Poll, PollAnswer, ReportAnswer, SessionOpened},
-    limits::MAX_BODY,
-    report::{Event, LogEntry, Verdict},
+    report::{Event, LogEntry},
 };
-use serde::Serialize;
 use tokio::time::Instant;
 
 use super::link::Link;
@@ -20,21 +21,13 @@ use crate::{
     orchestrator::{CallError, Standing},
     report::{
         journal::Progress,
-        outbox::{AttemptPart, Last, Outbox},
-        record::{Record, decode, encode},
+        outbox::{Last, Outbox},
+        record::{Record, encode},
     },
 };
 
-/// Room of a report for what stands around the attempts' parts.
-const REPORT_ROOM: usize = MAX_BODY - 1024;
-/// How long something that nobody waits for may wait for company.
-const COALESCE: Duration = Duration::from_millis(5);
 /// Bytes that may be kept for an orchestrator that does not answer; beyond it, work waits.
 pub(super) const MAX_BACKLOG: usize = 64 << 20;
-/// Bytes of log among them; beyond it, entries are cut, with a mark.
-const MAX_LOG_BACKLOG: usize = 32 << 20;
-/// How long the runner waits with a report after one that moved nothing.
-const NO_PROGRESS: Duration = Duration::from_millis(500);
 /// How long a runner that is told to stop waits for the orchestrator to take its last reports.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 /// How long steps may tidy up when the runner is told to stop a second time.
@@ -198,12 +191,6 @@ pub(super) struct Core {
     actions: Vec<Action>,
 }
 
-#[derive(Serialize)]
-struct WireReport<'a> {
-    session: Session,
-    attempts: Vec<AttemptPart<'a>>,
-}
-
 impl Core {
     /// A runner that had `last_session`, with what its journal still holds.
     pub(super) fn new(facts: Facts, last_session: Session, journal: &[u8], now: Instant, seed: u64) -> Self {
@@ -234,53 +221,6 @@ impl Core {
         };
         core.restore(journal);
         core
-    }
-
-    fn restore(&mut self, journal: &[u8]) {
-        for (attempt, record) in decode(journal) {
-            match record {
-                Record::Begun { epoch, first_event, first_entry } => {
-                    let outbox = Outbox::restored(attempt, epoch, first_event, first_entry);
-                    self.attempts.insert(attempt, Entry::restored(outbox));
-                }
-                Record::Gone => {
-                    self.attempts.remove(&attempt);
-                }
-                Record::Event { .. } | Record::Entry { .. } => {
-                    if let Some(entry) = self.attempts.get_mut(&attempt) {
-                        entry.outbox.restore(&record);
-                    }
-                }
-            }
-        }
-        for (attempt, entry) in &mut self.attempts {
-            if !entry.outbox.finished() {
-                entry.interrupted = true;
-                let event = Event::Finished {
-                    outcome: Outcome::Interrupted,
-                    message: "The runner was restarted while this ran; nothing of it is running any more."
-                        .into(),
-                    log_entries: entry.outbox.last_entry(),
-                    nodes: None,
-                    result: None,
-                };
-                // The snapshot that follows writes it down.
-                let _ = entry.outbox.event(&event, &mut Vec::new());
-            }
-            self.dirty.insert(*attempt);
-        }
-        self.count_backlog();
-    }
-
-    /// What is kept, as a new journal file begins with it.
-    pub(super) fn snapshot(&self) -> Vec<u8> {
-        let mut frames = Vec::new();
-        for entry in
-            self.attempts.values().filter(|entry| entry.phase != Phase::Preparing || entry.outbox.finished())
-        {
-            entry.outbox.snapshot(&mut frames);
-        }
-        frames
     }
 
     /// Bytes that are kept for the orchestrator.
@@ -559,175 +499,6 @@ impl Core {
         }
     }
 
-    fn event(&mut self, attempt: AttemptId, event: &Event, now: Instant) {
-        let urgent = matches!(event, Event::Finished { .. } | Event::Dispatched { .. });
-        if matches!(event, Event::Finished { .. }) {
-            self.mark_cut(attempt);
-        }
-        let ticket = self.ticket + 1;
-        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
-        let event = match event {
-            Event::Finished { outcome, message, nodes, result, .. } => &Event::Finished {
-                outcome: *outcome,
-                message: message.clone(),
-                log_entries: entry.outbox.last_entry(),
-                nodes: *nodes,
-                result: result.clone(),
-            },
-            other => other,
-        };
-        if entry.phase == Phase::Preparing && matches!(event, Event::Finished { .. }) {
-            // It ends without having begun: the journal opens it so that the report survives.
-            let (first_event, first_entry) = (entry.outbox.last_event() + 1, entry.outbox.last_entry() + 1);
-            let begun = Record::Begun { epoch: entry.outbox.epoch(), first_event, first_entry };
-            encode(attempt, &begun, &mut self.frames);
-        }
-        let before = entry.outbox.bytes();
-        match entry.outbox.event(event, &mut self.frames) {
-            Ok(_) => self.backlog += entry.outbox.bytes() - before,
-            Err(error) => tracing::error!(%attempt, %error, "an event is lost"),
-        }
-        if entry.outbox.finished() {
-            entry.last = ticket;
-            self.sync = true;
-        }
-        self.dirty.insert(attempt);
-        self.flush_within(if urgent { Duration::ZERO } else { COALESCE }, now);
-    }
-
-    fn log(&mut self, attempt: AttemptId, line: &LogEntry, now: Instant) {
-        let full = self.log_backlog > MAX_LOG_BACKLOG;
-        if !full {
-            self.mark_cut(attempt);
-        }
-        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
-        if full {
-            entry.cut += 1;
-            entry.cut_at = Some(line.clone());
-            return;
-        }
-        self.push_entry(attempt, line);
-        self.flush_within(COALESCE, now);
-    }
-
-    /// Says in the log how many entries are missing at this place.
-    fn mark_cut(&mut self, attempt: AttemptId) {
-        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
-        if let (cut @ 1.., Some(mut mark)) = (std::mem::take(&mut entry.cut), entry.cut_at.take()) {
-            mark.text = format!("{cut} entries are missing here: the runner's spool was full");
-            mark.fields.clear();
-            self.push_entry(attempt, &mark);
-        }
-    }
-
-    fn push_entry(&mut self, attempt: AttemptId, line: &LogEntry) {
-        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
-        let before = entry.outbox.bytes();
-        match entry.outbox.entry(line, &mut self.frames) {
-            Ok(_) => {
-                let more = entry.outbox.bytes() - before;
-                self.backlog += more;
-                self.log_backlog += more;
-                self.dirty.insert(attempt);
-            }
-            Err(error) => tracing::error!(%attempt, %error, "a log entry is lost"),
-        }
-    }
-
-    /// The task is over: its slot is free. One that broke off without a last word gets one.
-    fn over(&mut self, attempt: AttemptId, now: Instant) {
-        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
-        entry.task = false;
-        if !entry.outbox.finished() {
-            let event = Event::Finished {
-                outcome: Outcome::HostFault,
-                message: "The runner's own task broke off; its log on that host says more.".to_owned(),
-                log_entries: 0,
-                nodes: None,
-                result: None,
-            };
-            self.event(attempt, &event, now);
-        }
-        self.settle(attempt);
-    }
-
-    fn flush_within(&mut self, patience: Duration, now: Instant) {
-        let at = now + patience;
-        self.flush_at = Some(self.flush_at.map_or(at, |earlier| earlier.min(at)));
-    }
-
-    fn report(&mut self, now: Instant) {
-        let Some(session) = self.session() else { return };
-        let due = self.flush_at.is_some_and(|at| at <= now);
-        if self.reporting || !due || now < self.link.not_before() {
-            return;
-        }
-        self.flush_at = None;
-        let mut budget = REPORT_ROOM;
-        let mut attempts = Vec::new();
-        let turn = self.turn.unwrap_or(AttemptId::from_u128(0));
-        let order = self.dirty.range(turn..).chain(self.dirty.range(..turn));
-        let mut last = None;
-        for attempt in order {
-            let Some(entry) = self.attempts.get(attempt) else { continue };
-            if let Some(part) = entry.outbox.part(&mut budget, entry.last_word(self.durable)) {
-                attempts.push(part);
-                last = Some(*attempt);
-            }
-            if budget < 1024 {
-                break;
-            }
-        }
-        if attempts.is_empty() {
-            return;
-        }
-        match serde_json::to_vec(&WireReport { session, attempts }) {
-            Ok(body) => {
-                self.turn = last;
-                self.reporting = true;
-                self.actions.push(Action::Report(body));
-            }
-            Err(error) => tracing::error!(%error, "a report cannot be written"),
-        }
-    }
-
-    fn reported(&mut self, sent: Instant, answer: Result<ReportAnswer, CallError>, now: Instant) {
-        self.reporting = false;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.flush_within(COALESCE, now);
-                return self.call_failed(&error, now);
-            }
-        };
-        self.link.heard(sent, now);
-        let mut progress = false;
-        for reply in answer.attempts {
-            let attempt = reply.attempt;
-            let Some(entry) = self.attempts.get_mut(&attempt) else { continue };
-            let (before, logs) = (entry.outbox.bytes(), entry.outbox.log_bytes());
-            entry.outbox.durable(reply.events, reply.entries);
-            progress |= matches!(reply.verdict, Some(Verdict::Begin | Verdict::Superseded));
-            progress |= entry.outbox.bytes() < before;
-            self.backlog -= before - entry.outbox.bytes();
-            self.log_backlog -= logs - entry.outbox.log_bytes();
-            if entry.task && reply.events > 0 {
-                self.actions.push(Action::Tell(attempt, Order::Durable(reply.events)));
-            }
-            match reply.verdict {
-                Some(Verdict::Begin) => self.granted(attempt, now),
-                Some(Verdict::Cancel) => self.actions.push(Action::Tell(attempt, Order::Cancel(STOP_GRACE))),
-                Some(Verdict::Superseded) => self.forget(attempt),
-                None => {}
-            }
-            self.settle(attempt);
-        }
-        self.contacted(now);
-        if !self.dirty.is_empty() {
-            self.flush_within(if progress { Duration::ZERO } else { NO_PROGRESS }, now);
-        }
-    }
-
     fn granted(&mut self, attempt: AttemptId, now: Instant) {
         let Some(entry) = self.attempts.get_mut(&attempt) else { return };
         entry.outbox.begun();
@@ -735,86 +506,6 @@ impl Core {
             *granted = true;
         }
         self.begin_if_due(attempt, now);
-    }
-
-    /// Forgets an attempt that is over and wholly reported.
-    fn settle(&mut self, attempt: AttemptId) {
-        let Some(entry) = self.attempts.get(&attempt) else { return };
-        if !entry.outbox.is_empty() {
-            return;
-        }
-        self.dirty.remove(&attempt);
-        if entry.outbox.finished() && !entry.task {
-            self.remove(attempt);
-        }
-    }
-
-    fn journal(&mut self, progress: Progress, now: Instant) {
-        match progress {
-            Progress::Durable(ticket) => {
-                self.durable = self.durable.max(ticket);
-                let asking = |(_, entry): &(&AttemptId, &Entry)| matches!(entry.phase, Phase::Asking { .. });
-                let asking: Vec<_> =
-                    self.attempts.iter().filter(asking).map(|(attempt, _)| *attempt).collect();
-                for attempt in asking {
-                    self.begin_if_due(attempt, now);
-                }
-                if !self.dirty.is_empty() {
-                    self.flush_within(Duration::ZERO, now);
-                }
-            }
-            Progress::Failed(ticket, why) => self.journal_failed(ticket, &why, now),
-        }
-    }
-
-    /// What is not on disk must not begin; what is over is reported all the same, the orchestrator keeps it.
-    fn journal_failed(&mut self, ticket: u64, why: &str, now: Instant) {
-        tracing::error!(why, "the journal cannot be written: no step begins that must not be run twice");
-        let lost: Vec<AttemptId> = self
-            .attempts
-            .iter_mut()
-            .filter_map(|(attempt, entry)| {
-                entry.last = if entry.last <= ticket { 0 } else { entry.last };
-                (matches!(entry.phase, Phase::Asking { .. }) && entry.begun <= ticket).then_some(*attempt)
-            })
-            .collect();
-        for attempt in lost {
-            let message = format!(
-                "The runner's journal cannot be written: {why}. Make room on its state directory's disk."
-            );
-            let event = Event::Finished {
-                outcome: Outcome::HostFault,
-                message,
-                log_entries: 0,
-                nodes: None,
-                result: None,
-            };
-            self.event(attempt, &event, now);
-            if let Some(entry) = self.attempts.get_mut(&attempt) {
-                entry.outbox.begun();
-                entry.phase = Phase::Begun;
-                entry.last = 0;
-            }
-            self.actions.push(Action::Tell(attempt, Order::Cancel(Span::from_secs(0))));
-        }
-    }
-
-    fn write_journal(&mut self) {
-        let frames = std::mem::take(&mut self.frames);
-        if frames.is_empty() {
-            return;
-        }
-        self.ticket += 1;
-        self.journaled += frames.len() as u64;
-        let (ticket, sync) = (self.ticket, std::mem::take(&mut self.sync));
-        self.actions.push(Action::Append { frames, ticket, sync });
-    }
-
-    /// The journal's file has grown large: a new one begins.
-    pub(super) fn rotate(&mut self) {
-        self.write_journal();
-        self.ticket += 1;
-        self.actions.push(Action::Rotate { snapshot: self.snapshot(), ticket: self.ticket });
     }
 
     fn stop(&mut self) {
@@ -843,11 +534,6 @@ impl Core {
         if self.attempts.is_empty() || now >= give_up {
             self.actions.push(Action::Exit(Exit::Drained));
         }
-    }
-
-    fn count_backlog(&mut self) {
-        self.backlog = self.attempts.values().map(|entry| entry.outbox.bytes()).sum();
-        self.log_backlog = self.attempts.values().map(|entry| entry.outbox.log_bytes()).sum();
     }
 }
 
