@@ -6,7 +6,7 @@ use remit_protocol::endpoint::Fault;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::join;
+use super::locations::join;
 use crate::{
     document::{Share, Threads},
     expression::Expression,

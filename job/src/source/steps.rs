@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use super::{
     ComponentSource, Does, StepSource, grant,
+    locations::step_place,
     reader::{Fields, Reader},
-    step_place,
 };
 use crate::{
     document::{
