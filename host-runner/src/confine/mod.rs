@@ -223,6 +223,15 @@ pub fn close_to_others() -> std::io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
+/// How far back in the kernel's order goes what computes for long: nine of ten parts are the others', and they get them at once.
+const BEHIND: i32 = 10;
+
+/// Has this thread, and those that it starts from now on, wait behind whoever computes less. There is no way back.
+pub fn give_way() {
+    // Where the kernel says no, it shares the processors evenly, as ever.
+    let _ = rustix::process::setpriority_process(None, BEHIND);
+}
+
 /// The first thing in a process that the launcher has started for the runner itself: it ends with its parent, nobody looks
 /// into its memory, and it holds no descriptor but its three.
 ///

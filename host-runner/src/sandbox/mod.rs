@@ -48,14 +48,15 @@ pub use self::{
     prepare::Prepared,
     state::State,
 };
-use self::{engine::Ticks, prepare::Form};
 pub(crate) use self::{
+    drive::LONG,
     judge::{Said, cancelled, fault},
     limits::Counted,
     prepare::Export,
     stage::{Running, Stage},
     state::Task,
 };
+use self::{engine::Ticks, prepare::Form};
 use crate::{
     broker::{
         Access, Broker,
@@ -427,6 +428,8 @@ impl Sandbox {
             scratch: prepared.scratch(&invocation.remit).then(|| self.config.scratch.clone()),
             context: invocation.context,
             cancel: invocation.cancel,
+            // Other work is on this thread.
+            tire: || (),
         };
         let (account, log) = (broker.account.clone(), broker.log.clone());
         let _ticking = ticks.ticking();

@@ -49,6 +49,7 @@ pub struct State {
     pub(super) ending: Cancel,
     pub(super) begun: Instant,
     pub(crate) deadline: Instant,
+    pub(super) tire: fn(),
 }
 
 /// What the component's half of a run is given.
@@ -61,6 +62,8 @@ pub(crate) struct Task {
     pub(crate) context: StepContext,
     /// Ends it early.
     pub(crate) cancel: Cancel,
+    /// What is done once, when it has computed for [`LONG`](super::LONG).
+    pub(crate) tire: fn(),
 }
 
 impl State {
@@ -113,6 +116,7 @@ pub(super) fn store(
         ending: task.cancel,
         begun,
         deadline: begun + task.wall.duration(),
+        tire: task.tire,
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::atomic::Ordering, time::Duration};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use http::Response;
 use http_body_util::BodyExt as _;
-use remit_protocol::{Outcome, Span};
+use remit_protocol::{Outcome, Span, report::Limit};
 use tokio::{
     sync::mpsc::Receiver,
     time::{Instant, sleep_until},
@@ -24,7 +24,7 @@ use crate::{
         http::{Door, HttpError, Pending, WasiBody, WasiHttpHooks as _},
     },
     frames::{Broken, Frame, Kind, Link, encode},
-    sandbox::{Cancel, OverLimit, Said},
+    sandbox::{Cancel, LONG, OverLimit, Said},
 };
 
 /// How much later than it should a worker may say that a run ended; then it is ended itself.
@@ -88,6 +88,9 @@ impl Lease {
         };
         let mut over = None;
         let served = serve(&mut broker, &mut desk, &mut over).await;
+        if Span::from_millis(broker.account.used(Limit::Cpu)).duration() >= LONG {
+            self.tire();
+        }
         let said = match (over, served) {
             // The log went beyond its limit by what redaction made of it: the worker could not know.
             (Some(OverLimit(limit)), Ok(_)) => {

@@ -26,7 +26,7 @@ use crate::{
     broker::Access,
     component::cache::MAX_NATIVE,
     confine::{
-        Confinement,
+        Confinement, give_way,
         worker::{self as bars, Files},
     },
     frames::{Broken, Frame, Frames, Kind, Link, Unread, encode},
@@ -200,6 +200,7 @@ fn begin(scratch: Option<PathBuf>, frame: &Frame, side: &Side, link: Arc<Link>) 
         scratch: scratch.filter(|_| begin.scratch),
         context: begin.context(),
         cancel: side.cancel.clone(),
+        tire: give_way,
     };
     Ok(Work {
         task,

@@ -41,6 +41,9 @@ use crate::{
 const MAX_IDLE: usize = 8;
 /// How long they stay.
 const IDLE: Duration = Duration::from_secs(120);
+/// How long one stays that has computed for long: it waits behind all others, and a run that comes later is to have one that
+/// does not.
+const IDLE_TIRED: Duration = Duration::from_secs(1);
 /// How often is looked for those that stayed too long.
 const LOOK: Duration = Duration::from_secs(20);
 /// How long loading a component may take.
@@ -128,6 +131,14 @@ struct Entry {
     realm: Option<Digest>,
     active: u32,
     used: Instant,
+}
+
+impl Entry {
+    /// Whether it is there for one more run.
+    fn stays(&self, now: Instant) -> bool {
+        let idle = if self.worker.shared.tired.load(Ordering::Relaxed) { IDLE_TIRED } else { IDLE };
+        self.worker.lives() && (self.active > 0 || now.duration_since(self.used) < idle)
+    }
 }
 
 /// A worker while a run uses it.
@@ -227,8 +238,9 @@ impl Workers {
     /// The least busy worker of a realm, or one that has none yet. Where all are busy one more is started meanwhile.
     fn find(&self, recipe: &Recipe, scratch: bool, realm: Digest) -> Option<Lease> {
         let number = recipe.making.number;
+        let now = Instant::now();
         let mut entries = self.0.entries();
-        entries.retain(|entry| entry.worker.lives());
+        entries.retain(|entry| entry.stays(now));
         let own = |entry: &&mut Entry| entry.component == number && entry.realm == Some(realm);
         let count = entries.iter_mut().filter(own).count();
         let least = entries.iter_mut().filter(own).min_by_key(|entry| entry.active);
@@ -298,11 +310,8 @@ impl Shared {
     fn sweep(&self) {
         let now = Instant::now();
         let mut entries = self.entries();
-        let stays = |entry: &Entry| {
-            entry.worker.lives() && (entry.active > 0 || now.duration_since(entry.used) < IDLE)
-        };
         // What goes ends outside of the lock.
-        let mut gone: Vec<Entry> = entries.extract_if(.., |entry| !stays(entry)).collect();
+        let mut gone: Vec<Entry> = entries.extract_if(.., |entry| !entry.stays(now)).collect();
         loop {
             let idle = entries.iter().enumerate().filter(|(_, entry)| entry.active == 0);
             if idle.clone().count() <= MAX_IDLE {
@@ -384,6 +393,8 @@ struct Inner {
     gone: OnceLock<String>,
     told: tokio::sync::Notify,
     lives: AtomicBool,
+    /// One of its runs has computed for long.
+    tired: AtomicBool,
 }
 
 #[derive(Default)]
@@ -437,6 +448,11 @@ impl Lease {
         (Port { run, link: inner.link.clone(), streams, finished, inner }, heard)
     }
 
+    /// One of its runs has computed for long, so that it has given way.
+    pub(super) fn tire(&self) {
+        self.worker.shared.tired.store(true, Ordering::Relaxed);
+    }
+
     /// Ends the worker, and with it all of its runs.
     pub(super) fn kill(&self, why: &str) {
         self.worker.kill(why);
@@ -464,6 +480,7 @@ impl Worker {
             gone: OnceLock::new(),
             told: tokio::sync::Notify::new(),
             lives: AtomicBool::new(true),
+            tired: AtomicBool::new(false),
         });
         let mut listening = JoinSet::new();
         listening.spawn(listen(shared.clone(), frames, process, words));

@@ -127,6 +127,15 @@ pub(crate) const PROBES: &[Probe] = &[
     ("limit the supervisor", Refused, |scene| {
         call(libc::SYS_prlimit64, [scene.supervisor, 7, 0, bytes(), 0, 0])
     }),
+    ("slow the supervisor down", Refused, |scene| {
+        call(libc::SYS_setpriority, [libc::PRIO_PROCESS.into(), scene.supervisor, 19, 0, 0, 0])
+    }),
+    ("slow down whatever its user runs", Refused, |_| {
+        call(libc::SYS_setpriority, [libc::PRIO_USER.into(), 0, 19, 0, 0, 0])
+    }),
+    ("overtake others", Refused, |_| {
+        call(libc::SYS_setpriority, [libc::PRIO_PROCESS.into(), 0, -1, 0, 0, 0])
+    }),
     ("outlive the supervisor", Refused, |_| prctl(libc::PR_SET_PDEATHSIG)),
     ("show its memory", Refused, |_| prctl(libc::PR_SET_DUMPABLE)),
     ("handle signals anew", Refused, |_| {

@@ -19,6 +19,7 @@ mod files;
 mod inert;
 #[path = "../sandbox/limits.rs"]
 mod limits;
+mod priority;
 #[path = "../sandbox/source.rs"]
 mod source;
 #[path = "../sandbox/support.rs"]

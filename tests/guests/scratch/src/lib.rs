@@ -34,6 +34,9 @@ impl Guest for Scratch {
 
 fn act(name: &str, argument: &str) -> io::Result<String> {
     match name {
+        "loop" => loop {
+            std::hint::spin_loop();
+        },
         "write-read" => {
             fs::create_dir("/scratch/dir")?;
             fs::write("/scratch/dir/file", argument)?;

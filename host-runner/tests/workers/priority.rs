@@ -1,0 +1,57 @@
+//! What computes for long waits behind the others.
+
+use std::time::Duration;
+
+use remit_protocol::{Span, limits::LimitsPart};
+use remit_runner::sandbox::Cancel;
+
+use crate::support::{Bench, GRACE, Setup};
+
+/// A scratch directory has the bench's own name in the arguments of its workers.
+fn bench() -> Bench {
+    const SCRATCH: &str = r#"{"files":[{"scratch":true}]}"#;
+    let limits = LimitsPart { cpu: Some(Span::from_secs(600)), ..LimitsPart::default() };
+    Bench::new(Setup { guest: "scratch", requests: SCRATCH, grant: SCRATCH, limits, ..Setup::default() })
+}
+
+/// Process and priority of each worker of a bench.
+fn workers(bench: &Bench) -> Vec<(u32, i32)> {
+    let folder = bench.scratch.path().to_str().unwrap();
+    let of = |entry: std::fs::DirEntry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let words = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let mut words = words.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+        if words.nth(1)? != "worker" || !words.any(|word| word.contains(folder)) {
+            return None;
+        }
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        // Fields are counted from behind the name, which may hold anything.
+        let priority = stat.rsplit(')').next()?.split_whitespace().nth(16)?.parse().ok()?;
+        Some((pid, priority))
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(of).collect()
+}
+
+#[tokio::test]
+async fn what_computes_for_long_waits_behind_others_and_what_comes_later_does_not() {
+    let mut bench = bench();
+    assert_eq!(bench.end("list /scratch").await.0, "succeeded");
+    let [(first, 0)] = workers(&bench)[..] else { panic!("{:?}", workers(&bench)) };
+    let cancel = async {
+        while !workers(&bench).contains(&(first, 10)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        bench.cancel.within(GRACE);
+    };
+    let (ended, ()) = tokio::join!(bench.run("loop"), cancel);
+    assert_eq!(ended.outcome.to_string(), "cancelled", "{}", ended.message);
+    // Until its worker is replaced the next runs share its place.
+    bench.cancel = Cancel::new();
+    loop {
+        assert_eq!(bench.end("list /scratch").await.0, "succeeded");
+        if workers(&bench).iter().any(|(pid, priority)| *pid != first && *priority == 0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
