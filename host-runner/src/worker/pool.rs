@@ -41,9 +41,9 @@ use crate::{
 const MAX_IDLE: usize = 8;
 /// How long they stay.
 const IDLE: Duration = Duration::from_secs(120);
-/// How long one stays that has computed for long: it waits behind all others, and a run that comes later is to have one that
-/// does not.
-const IDLE_TIRED: Duration = Duration::from_secs(1);
+/// How long one is used on that has computed for long: it waits behind all others, and a run that comes later is to have one
+/// that does not.
+const TIRED: Duration = Duration::from_secs(1);
 /// How often is looked for those that stayed too long.
 const LOOK: Duration = Duration::from_secs(20);
 /// How long loading a component may take.
@@ -136,8 +136,9 @@ struct Entry {
 impl Entry {
     /// Whether it is there for one more run.
     fn stays(&self, now: Instant) -> bool {
-        let idle = if self.worker.shared.tired.load(Ordering::Relaxed) { IDLE_TIRED } else { IDLE };
-        self.worker.lives() && (self.active > 0 || now.duration_since(self.used) < idle)
+        let tired = self.worker.shared.tired.get().is_some_and(|since| now.duration_since(*since) >= TIRED);
+        let idle = now.duration_since(self.used) < IDLE && !tired;
+        self.worker.lives() && (self.active > 0 || idle)
     }
 }
 
@@ -393,8 +394,8 @@ struct Inner {
     gone: OnceLock<String>,
     told: tokio::sync::Notify,
     lives: AtomicBool,
-    /// One of its runs has computed for long.
-    tired: AtomicBool,
+    /// When one of its runs had computed for long.
+    tired: OnceLock<Instant>,
 }
 
 #[derive(Default)]
@@ -450,7 +451,7 @@ impl Lease {
 
     /// One of its runs has computed for long, so that it has given way.
     pub(super) fn tire(&self) {
-        self.worker.shared.tired.store(true, Ordering::Relaxed);
+        self.worker.shared.tired.get_or_init(Instant::now);
     }
 
     /// Ends the worker, and with it all of its runs.
@@ -480,7 +481,7 @@ impl Worker {
             gone: OnceLock::new(),
             told: tokio::sync::Notify::new(),
             lives: AtomicBool::new(true),
-            tired: AtomicBool::new(false),
+            tired: OnceLock::new(),
         });
         let mut listening = JoinSet::new();
         listening.spawn(listen(shared.clone(), frames, process, words));
