@@ -4,7 +4,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -90,19 +90,24 @@ fn resident() -> Result<u64> {
     Ok(total)
 }
 
+/// How long runs took, in microseconds.
+#[derive(Debug, Serialize)]
+pub struct Spread {
+    /// The middle one.
+    pub p50_us: f64,
+    /// The 99th of a hundred.
+    pub p99_us: f64,
+}
+
 /// How a quiet step fares.
 #[derive(Debug, Serialize)]
 pub struct Neighbours {
-    /// Microseconds of the middle run alone, and of the 99th of a hundred.
-    pub alone_p50_us: f64,
-    /// The 99th of a hundred.
-    pub alone_p99_us: f64,
-    /// The same with neighbours.
-    pub beside_p50_us: f64,
-    /// The 99th of a hundred.
-    pub beside_p99_us: f64,
-    /// How often each neighbour was run meanwhile.
-    pub rounds: Vec<(&'static str, u32)>,
+    /// Alone.
+    pub alone: Spread,
+    /// Beside one neighbour that does this.
+    pub beside: Vec<(&'static str, Spread)>,
+    /// Beside all of them.
+    pub beside_all: Spread,
 }
 
 /// What neighbours do: compute, take memory, log, and call over HTTP, as much as they may.
@@ -110,7 +115,7 @@ const HOSTILE: [&str; 4] = ["computes", "takes memory", "floods its log", "flood
 /// Between two runs of the quiet step.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Runs a quiet step `runs` times alone and as often beside hostile neighbours, in the same runner.
+/// Runs a quiet step `runs` times alone, as often beside each hostile neighbour, and beside all of them, in the same runner.
 ///
 /// # Errors
 /// The suite is not there, or a run ends as it should not.
@@ -120,14 +125,30 @@ pub async fn neighbours(folder: &Path, program: &Path, runs: u32) -> Result<Neig
     let names = [("a.example".to_owned(), vec![vec![[127, 0, 0, 1].into()]])].into();
     let quiet = Bench::load(&suite, Setup { slots: 8, names, ..Setup::default() })?;
     let alone = times(&quiet, runs).await?;
+    let mut beside = Vec::new();
+    for what in HOSTILE {
+        beside.push((what, fares(&quiet, &suite, &[what], service.port(), runs).await?));
+    }
+    let beside_all = fares(&quiet, &suite, &HOSTILE, service.port(), runs).await?;
+    Ok(Neighbours { alone, beside, beside_all })
+}
+
+/// How the quiet step fares beside these neighbours.
+async fn fares(
+    quiet: &Bench,
+    suite: &Suite,
+    neighbours: &[&'static str],
+    port: u16,
+    runs: u32,
+) -> Result<Spread> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut hostile = tokio::task::JoinSet::new();
-    let mut begun = Vec::new();
-    for what in HOSTILE {
-        let (setup, act) = neighbour(what, service.port())?;
-        let bench = quiet.beside(&suite, setup)?;
-        let (stop, rounds) = (Arc::clone(&stop), Arc::new(AtomicU32::new(0)));
-        begun.push((what, bench.cancel.clone(), Arc::clone(&rounds)));
+    let mut cancels = Vec::new();
+    for what in neighbours.iter().copied() {
+        let (setup, act) = neighbour(what, port)?;
+        let bench = quiet.beside(suite, setup)?;
+        cancels.push(bench.cancel.clone());
+        let stop = Arc::clone(&stop);
         hostile.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 let ended = bench.run(&act).await;
@@ -137,26 +158,18 @@ pub async fn neighbours(folder: &Path, program: &Path, runs: u32) -> Result<Neig
                     ended.outcome,
                     ended.message
                 );
-                rounds.fetch_add(1, Ordering::Relaxed);
                 bench.log.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
             }
             Ok(())
         });
     }
-    let beside = times(&quiet, runs).await?;
+    let found = times(quiet, runs).await?;
     stop.store(true, Ordering::Relaxed);
-    begun.iter().for_each(|(_, cancel, _)| cancel.within(Duration::ZERO));
+    cancels.iter().for_each(|cancel| cancel.within(Duration::ZERO));
     while let Some(ended) = hostile.join_next().await {
         ended??;
     }
-    let rounds = begun.iter().map(|(what, _, rounds)| (*what, rounds.load(Ordering::Relaxed))).collect();
-    Ok(Neighbours {
-        alone_p50_us: at(&alone, 50),
-        alone_p99_us: at(&alone, 99),
-        beside_p50_us: at(&beside, 50),
-        beside_p99_us: at(&beside, 99),
-        rounds,
-    })
+    Ok(found)
 }
 
 fn neighbour(what: &str, port: u16) -> Result<(Setup, String)> {
@@ -193,8 +206,8 @@ fn neighbour(what: &str, port: u16) -> Result<(Setup, String)> {
     })
 }
 
-/// The sorted times of some runs, one after the other with a pause between.
-async fn times(bench: &Bench, runs: u32) -> Result<Vec<Duration>> {
+/// The times of some runs, one after the other with a pause between.
+async fn times(bench: &Bench, runs: u32) -> Result<Spread> {
     let mut times = Vec::new();
     for round in 0..runs.saturating_add(runs / 10) {
         tokio::time::sleep(PAUSE).await;
@@ -212,10 +225,9 @@ async fn times(bench: &Bench, runs: u32) -> Result<Vec<Duration>> {
         );
     }
     times.sort_unstable();
-    times.last().context("there were no runs")?;
-    Ok(times)
-}
-
-fn at(times: &[Duration], part: usize) -> f64 {
-    times.get(times.len() * part / 100).map_or(0.0, |time| time.as_secs_f64() * 1e6)
+    let at = |part: usize| {
+        let time = times.get(times.len() * part / 100).context("there were no runs")?;
+        anyhow::Ok(time.as_secs_f64() * 1e6)
+    };
+    Ok(Spread { p50_us: at(50)?, p99_us: at(99)? })
 }

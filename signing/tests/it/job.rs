@@ -3,6 +3,8 @@
 use remit_protocol::digest::Sized;
 use remit_signing::{VerifiedJob, job::JobNote, note, policy::TrustMemory, verify};
 
+use serde_json::json;
+
 use crate::support::{at, key, now, policy, policy_and};
 
 const DOCUMENT: &[u8] = b"{\"v\":1}\n";
@@ -73,6 +75,25 @@ fn jobs_do_not_go_back() {
     check(7, DOCUMENT, Some("E_ROLLBACK"));
     let kept = serde_json::to_string(&memory).unwrap();
     assert_eq!(serde_json::from_str::<TrustMemory>(&kept).unwrap(), memory);
+}
+
+/// A memory that is full takes no further job, and goes on with those that it knows.
+#[test]
+fn jobs_that_cannot_be_remembered_do_not_run() {
+    let known = |count: usize| -> TrustMemory {
+        let note = verified(7, DOCUMENT).identity();
+        let jobs: serde_json::Map<_, _> =
+            (0..count).map(|at| (format!("ops/job-{at}"), json!({"version": 1, "note": note}))).collect();
+        let mut memory = serde_json::to_value(TrustMemory::default()).unwrap();
+        memory["jobs"] = jobs.into();
+        serde_json::from_value(memory).unwrap()
+    };
+    let mut almost = known(99_999);
+    assert!(almost.accept_job(&verified(7, DOCUMENT)).is_ok());
+    assert!(almost.accept_job(&verified(8, DOCUMENT)).is_ok(), "one that it knows");
+    let found = known(100_000).accept_job(&verified(7, DOCUMENT)).unwrap_err();
+    assert_eq!(found.code.code(), "E_ROLLBACK");
+    assert!(found.detail.contains("100000 signed jobs"), "{}", found.detail);
 }
 
 #[test]

@@ -164,6 +164,46 @@ fn every_mistake_has_its_place_and_remedy() {
 }
 
 #[test]
+fn a_policy_has_at_most_a_mebibyte() {
+    let padded = |length: usize| {
+        let text = policy_text();
+        TrustPolicy::from_toml(&format!("{text}{}", "#".repeat(length - text.len())))
+    };
+    assert_eq!(padded(1 << 20).unwrap().version(), 7);
+    let faults = padded((1 << 20) + 1).unwrap_err();
+    assert_eq!(faults[0].what, "the policy is larger than 1 MiB");
+    assert!(padded((1 << 20) + 2).is_err());
+}
+
+#[test]
+fn the_namespaces_are_those_with_a_publisher() {
+    let policy = crate::support::policy();
+    assert_eq!(policy.namespaces().map(Namespace::as_str).collect::<Vec<_>>(), ["acme", "other"]);
+}
+
+/// What a mistyped name was perhaps meant to be: near enough, never far.
+#[test]
+fn a_mistyped_name_is_told_its_neighbour() {
+    let check = |name: &str, expect: Option<&str>| {
+        let text = format!("{}[{name}]\n", policy_text());
+        let remedy = TrustPolicy::from_toml(&text).unwrap_err().remove(0).remedy;
+        assert_eq!(remedy.strip_prefix("did you mean `").and_then(|rest| rest.strip_suffix("`?")), expect);
+    };
+    // Two of a name of seven letters may differ, and one of a name of three.
+    check("revokd", Some("revoked"));
+    check("revo", None);
+    check("rvokd", Some("revoked"));
+    check("rvkd", None);
+    check("minimumm", Some("minimum"));
+    check("minimummmm", None);
+    check("lag", Some("log"));
+    check("lig", Some("log"));
+    check("lags", None);
+    // What is no name any more is not compared.
+    check(&"x".repeat(201), None);
+}
+
+#[test]
 fn one_key_has_one_name() {
     let twice = |text: String| {
         let faults = TrustPolicy::from_toml(&text).unwrap_err();
@@ -181,6 +221,22 @@ fn one_key_has_one_name() {
     };
     assert_eq!(twice(log(&alice.vkey())), ["this key or its name is used already"]);
     assert_eq!(twice(log(&alias)), ["this key or its name is used already"]);
+    // A log's name is its own as well, and so is the key of a runner whose results count.
+    let (one, two) = (key("log").vkey(), key("log/two").public().named(key("log").name().clone()));
+    let logs = |second: &dyn std::fmt::Display| {
+        format!("{}[log]\nrequire = \"off\"\nkeys = [\"{one}\", \"{second}\"]\n", policy_text())
+    };
+    assert!(TrustPolicy::from_toml(&logs(&key("log/two").vkey())).is_ok());
+    assert_eq!(twice(logs(&two)), ["this key or its name is used already"]);
+    let renamed = key("log").public().named(key("log/two").name().clone());
+    assert_eq!(twice(logs(&renamed)), ["this key or its name is used already"]);
+    let peers = |keys: &[&dyn std::fmt::Display]| {
+        let lines = keys.iter().map(|key| format!("[[peer]]\nvkey = \"{key}\"\n")).collect::<String>();
+        format!("{}{lines}", policy_text())
+    };
+    assert!(TrustPolicy::from_toml(&peers(&[&one, &key("log/two").vkey()])).is_ok());
+    assert_eq!(twice(peers(&[&one, &one])), ["this key is used already"]);
+    assert_eq!(twice(peers(&[&alice.vkey()])), ["this key is used already"]);
     // The identity point: one fixed signature of it fits every message.
     let weak = "weak+00000000+AQEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     assert_eq!(

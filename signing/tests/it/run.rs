@@ -10,6 +10,8 @@ use remit_signing::{
     verify::{self, Signer, VerifiedRun},
 };
 
+use serde_json::json;
+
 use crate::support::{at, key, now, policy_and};
 
 /// alice and bob begin runs of `ops`, either of them; alice, bob and carol agree, two of them.
@@ -123,6 +125,45 @@ fn a_run_begins_once_and_its_id_stands_for_one_order() {
     let late = |seconds| first.expires.plus(Duration::from_secs(seconds));
     assert_eq!(begin(&first, 1, two, true, late(24 * 3600 - 1)), Err("E_REPLAY"));
     assert_eq!(begin(&first, 1, two, true, late(24 * 3600)), Ok(()));
+}
+
+/// A memory that is full begins no further run, and goes on with those that it knows.
+#[test]
+fn runs_that_cannot_be_remembered_do_not_begin() {
+    let (note, expires) = (verified(&run()).identity(), run().expires);
+    let known = |count: u128| -> TrustMemory {
+        let one = json!({"note": note, "expires": expires, "begun": {}});
+        let ids = (0..count).map(|at| (ExecutionId::from_u128(7 + at).to_string(), one.clone()));
+        let mut memory = serde_json::to_value(TrustMemory::default()).unwrap();
+        memory["runs"] = ids.collect::<serde_json::Map<_, _>>().into();
+        serde_json::from_value(memory).unwrap()
+    };
+    let begin = |mut memory: TrustMemory, run: &RunNote| {
+        let run = Wanted::Signed(verified(run));
+        memory.begin(&run, SectionNumber(0), AttemptId::from_u128(1), false, now())
+    };
+    let other = RunNote { order: Order { run: ExecutionId::from_u128(1), ..order() }, ..run() };
+    assert!(begin(known(99_999), &other).is_ok());
+    assert!(begin(known(100_000), &run()).is_ok(), "one that it knows");
+    let found = begin(known(100_000), &other).unwrap_err();
+    assert_eq!(found.code.code(), "E_REPLAY");
+    assert!(found.detail.contains("100000 signed runs"), "{}", found.detail);
+}
+
+/// A schedule's time is believed for a day, and nobody signed it.
+#[test]
+fn why_a_run_may_begin_says_who_began_it() {
+    let signed = Wanted::Signed(verified(&run()));
+    assert_eq!(signed.signers().iter().map(|one| one.holder.as_str()).collect::<Vec<_>>(), ["alice"]);
+    let scheduled = Wanted::Scheduled(Firing {
+        run: ExecutionId::from_u128(1),
+        job: "ops/restart_web".to_owned(),
+        schedule: "nightly".to_owned(),
+        due: now(),
+        note: remit_protocol::Digest::of(b"the job's note"),
+    });
+    assert!(scheduled.signers().is_empty());
+    assert_eq!(Wanted::LATEST, Duration::from_secs(86_400));
 }
 
 #[test]

@@ -364,6 +364,22 @@ fn what_was_heard_against_a_component_is_not_forgotten() {
     check(&verdicts, Err("stands against it"));
 }
 
+/// What does not find room counts while it is delivered, and is not kept.
+#[test]
+fn a_thousand_verdicts_against_components_are_remembered() {
+    let policy = policy_and("");
+    let no = signed(&with(|note| note.opinion = Opinion::Fail), &["sec/grace"]);
+    let kept = |count: usize| {
+        let others: Vec<_> = (0..count).map(|at| at.to_string()).collect();
+        let mut memory = serde_json::to_value(TrustMemory::default()).unwrap();
+        memory["against"] = json!({ Digest::of(b"x").to_string(): others });
+        let mut memory: TrustMemory = serde_json::from_value(memory).unwrap();
+        memory.hear(std::slice::from_ref(&no), &policy);
+        memory.against(&full().component.digest).count()
+    };
+    assert_eq!((kept(999), kept(1000)), (1, 0));
+}
+
 #[test]
 fn a_policy_says_what_is_wrong_with_its_reviews() {
     fn check(more: &str, expect: &[&str]) {
