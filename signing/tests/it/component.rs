@@ -1,6 +1,9 @@
 //! Components: each refusal has its code, and what is accepted is exactly what was signed.
 
-use remit_protocol::digest::Sized;
+use remit_protocol::{
+    digest::Sized,
+    limits::{MAX_COMPONENT, MAX_MANIFEST},
+};
 use remit_signing::{TrustPolicy, note, verify};
 use serde_json::json;
 
@@ -181,4 +184,24 @@ fn only_components_are_components() {
         nested = outer;
     }
     check_payload(manifest(&[LOG]), nested, Err("E_KIND"));
+}
+
+/// Lengths that nothing of which there are bytes could have, at the bounds: what is longer is refused for its length alone.
+#[test]
+fn a_note_names_no_more_than_can_be_loaded() {
+    let check = |change: &dyn Fn(&mut Release), within: bool| {
+        let mut release = Release::new();
+        change(&mut release);
+        let found = verify::release(&release.good(), &policy(), now());
+        assert_eq!(
+            found.map(|_| ()).map_err(|refusal| refusal.code.code()),
+            if within { Ok(()) } else { Err("E_LENGTH") }
+        );
+    };
+    check(&|release| release.note.component.length = MAX_COMPONENT, true);
+    check(&|release| release.note.component.length = MAX_COMPONENT + 1, false);
+    check(&|release| release.note.component.length = MAX_COMPONENT + 2, false);
+    check(&|release| release.note.manifest.length = MAX_MANIFEST as u64, true);
+    check(&|release| release.note.manifest.length = MAX_MANIFEST as u64 + 1, false);
+    check(&|release| release.note.manifest.length = MAX_MANIFEST as u64 + 2, false);
 }

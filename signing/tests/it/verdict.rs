@@ -8,6 +8,8 @@ use remit_signing::{
     verify::{self, Published, VerifiedRelease},
 };
 
+use serde_json::json;
+
 use crate::support::{Release, at, key, now, policy_text};
 
 /// carol, frank and grace review everything, two of them have to; alice, who publishes, holds a reviewer's key as well.
