@@ -8,6 +8,7 @@ pub mod log;
 pub mod output;
 pub mod secrets;
 pub mod ssh;
+pub mod tcp;
 
 mod context;
 mod fail;

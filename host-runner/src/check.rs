@@ -139,6 +139,11 @@ fn named_files(config: &Config) -> Vec<Fault> {
             look(format!("ceiling.http[{index}].ca_file"), path, Kind::File);
         }
     }
+    for (index, rule) in config.ceiling.tcp.iter().enumerate() {
+        if let Some(path) = &rule.ca_file {
+            look(format!("ceiling.tcp[{index}].ca_file"), path, Kind::File);
+        }
+    }
     for (index, rule) in config.ceiling.ssh.iter().enumerate() {
         look(format!("ceiling.ssh[{index}].known_hosts"), &rule.known_hosts, Kind::File);
     }

@@ -20,6 +20,7 @@ use remit_protocol::{
         files::{FilesCeiling, FilesGrant, FilesRequest},
         http::{HttpCeiling, HttpGrant, HttpWish, Via},
         imports::Profile,
+        tcp::{TcpCeiling, TcpGrant, TcpWish},
     },
     digest::Sized,
     json::InvalidJson,
@@ -417,10 +418,17 @@ fn literal(requests: &Requests) -> Grant {
         FilesRequest::Named(name) => Some(FilesGrant::Named(name.clone())),
         FilesRequest::Open => None,
     });
+    let tcp = requests.tcp.iter().filter_map(|asked| match &asked.scope {
+        TcpWish::Literal(scope) => {
+            Some(TcpGrant { scope: scope.clone(), private: asked.private, secret: asked.secret.clone() })
+        }
+        TcpWish::Open { .. } => None,
+    });
     Grant {
         http: http.collect(),
         exec: exec.collect(),
         ssh: requests.ssh.clone(),
+        tcp: tcp.collect(),
         files: files.collect(),
         reveal: requests.reveal.clone(),
         limits: Default::default(),
@@ -439,7 +447,13 @@ fn ceiling(config: Option<&Config>, grant: &Grant, files: Vec<(String, PathBuf)>
                 tls: None,
                 ca_file: None,
             };
-            Ceiling { http: grant.http.iter().map(rule).collect(), ..Ceiling::default() }
+            let tcp = grant.tcp.iter().map(|given| TcpCeiling {
+                scope: given.scope.clone(),
+                private: Vec::new(),
+                trust: None,
+                ca_file: None,
+            });
+            Ceiling { http: grant.http.iter().map(rule).collect(), tcp: tcp.collect(), ..Ceiling::default() }
         }
     };
     let named = files.into_iter().map(|(name, path)| FilesCeiling { name, path, mode: Default::default() });
@@ -483,6 +497,7 @@ pub async fn describe(
         "effect": "effect", "profile": profile, "imports": imports, "limits": remit_protocol::Limits::default(),
         "requests": {
             "http": [{"host": "granted"}], "exec": [{"program": "granted"}], "ssh": [{"target": "node"}],
+            "tcp": [{"host": "granted"}],
             "files": [{"scratch": true}, {"artifacts": true}, {"path": "granted"}], "reveal": [{"name": "describe"}],
         },
         "input": true, "output": null,

@@ -14,6 +14,7 @@ use remit_protocol::{
         exec::ArgPattern,
         files::FilesRequest,
         http::{HttpRequest, HttpTarget, HttpWish, Method, Scheme},
+        tcp::{TcpMode, TcpRequest, TcpWish},
     },
     json::MAX_INTEGER,
     report::Usage,
@@ -57,6 +58,7 @@ pub fn step_toml(requests: &Requests, seen: &Seen<'_>) -> String {
             }
         }
     }
+    tcp(&mut text, requests, seen.used);
     files(&mut text, requests, seen.used);
     for name in requests.reveal.iter().map(|rule| &rule.name).filter(|name| seen.revealed.contains(name)) {
         let _ = write!(text, "\n[[reveal]]\nname = \"{name}\"\n");
@@ -241,6 +243,50 @@ fn patterns(own: Option<&[ArgPattern]>, vectors: &BTreeSet<&[String]>) -> Vec<Ve
             vec![own.iter().map(ToString::to_string).collect()]
         }
         _ => vectors.iter().take(MAX_PATHS).map(|vector| vector.to_vec()).collect(),
+    }
+}
+
+fn tcp(text: &mut String, requests: &Requests, used: &[Used]) {
+    let scopes: BTreeSet<_> = used
+        .iter()
+        .filter_map(|used| match used {
+            Used::Connection(scope) => Some(scope),
+            _ => None,
+        })
+        .collect();
+    for scope in scopes {
+        let literal =
+            |asked: &&TcpRequest| matches!(&asked.scope, TcpWish::Literal(own) if own.covers(scope));
+        let asked = requests.tcp.iter().find(literal);
+        match asked {
+            Some(asked) => {
+                let private = if asked.private { "private = true\n" } else { "" };
+                let secret = asked.secret.as_ref().map(|secret| {
+                    format!(
+                        "secret = {{ name = \"{}\", use = \"{}\" }}\n",
+                        secret.name,
+                        secret.usage.as_str()
+                    )
+                });
+                let secret = secret.unwrap_or_default();
+                let mode = match scope.mode {
+                    TcpMode::Connect => "connect_only = true\n",
+                    TcpMode::Always => "",
+                    TcpMode::Start => "tls = \"start\"\n",
+                    TcpMode::Never => "tls = \"never\"\n",
+                };
+                let _ = write!(
+                    text,
+                    "\n[[tcp]]\nhost = \"{}\"\nport = {}\n{mode}{private}{secret}",
+                    scope.host, scope.port
+                );
+            }
+            // Which place it is, the job says.
+            None if !text.contains("\n[[tcp]]\nhost = \"granted\"\n") => {
+                text.push_str("\n[[tcp]]\nhost = \"granted\"\n");
+            }
+            None => {}
+        }
     }
 }
 

@@ -640,6 +640,7 @@ impl Check<'_> {
             ("grant.http", grant.http.len()),
             ("grant.exec", grant.exec.len()),
             ("grant.ssh", grant.ssh.len()),
+            ("grant.tcp", grant.tcp.len()),
             ("grant.files", grant.files.len()),
             ("grant.reveal", grant.reveal.len()),
             ("secrets", component.secrets.len()),
@@ -871,7 +872,10 @@ pub(crate) fn used_secrets(grant: &Grant) -> BTreeMap<SecretName, String> {
     let ssh = grant.ssh.iter().enumerate();
     let ssh =
         ssh.filter_map(|(at, rule)| Some((rule.secret.as_ref()?.name.clone(), format!("grant.ssh[{at}]"))));
+    let tcp = grant.tcp.iter().enumerate();
+    let tcp =
+        tcp.filter_map(|(at, rule)| Some((rule.secret.as_ref()?.name.clone(), format!("grant.tcp[{at}]"))));
     let reveal = grant.reveal.iter().enumerate();
     let reveal = reveal.map(|(at, rule)| (rule.name.clone(), format!("grant.reveal[{at}]")));
-    http.chain(exec).chain(ssh).chain(reveal).collect()
+    http.chain(exec).chain(ssh).chain(tcp).chain(reveal).collect()
 }

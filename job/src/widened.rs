@@ -60,6 +60,13 @@ fn grown(new: &ComponentAction, old: Option<&ComponentAction>) -> Vec<String> {
             found.push(format!("run commands on its node over ssh{}", secret.unwrap_or_default()));
         }
     }
+    for rule in &new.grant.tcp {
+        if !before.tcp.iter().any(|other| other.covers(rule)) {
+            let private = if rule.private { ", at private addresses" } else { "" };
+            let secret = rule.secret.as_ref().map(|secret| format!(" with the secret {}", secret.name));
+            found.push(format!("connect by {}{private}{}", rule.scope, secret.unwrap_or_default()));
+        }
+    }
     for rule in new.grant.files.iter().filter(|rule| !before.files.contains(rule)) {
         found.push(match rule {
             FilesGrant::Scratch => "use a scratch directory".to_owned(),

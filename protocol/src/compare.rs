@@ -94,6 +94,7 @@ fn capability(class: ImportClass) -> Option<&'static str> {
         ImportClass::Http => "http",
         ImportClass::Exec => "exec",
         ImportClass::Ssh => "ssh",
+        ImportClass::Tcp => "tcp",
         ImportClass::Scratch => "files: scratch",
         ImportClass::NamedFiles => "files: named",
         ImportClass::Artifacts => "files: artifacts",
@@ -115,6 +116,7 @@ fn requests(one: &Requests, other: &Requests) -> Vec<String> {
     found.extend(rules("http", &one.http, &other.http, http));
     found.extend(rules("exec", &one.exec, &other.exec, exec));
     found.extend(rules("ssh", &one.ssh, &other.ssh, |outer, inner| outer.covers(inner)));
+    found.extend(rules("tcp", &one.tcp, &other.tcp, |outer, inner| outer.includes(inner)));
     found.extend(rules("files", &one.files, &other.files, |outer, inner| {
         outer == inner || matches!((outer, inner), (FilesRequest::Open, FilesRequest::Named(_)))
     }));

@@ -379,11 +379,11 @@ limits! {
     output: Size = Size::from_bytes(256 << 10), at most Size::from_mib(16);
     /// Bytes that the host takes into its own memory for one call of the component.
     call: Size = Size::from_mib(8), at most Size::from_mib(32);
-    /// HTTP requests begun.
+    /// HTTP requests begun, and TCP connections.
     requests: u32 = 100, at most 100_000;
-    /// Bytes sent over HTTP, SSH and to programs.
+    /// Bytes sent over HTTP, SSH, TCP and to programs.
     egress: Size = Size::from_mib(16), at most Size::from_mib(4096);
-    /// Bytes received over HTTP, SSH and from programs.
+    /// Bytes received over HTTP, SSH, TCP and from programs.
     ingress: Size = Size::from_mib(64), at most Size::from_mib(4096);
     /// Programs started and SSH commands run.
     processes: u32 = 16, at most 1000;

@@ -7,7 +7,7 @@ use crate::{
     ComponentName, ComponentVersion, Limits,
     capability::{
         Effect, Requests, exec::ExecRequest, files::FilesRequest, http::HttpRequest, imports::Profile,
-        secrets::Reveal, ssh::SshRequest,
+        secrets::Reveal, ssh::SshRequest, tcp::TcpRequest,
     },
     json::{self, InvalidJson},
     limits::{LimitsPart, MAX_MANIFEST, USUAL_ARTIFACTS},
@@ -112,6 +112,9 @@ pub struct StepFile {
     /// `[[ssh]]`.
     #[serde(default)]
     pub ssh: Vec<SshRequest>,
+    /// `[[tcp]]`.
+    #[serde(default)]
+    pub tcp: Vec<TcpRequest>,
     /// `[[files]]`.
     #[serde(default)]
     pub files: Vec<FilesRequest>,
@@ -142,6 +145,7 @@ impl StepFile {
                 http: self.http,
                 exec: self.exec,
                 ssh: self.ssh,
+                tcp: self.tcp,
                 files: self.files,
                 reveal: self.reveal,
             },

@@ -13,6 +13,7 @@ use crate::{
         http::{HttpGrant, HttpWish},
         secrets::{SecretCeiling, SecretUse},
         ssh::SshRequest,
+        tcp::{TcpGrant, TcpMode, TcpWish},
     },
 };
 
@@ -89,6 +90,21 @@ pub fn weigh(component: &ComponentName, requests: &Requests, ceiling: &Ceiling) 
         let grant = Grant { ssh: vec![SshRequest { secret: None, ..asked.clone() }], ..Grant::default() };
         let secret = asked.secret.as_ref().map(|secret| (secret.usage, &anywhere as AtPlace<'_>));
         weighed.push(one("ssh", asked, Some(scales.answer(&grant, secret))));
+    }
+    for asked in &requests.tcp {
+        let literal = match &asked.scope {
+            TcpWish::Open { .. } => None,
+            TcpWish::Literal(scope) => {
+                let tcp = TcpGrant { scope: scope.clone(), private: asked.private, secret: None };
+                let placed = |rule: &SecretCeiling| {
+                    let host = scope.host.exact().unwrap_or_default();
+                    rule.hosts.iter().any(|named| named.host == host && named.port == scope.port)
+                };
+                let secret = asked.secret.as_ref().map(|secret| (secret.usage, &placed as AtPlace<'_>));
+                Some(scales.answer(&Grant { tcp: vec![tcp], ..Grant::default() }, secret))
+            }
+        };
+        weighed.push(one("tcp", asked, literal));
     }
     for asked in &requests.files {
         let literal = match asked {
@@ -177,6 +193,15 @@ fn unused(requests: &Requests, ceiling: &Ceiling) -> Vec<String> {
     }
     if requests.ssh.is_empty() {
         unused.extend(ceiling.ssh.iter().map(|place| format!("ssh as {}", place.users.join(", "))));
+    }
+    for rule in &ceiling.tcp {
+        let reached = requests.tcp.iter().any(|asked| match &asked.scope {
+            TcpWish::Open { connect_only } => !connect_only || rule.scope.mode == TcpMode::Connect,
+            TcpWish::Literal(scope) => rule.scope.covers(scope),
+        });
+        if !reached {
+            unused.push(rule.scope.to_string());
+        }
     }
     for rule in &ceiling.files {
         let reached = requests.files.iter().any(|asked| match asked {

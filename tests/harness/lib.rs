@@ -3,6 +3,7 @@
 mod docker;
 mod mail;
 mod middlebox;
+mod postgres;
 mod service;
 mod squid;
 mod sshd;
@@ -11,6 +12,7 @@ mod stack;
 pub use docker::{Docker, IMAGE};
 pub use mail::MailServer;
 pub use middlebox::{Faults, Middlebox};
+pub use postgres::Postgres;
 pub use service::{Authority, Reply, Seen, Service};
 pub use squid::{Plan, Squid};
 pub use sshd::Sshd;

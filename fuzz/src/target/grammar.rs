@@ -12,6 +12,7 @@ use remit_protocol::{
         http::{HttpCeiling, HttpScope, HttpTarget, HttpWish, Method, Scheme, check_host_name, check_path},
         secrets::SecretCeiling,
         ssh::SshCeiling,
+        tcp::{TcpCeiling, TcpMode, TcpScope, TcpWish},
     },
 };
 use serde::de::DeserializeOwned;
@@ -107,6 +108,13 @@ pub(super) const TARGET: Target = Target {
         "wall",
         "5s",
         "query",
+        "tcp",
+        "tls",
+        "always",
+        "start",
+        "never",
+        "connect_only",
+        "scram-sha-256",
     ],
     seeds: || {
         let seeds: Vec<Vec<u8>> = SEEDS.iter().map(|text| text.as_bytes().to_vec()).collect();
@@ -119,6 +127,7 @@ const SEEDS: &[&str] = &[
     r#"{"requests":{"http":[{"host":"a.example","methods":["GET","POST"],"paths":["/v1"],"secret":{"name":"token","use":"bearer"}},{"host":"*.a.example","methods":["GET"],"paths":["/"]}]},"grant":{"http":[{"host":"a.example","methods":["GET"],"paths":["/v1/x"],"secret":{"name":"token","use":"bearer"}},{"host":"b.a.example","methods":["GET"],"paths":["/v1"]}]},"ceiling":{"http":[{"host":"a.example","methods":["GET","POST"],"paths":["/"]},{"host":"**.a.example","methods":["GET"],"paths":["/v1","/v2"],"private":["10.0.0.0/8"]}],"secrets":[{"path":"keys/t","use":"bearer","hosts":["a.example"]}]},"secrets":{"token":["keys/t"]},"targets":[["GET","https","a.example",443,"/v1/x/y"],["GET","https","b.a.example",443,"/v1"],["POST","https","a.example",443,"/v1"]]}"#,
     r#"{"requests":{"exec":[{"program":"ls","args":["-l","{text}*"]},{"program":"granted"}],"files":[{"scratch":true},{"path":"granted"}],"ssh":[{"target":"node","secret":{"name":"token","use":"ssh-key"}}],"reveal":[{"name":"token"}]},"grant":{"exec":[{"program":"ls","args":["-l","{path under srv/x}"],"secret":{"name":"token","env":"TOKEN"}}],"files":[{"scratch":true},{"name":"nodes"}],"ssh":[{"target":"node","secret":{"name":"token","use":"ssh-key"}}],"reveal":[{"name":"token"}],"limits":{"memory":"1MiB"}},"ceiling":{"exec":[{"program":"ls","path":"/usr/bin/ls","args":["-l","{path under srv}"]},{"program":"ls","path":"/usr/bin/ls","args":["{enum -l -a}","{text}*"]}],"files":[{"name":"nodes","path":"/etc/nodes"}],"ssh":[{"addresses":["10.0.0.0/8"],"users":["deploy"],"known_hosts":"k"}],"secrets":[{"path":"keys/t","use":"env","programs":["ls"]},{"path":"keys/t","use":"ssh-key","users":["deploy"]},{"path":"keys/t","use":"reveal","components":["acme/x"]}],"limits":{"wall":"5s"}},"secrets":{"token":["keys/t"]},"vectors":[["ls","-l","srv/x/y"],["ls","-l"],["ls","-a","a","7"]]}"#,
     r#"{"requests":{"http":[{"host":"granted","methods":["GET"]}]},"grant":{"http":[{"host":"a.example","port":8443,"methods":["GET"],"paths":["/"],"private":true}]},"ceiling":{"http":[{"scheme":"http","host":"a.example","methods":["GET"],"paths":["/"]},{"host":"a.example","port":8443,"methods":["GET"],"paths":["/"],"via":"proxy"}]},"targets":[["GET","http","a.example",80,"/"],["GET","https","a.example",8443,"/x"]]}"#,
+    r#"{"requests":{"tcp":[{"host":"a.example","port":443,"secret":{"name":"token","use":"scram-sha-256"}},{"host":"granted","connect_only":true},{"host":"*.a.example","port":80,"tls":"never"}]},"grant":{"tcp":[{"host":"a.example","port":443,"secret":{"name":"token","use":"scram-sha-256"}},{"host":"b.a.example","port":80,"connect_only":true}]},"ceiling":{"tcp":[{"host":"**.a.example","port":80,"tls":"never","private":["10.0.0.0/8"]},{"host":"a.example","port":443}],"secrets":[{"path":"keys/t","use":"scram-sha-256","hosts":["a.example"]}]},"secrets":{"token":["keys/t"]},"targets":[["GET","https","a.example",443,"/"],["GET","http","b.a.example",80,"/"]]}"#,
 ];
 
 /// A part of the input, or the reader's complaint.
@@ -174,6 +183,7 @@ fn check(input: &[u8]) -> Result<Verdict, Broken> {
         http: entries::<HttpCeiling>(&owner, "http", &mut words),
         exec: entries::<ExecCeiling>(&owner, "exec", &mut words),
         ssh: entries::<SshCeiling>(&owner, "ssh", &mut words),
+        tcp: entries::<TcpCeiling>(&owner, "tcp", &mut words),
         files: entries::<FilesCeiling>(&owner, "files", &mut words),
         secrets: entries::<SecretCeiling>(&owner, "secrets", &mut words),
         limits: part(&owner, "limits", &mut words),
@@ -189,6 +199,7 @@ fn check(input: &[u8]) -> Result<Verdict, Broken> {
         .collect();
     let vectors: Vec<Vec<String>> = entries(&input, "vectors", &mut words);
     scopes(&requests, &grant, &ceiling, &targets)?;
+    connections(&requests, &grant, &ceiling, &targets)?;
     patterns(&requests, &grant, &ceiling, &vectors)?;
     let (Ok(component), Ok(project)) = (ComponentName::new("acme/x"), ProjectName::new("ops")) else {
         return Err(Broken("fixed names are none".to_owned()));
@@ -199,6 +210,7 @@ fn check(input: &[u8]) -> Result<Verdict, Broken> {
         Ok(remit) => {
             Broken::unless(covered, || "a remit goes beyond its request".to_owned())?;
             held(&remit, &requests, &grant, &ceiling, &targets, &vectors)?;
+            connected(&remit, &requests, &grant, &ceiling, &targets)?;
             placed(&remit, &ceiling, subject)?;
             let size = (remit.http().len().min(3), remit.exec().len().min(3), remit.secrets().len().min(3));
             Ok(Verdict { accepted: true, words: format!("{words} remit {}", letters(size)) })
@@ -243,6 +255,68 @@ fn scopes(
                     format!("{outer} covers {inner}, and not {third} below it")
                 })?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// As [`scopes`], of connections: the places are those of the targets.
+fn connections(
+    requests: &Requests,
+    grant: &Grant,
+    ceiling: &Ceiling,
+    targets: &[HttpTarget],
+) -> Result<(), Broken> {
+    let asked = requests.tcp.iter().filter_map(|rule| match &rule.scope {
+        TcpWish::Literal(scope) => Some(scope),
+        TcpWish::Open { .. } => None,
+    });
+    let scopes: Vec<&TcpScope> = asked
+        .chain(grant.tcp.iter().map(|rule| &rule.scope))
+        .chain(ceiling.tcp.iter().map(|rule| &rule.scope))
+        .collect();
+    for outer in &scopes {
+        Broken::unless(outer.covers(outer), || format!("{outer} does not cover itself"))?;
+        for inner in scopes.iter().filter(|inner| outer.covers(inner)) {
+            for place in targets.iter().filter(|place| inner.matches(&place.host, place.port)) {
+                Broken::unless(outer.matches(&place.host, place.port), || {
+                    format!("{outer} covers {inner} and does not match {}:{}", place.host, place.port)
+                })?;
+            }
+            for third in scopes.iter().filter(|third| inner.covers(third)) {
+                Broken::unless(outer.covers(third), || {
+                    format!("{outer} covers {inner}, and not {third} below it")
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Each connection that a remit permits, each of the three sides permits, used in that way.
+fn connected(
+    remit: &Remit,
+    requests: &Requests,
+    grant: &Grant,
+    ceiling: &Ceiling,
+    targets: &[HttpTarget],
+) -> Result<(), Broken> {
+    for permit in remit.tcp() {
+        let mode = permit.scope.mode;
+        let fits = |own: TcpMode| own == mode || mode == TcpMode::Connect;
+        for HttpTarget { host, port, .. } in
+            targets.iter().filter(|place| permit.scope.matches(&place.host, place.port))
+        {
+            let within = |scope: &TcpScope| scope.matches(host, *port) && fits(scope.mode);
+            let asked = requests.tcp.iter().any(|rule| match &rule.scope {
+                TcpWish::Literal(scope) => within(scope),
+                TcpWish::Open { connect_only } => !connect_only || mode == TcpMode::Connect,
+            });
+            let given = grant.tcp.iter().any(|rule| within(&rule.scope));
+            let ever = ceiling.tcp.iter().any(|rule| within(&rule.scope));
+            Broken::unless(asked && given && ever, || {
+                format!("{} at {host}:{port}: asked {asked}, given {given}, ever {ever}", permit.scope)
+            })?;
         }
     }
     Ok(())
@@ -338,6 +412,21 @@ fn placed(remit: &Remit, ceiling: &Ceiling, subject: Subject<'_>) -> Result<(), 
                 .any(|place| Some(place.host.as_str()) == host && place.port == permit.scope.port)
         });
         Broken::unless(named && permit.scope.scheme == Scheme::Https, || {
+            format!("{} goes to {} unnamed, or without TLS", secret.path, permit.scope)
+        })?;
+    }
+    for permit in remit.tcp() {
+        let Some(secret) = &permit.secret else { continue };
+        let host = permit.scope.host.exact();
+        let named = rules(&secret.path).any(|rule| {
+            rule.usage.as_str() == "scram-sha-256"
+                && rule
+                    .hosts
+                    .iter()
+                    .any(|place| Some(place.host.as_str()) == host && place.port == permit.scope.port)
+        });
+        let proved = matches!(permit.scope.mode, TcpMode::Always | TcpMode::Start);
+        Broken::unless(named && proved, || {
             format!("{} goes to {} unnamed, or without TLS", secret.path, permit.scope)
         })?;
     }

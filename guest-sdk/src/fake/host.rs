@@ -13,6 +13,7 @@ use crate::{
     http::{Head, Request},
     log::Level,
     output::{Chunk, Exit},
+    tcp::Proof,
 };
 
 #[track_caller]
@@ -226,6 +227,69 @@ fn on_a_node() -> Result<(), Refusal> {
     match node() {
         Some(_) => Ok(()),
         None => Err(Refusal::Failed("there is no node: this is not a node step".to_owned())),
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    place: (String, u16),
+    /// What the other side has said and nobody has read yet.
+    answers: VecDeque<u8>,
+}
+
+impl Connection {
+    pub(crate) fn open(host: &str, port: u16) -> Result<Self, Refusal> {
+        if cancelled() {
+            return Err(Refusal::Cancelled);
+        }
+        let place = (host.to_owned(), port);
+        let prepared = with(|state| state.tcp.get(&place).map(|peer| peer.refusal.clone()));
+        match prepared {
+            None => unprepared(&format!("a connection to {host}:{port}")),
+            Some(Some(refusal)) => Err(refusal),
+            Some(None) => {
+                let mut connection = Self { place, answers: VecDeque::new() };
+                connection.say(b"");
+                Ok(connection)
+            }
+        }
+    }
+
+    fn say(&mut self, bytes: &[u8]) {
+        // Taken out while it plays: it may look at the host itself.
+        let Some(mut peer) = with(|state| state.tcp.remove(&self.place)) else { return };
+        self.answers.extend((peer.answer)(bytes));
+        with(|state| state.tcp.insert(self.place.clone(), peer));
+    }
+
+    pub(crate) fn start_tls(&mut self) -> Result<(), Refusal> {
+        with(|state| match state.tcp.get_mut(&self.place) {
+            Some(peer) if self.answers.is_empty() => {
+                peer.encrypted = true;
+                Ok(())
+            }
+            _ => Err(Refusal::Failed("bytes came before the encryption that were not read".to_owned())),
+        })
+    }
+
+    pub(crate) fn scram_sha_256(&mut self, first: &str, asked: &str) -> Result<Proof, Refusal> {
+        let (host, port) = &self.place;
+        with(|state| match state.tcp.get_mut(&self.place).map(|peer| (peer.encrypted, peer.proof.as_mut())) {
+            Some((true, Some(prove))) => Ok(prove(first, asked)),
+            Some((_, None)) => Err(Refusal::Denied(format!("a secret on tcp {host}:{port}"))),
+            _ => Err(Refusal::Failed("a proof is given once a connection, under TLS".to_owned())),
+        })
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        self.say(bytes);
+        Ok(())
+    }
+
+    pub(crate) fn read(&mut self, max: u32) -> Result<Option<Vec<u8>>, Refusal> {
+        let max = (max as usize).min(64 << 10).min(self.answers.len());
+        let bytes: Vec<u8> = self.answers.drain(..max).collect();
+        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 }
 

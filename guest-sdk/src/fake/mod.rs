@@ -40,7 +40,7 @@ pub(crate) mod host;
 
 pub use answer::{Answer, Program};
 
-use crate::{Context, Fail, Node, Nodes, log::Level, run};
+use crate::{Context, Fail, Node, Nodes, Refusal, log::Level, run, tcp::Proof};
 
 /// An entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +97,8 @@ pub struct Run<T> {
     pub nodes: Vec<Node>,
     /// The number of nodes of every page.
     pub pages: Vec<usize>,
+    /// The hosts and ports with which the step began to speak TLS.
+    pub encrypted: Vec<(String, u16)>,
     /// Every artifact that was kept, by name.
     pub artifacts: BTreeMap<String, Vec<u8>>,
     /// How long the step slept.
@@ -137,6 +139,7 @@ struct State {
     stdin: Vec<Vec<u8>>,
     variables: Vec<Vec<(String, String)>>,
     subsystem: Option<Subsystem>,
+    tcp: BTreeMap<(String, u16), Peer>,
     nodes: Vec<Node>,
     pages: Vec<usize>,
     artifacts: BTreeMap<String, Vec<u8>>,
@@ -145,6 +148,8 @@ struct State {
 
 /// Gives what comes back for what was written.
 type Answers = dyn FnMut(&[u8]) -> Vec<u8>;
+/// What a peer's secret is proved by.
+type Proves = dyn FnMut(&str, &str) -> Proof;
 
 /// What plays a subsystem.
 struct Subsystem(Box<Answers>);
@@ -152,6 +157,20 @@ struct Subsystem(Box<Answers>);
 impl std::fmt::Debug for Subsystem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Subsystem")
+    }
+}
+
+/// What plays the other side of a connection.
+struct Peer {
+    refusal: Option<Refusal>,
+    answer: Box<Answers>,
+    encrypted: bool,
+    proof: Option<Box<Proves>>,
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Peer")
     }
 }
 
@@ -253,6 +272,39 @@ impl Fake {
         self
     }
 
+    /// Plays the other side of connections to a host and port: `answer` is handed each piece that the step writes, and first
+    /// nothing at all, and gives what comes back.
+    #[must_use]
+    pub fn tcp(mut self, host: &str, port: u16, answer: impl FnMut(&[u8]) -> Vec<u8> + 'static) -> Self {
+        let peer = Peer { refusal: None, answer: Box::new(answer), encrypted: false, proof: None };
+        self.state.tcp.insert((host.to_owned(), port), peer);
+        self
+    }
+
+    /// Proves the secret that the grant binds to a host and port, where a peer was prepared: by `prove`, of the client's first
+    /// message and the server's.
+    ///
+    /// # Panics
+    /// Nobody was prepared at that host and port.
+    #[must_use]
+    pub fn scram(mut self, host: &str, port: u16, prove: impl FnMut(&str, &str) -> Proof + 'static) -> Self {
+        let peer = self.state.tcp.get_mut(&(host.to_owned(), port));
+        assert!(peer.is_some(), "nobody was prepared at {host}:{port}");
+        if let Some(peer) = peer {
+            peer.proof = Some(Box::new(prove));
+        }
+        self
+    }
+
+    /// No connection to a host and port comes about.
+    #[must_use]
+    pub fn no_tcp(mut self, host: &str, port: u16, refusal: Refusal) -> Self {
+        let peer =
+            Peer { refusal: Some(refusal), answer: Box::new(|_| Vec::new()), encrypted: false, proof: None };
+        self.state.tcp.insert((host.to_owned(), port), peer);
+        self
+    }
+
     /// A secret that the step may reveal.
     #[must_use]
     pub fn secret(mut self, name: &str, value: &str) -> Self {
@@ -284,6 +336,7 @@ impl Fake {
             .chain(state.exec.iter().map(|(words, _)| format!("program {words:?}")))
             .chain(state.ssh.iter().map(|(words, _)| format!("ssh {words:?}")))
             .collect();
+        let encrypted = state.tcp.into_iter().filter(|(_, peer)| peer.encrypted).map(|(place, _)| place);
         assert!(left.is_empty(), "prepared, and never asked for: {}", left.join(", "));
         Run {
             result,
@@ -294,6 +347,7 @@ impl Fake {
             variables: state.variables,
             nodes: state.nodes,
             pages: state.pages,
+            encrypted: encrypted.collect(),
             artifacts: state.artifacts,
             slept: state.slept,
         }

@@ -4,7 +4,7 @@
 /// Everything that a component may import beside what the standard library does.
 pub(crate) mod imports {
     wit_bindgen::generate!({
-        path: ["../wit", "../wit/step", "../wit/exec", "../wit/ssh", "../wit/secrets", "../wit/files"],
+        path: ["../wit", "../wit/step", "../wit/exec", "../wit/ssh", "../wit/tcp", "../wit/secrets", "../wit/files"],
         inline: "
             package remit:sdk;
 
@@ -14,6 +14,7 @@ pub(crate) mod imports {
                 import remit:step/nodes@0.1.0;
                 import remit:exec/run@0.1.1;
                 import remit:ssh/run@0.1.1;
+                import remit:tcp/connect@0.1.0;
                 import remit:secrets/reveal@0.1.0;
                 import remit:files/named@0.1.1;
                 import remit:files/artifacts@0.1.1;

@@ -13,12 +13,14 @@ mod http;
 
 use self::bindings::imports::remit::{
     exec::run as exec, files::artifacts, files::named, secrets::reveal as secrets, ssh::run as ssh, step,
+    tcp::connect,
 };
 use crate::{
     Context, Fail, Node, Nodes, Refusal,
     log::Level,
     output::{Chunk, Exit},
     run,
+    tcp::Proof,
 };
 
 pub use bindings::{
@@ -192,6 +194,32 @@ impl Session {
             ssh::Exit::Code(code) => Exit::Code(code),
             ssh::Exit::Signal(name) => Exit::Signal(name),
         })
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection(connect::Connection);
+
+impl Connection {
+    pub(crate) fn open(host: &str, port: u16) -> Result<Self, Refusal> {
+        Ok(Self(connect::Connection::open(host, port)?))
+    }
+
+    pub(crate) fn start_tls(&mut self) -> Result<(), Refusal> {
+        Ok(self.0.start_tls()?)
+    }
+
+    pub(crate) fn scram_sha_256(&mut self, first: &str, asked: &str) -> Result<Proof, Refusal> {
+        let connect::Proof { answer, expected } = self.0.scram_sha256(first, asked)?;
+        Ok(Proof { answer, expected })
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        Ok(self.0.write(bytes)?)
+    }
+
+    pub(crate) fn read(&mut self, max: u32) -> Result<Option<Vec<u8>>, Refusal> {
+        Ok(self.0.read(max)?)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
         exec::Started,
         files::{Opened, Writing},
         ssh::Issued,
+        tcp::Made,
     },
     sandbox::{HostFault, OverLimit},
 };
@@ -26,6 +27,7 @@ pub(crate) enum Held {
     Command(Issued),
     File(Opened),
     Artifact(Box<Writing>),
+    Connection(Box<Made>),
 }
 
 /// All that is open.
@@ -72,6 +74,7 @@ impl Handles {
         command: Command => Issued;
         file: File => Opened;
         artifact: Artifact => Box<Writing>;
+        connection: Connection => Box<Made>;
     }
 
     /// Takes an artifact that is whole: its number means nothing from then on.

@@ -32,6 +32,7 @@ use crate::{
         http::{Door, Upstream},
         log::Log,
         nodes::{Found, Words},
+        tcp::Proof,
     },
     launcher::{Exit, Source},
     report::redact::Redactor,
@@ -119,6 +120,39 @@ pub enum Call {
     },
     /// `files`: an artifact is whole.
     KeepArtifact(Handle),
+    /// `tcp`: connect.
+    Connect {
+        /// The host's name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// `tcp`: encrypt from here on.
+    StartTls(Handle),
+    /// `tcp`: prove the rule's secret.
+    Scram {
+        /// To whom.
+        connection: Handle,
+        /// The client's first message.
+        first: String,
+        /// The server's answer to it.
+        asked: String,
+    },
+    /// `tcp`: send.
+    Send {
+        /// Over which connection.
+        connection: Handle,
+        /// What.
+        #[serde(skip)]
+        bytes: Vec<u8>,
+    },
+    /// `tcp`: the next bytes; none at the end.
+    Receive {
+        /// Of which connection.
+        connection: Handle,
+        /// How many at most.
+        max: u32,
+    },
 }
 
 /// What a broker answers.
@@ -163,9 +197,13 @@ impl Call {
             Self::Subsystem(text)
             | Self::Reveal(text)
             | Self::Entries(text)
-            | Self::CreateArtifact { name: text, .. } => text.len(),
-            Self::CommandInput { bytes, .. } | Self::WriteArtifact { bytes, .. } => bytes.len(),
+            | Self::CreateArtifact { name: text, .. }
+            | Self::Connect { host: text, .. } => text.len(),
+            Self::CommandInput { bytes, .. }
+            | Self::WriteArtifact { bytes, .. }
+            | Self::Send { bytes, .. } => bytes.len(),
             Self::Open { name, path } => name.len() + path.len(),
+            Self::Scram { first, asked, .. } => first.len() + asked.len(),
             Self::Emit(page) => page.iter().map(Words::size).sum(),
             Self::Output(_)
             | Self::Wait(_)
@@ -173,6 +211,8 @@ impl Call {
             | Self::CommandOutput(_)
             | Self::CommandWait(_)
             | Self::KeepArtifact(_)
+            | Self::StartTls(_)
+            | Self::Receive { .. }
             | Self::Read { .. } => 0,
         }
     }
@@ -181,7 +221,9 @@ impl Call {
     pub(crate) fn bytes(&mut self) -> Option<&mut Vec<u8>> {
         match self {
             Self::Start { stdin, .. } | Self::Command { stdin, .. } => Some(stdin),
-            Self::CommandInput { bytes, .. } | Self::WriteArtifact { bytes, .. } => Some(bytes),
+            Self::CommandInput { bytes, .. }
+            | Self::WriteArtifact { bytes, .. }
+            | Self::Send { bytes, .. } => Some(bytes),
             _ => None,
         }
     }
@@ -313,6 +355,20 @@ impl Broker {
                 self.keep_artifact(artifact).await?;
                 Answer::Done
             }
+            Call::Connect { host, port } => Answer::Opened(self.connect(host, port).await?),
+            Call::StartTls(connection) => {
+                self.start_tls(connection).await?;
+                Answer::Done
+            }
+            Call::Scram { connection, first, asked } => {
+                let Proof { answer, expected } = self.scram(connection, first, asked).await?;
+                Answer::Texts(vec![answer, expected])
+            }
+            Call::Send { connection, bytes } => {
+                self.send(connection, &bytes).await?;
+                Answer::Done
+            }
+            Call::Receive { connection, max } => Answer::Bytes(self.receive(connection, max).await?),
         })
     }
 

@@ -1,6 +1,6 @@
 //! What a run really did with its remit: told to whoever keeps its log, and kept by nobody but `step record`.
 
-use remit_protocol::capability::http::HttpTarget;
+use remit_protocol::capability::{http::HttpTarget, tcp::TcpScope};
 
 /// One use of a permission.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Used {
         /// Its arguments.
         arguments: Vec<String>,
     },
+    /// A connection that was made.
+    Connection(TcpScope),
     /// A command on the node.
     Command,
     /// A named path.

@@ -13,6 +13,7 @@ pub(crate) enum Class {
     Http,
     Exec,
     Ssh,
+    Tcp,
     Scratch,
     NamedFiles,
     Artifacts,
@@ -50,6 +51,7 @@ impl Class {
             ImportClass::Http => Some(Self::Http),
             ImportClass::Exec => Some(Self::Exec),
             ImportClass::Ssh => Some(Self::Ssh),
+            ImportClass::Tcp => Some(Self::Tcp),
             ImportClass::Scratch => Some(Self::Scratch),
             ImportClass::NamedFiles => Some(Self::NamedFiles),
             ImportClass::Artifacts => Some(Self::Artifacts),
@@ -68,6 +70,7 @@ impl Class {
             ),
             Self::Exec => (!remit.exec().is_empty(), "exec", "grant:\n  exec: [{ program: NAME }]"),
             Self::Ssh => (remit.ssh().is_some(), "ssh to the node", "grant:\n  ssh: [{ target: node }]"),
+            Self::Tcp => (!remit.tcp().is_empty(), "tcp", "grant:\n  tcp: [{ host: HOST, port: PORT }]"),
             Self::Scratch => {
                 (remit.files().scratch, "a scratch directory", "grant:\n  files: [{ scratch: true }]")
             }

@@ -17,6 +17,7 @@ pub mod log;
 pub mod nodes;
 pub mod secrets;
 pub mod ssh;
+pub mod tcp;
 
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ use crate::{
 /// Rust for the packages in `wit/`.
 pub(crate) mod bindings {
     wasmtime::component::bindgen!({
-        path: ["../wit", "../wit/step", "../wit/exec", "../wit/ssh", "../wit/secrets", "../wit/files"],
+        path: ["../wit", "../wit/step", "../wit/exec", "../wit/ssh", "../wit/tcp", "../wit/secrets", "../wit/files"],
         inline: "
             package remit:host;
             world host {
@@ -44,6 +45,7 @@ pub(crate) mod bindings {
                 import remit:step/nodes@0.1.0;
                 import remit:exec/run@0.1.1;
                 import remit:ssh/run@0.1.1;
+                import remit:tcp/connect@0.1.0;
                 import remit:secrets/reveal@0.1.0;
                 import remit:files/named@0.1.1;
                 import remit:files/artifacts@0.1.1;
@@ -65,6 +67,7 @@ pub(crate) mod bindings {
             "remit:files/named.file": crate::capability::files::File,
             "remit:files/artifacts.artifact": crate::capability::files::Begun,
             "remit:ssh/run.command": crate::capability::ssh::Command,
+            "remit:tcp/connect.connection": crate::capability::tcp::Connection,
         },
         require_store_data_send: true,
     });
@@ -196,6 +199,7 @@ pub(crate) fn linker(
             Class::Http => http::link(&mut linker)?,
             Class::Exec => exec::link(&mut linker)?,
             Class::Ssh => ssh::link(&mut linker)?,
+            Class::Tcp => tcp::link(&mut linker)?,
             Class::Scratch => files::link_scratch(&mut linker)?,
             Class::NamedFiles => files::link_named(&mut linker)?,
             Class::Artifacts => files::link_artifacts(&mut linker)?,

@@ -25,11 +25,12 @@ const TOP: &[&str] = &["orchestrator", "runner", "ceiling", "tls", "provider"];
 const ORCHESTRATOR: &[&str] = &["url", "proxy", "ca_file"];
 const RUNNER: &[&str] = &["state", "slots", "trust", "require_signed", "cache", "confinement"];
 const LIMITS: &[&str] = Limits::NAMES;
-const CEILING: &[&str] = &["http", "exec", "ssh", "files", "secrets"];
+const CEILING: &[&str] = &["http", "exec", "ssh", "tcp", "files", "secrets"];
 const HTTP: &[&str] = &["scheme", "host", "port", "methods", "paths", "private", "via", "tls", "ca_file"];
 const TLS: &[&str] = &["name", "ca_file"];
 const EXEC: &[&str] = &["program", "path", "args", "cwd", "env", "variables"];
 const SSH: &[&str] = &["addresses", "port", "users", "known_hosts"];
+const TCP: &[&str] = &["host", "port", "tls", "connect_only", "private", "trust", "ca_file"];
 const FILES: &[&str] = &["name", "path", "mode"];
 const SECRETS: &[&str] = &["path", "use", "hosts", "users", "programs", "components", "projects"];
 
@@ -242,12 +243,18 @@ impl Reader<'_> {
         ceiling.http = self.entries(table, "http", HTTP);
         ceiling.exec = self.entries(table, "exec", EXEC);
         ceiling.ssh = self.entries(table, "ssh", SSH);
+        ceiling.tcp = self.entries(table, "tcp", TCP);
         ceiling.files = self.entries(table, "files", FILES);
         ceiling.secrets = self.entries(table, "secrets", SECRETS);
         let profiles = self.trust_profiles(top);
-        self.named_profiles(table, &profiles);
+        self.named_profiles(table, ("http", "tls"), &profiles);
+        self.named_profiles(table, ("tcp", "trust"), &profiles);
         for rule in &mut ceiling.http {
             let profile = rule.tls.as_ref().and_then(|name| profiles.get(name).cloned());
+            rule.ca_file = rule.ca_file.take().or(profile).map(|path| self.directory.join(path));
+        }
+        for rule in &mut ceiling.tcp {
+            let profile = rule.trust.as_ref().and_then(|name| profiles.get(name).cloned());
             rule.ca_file = rule.ca_file.take().or(profile).map(|path| self.directory.join(path));
         }
         for rule in &mut ceiling.ssh {
@@ -262,7 +269,8 @@ impl Reader<'_> {
         ceiling
     }
 
-    /// `[[tls]]`: certificates under a name, for the rules that say `tls = "name"`.
+    /// `[[tls]]`: certificates under a name, for the rules of `http` that say `tls = "name"` and those of `tcp` that say
+    /// `trust = "name"`.
     fn trust_profiles(&mut self, top: &DeTable<'_>) -> BTreeMap<String, PathBuf> {
         let mut profiles = BTreeMap::new();
         let Some(found) = value(top, "tls") else { return profiles };
@@ -285,11 +293,16 @@ impl Reader<'_> {
         profiles
     }
 
-    /// Each profile that a rule names is one.
-    fn named_profiles(&mut self, ceiling: &DeTable<'_>, profiles: &BTreeMap<String, PathBuf>) {
-        let rules = value(ceiling, "http").and_then(|found| found.get_ref().as_array());
+    /// Each profile that a rule of `section` names by `key` is one.
+    fn named_profiles(
+        &mut self,
+        ceiling: &DeTable<'_>,
+        (section, key): (&str, &str),
+        profiles: &BTreeMap<String, PathBuf>,
+    ) {
+        let rules = value(ceiling, section).and_then(|found| found.get_ref().as_array());
         for (index, rule) in rules.into_iter().flatten().enumerate() {
-            let named = rule.get_ref().as_table().and_then(|table| value(table, "tls"));
+            let named = rule.get_ref().as_table().and_then(|table| value(table, key));
             let Some((found, name)) = named.and_then(|found| Some((found, found.get_ref().as_str()?))) else {
                 continue;
             };
@@ -299,7 +312,7 @@ impl Reader<'_> {
                     None => format!("add [[tls]] with name = {name:?} and its ca_file"),
                 };
                 let message = format!("there is no trust profile {name:?}");
-                self.fault(&found.span(), &format!("ceiling.http[{index}].tls"), &message, &remedy);
+                self.fault(&found.span(), &format!("ceiling.{section}[{index}].{key}"), &message, &remedy);
             }
         }
     }
@@ -568,6 +581,13 @@ kind = "store"
             "port = 443",
             "port = 80\nscheme = \"http\"\nca_file = \"a.pem\"",
             &["17: ceiling.http[0]: the rule for control.corp.example is plain http"],
+        );
+        check(
+            "[orchestrator]",
+            "[[ceiling.tcp]]\nhost = \"a.example\"\nport = 25\ntrust = \"corp\"\n\n[orchestrator]",
+            &[
+                "5: ceiling.tcp[0].trust: there is no trust profile \"corp\"; add [[tls]] with name = \"corp\"",
+            ],
         );
         let profile = "[[tls]]\nname = \"corp\"\nca_file = \"corp.pem\"\n\n";
         check("[ceiling]", &format!("{profile}[ceiling]"), &[]);

@@ -134,6 +134,7 @@ impl Reach {
         let ceiling = &config.ceiling;
         read.extend(config.orchestrator.ca_file.as_deref().map(near));
         read.extend(ceiling.http.iter().filter_map(|rule| rule.ca_file.as_deref().map(near)));
+        read.extend(ceiling.tcp.iter().filter_map(|rule| rule.ca_file.as_deref().map(near)));
         read.extend(ceiling.ssh.iter().map(|rule| near(&rule.known_hosts)));
         read.extend(ceiling.files.iter().map(|rule| rule.path.clone()));
         for provider in &config.providers {

@@ -18,6 +18,7 @@ mod house;
 pub mod probe;
 mod service;
 mod table;
+mod tcp;
 
 use std::{path::PathBuf, time::Duration};
 

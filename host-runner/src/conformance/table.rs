@@ -74,6 +74,7 @@ pub(super) fn cases(world: &World) -> Result<Vec<Case>> {
     let mut table = Table { world, cases: Vec::new() };
     table.reach()?;
     table.addresses()?;
+    table.tcp()?;
     table.spelling()?;
     table.connection()?;
     table.credentials()?;
@@ -102,7 +103,9 @@ fn rule(port: u16, more: &Value) -> Value {
     rule
 }
 
-fn names(list: &[(&str, &[&[&str]])]) -> Result<std::collections::HashMap<String, Vec<Vec<IpAddr>>>> {
+pub(super) fn names(
+    list: &[(&str, &[&[&str]])],
+) -> Result<std::collections::HashMap<String, Vec<Vec<IpAddr>>>> {
     let parsed = |answer: &&[&str]| answer.iter().map(|text| Ok(text.parse()?)).collect::<Result<Vec<_>>>();
     list.iter()
         .map(|(name, answers)| Ok(((*name).to_owned(), answers.iter().map(parsed).collect::<Result<_>>()?)))
@@ -120,7 +123,8 @@ fn http(grants: Value, ceilings: Value, list: &[(&str, &[&[&str]])]) -> Result<S
     })
 }
 
-const LOOPBACK: &[(&str, &[&[&str]])] = &[("a.example", &[&["127.0.0.1"]]), ("b.example", &[&["127.0.0.1"]])];
+pub(super) const LOOPBACK: &[(&str, &[&[&str]])] =
+    &[("a.example", &[&["127.0.0.1"]]), ("b.example", &[&["127.0.0.1"]])];
 
 fn pure(limits: LimitsPart) -> Setup {
     Setup { limits, ..Setup::default() }
@@ -151,7 +155,7 @@ impl Table<'_> {
         self.cases.push(Case { threat, name: name.to_owned(), attack, twin });
     }
 
-    fn plain(&self) -> u16 {
+    pub(super) fn plain(&self) -> u16 {
         self.world.plain.port()
     }
 

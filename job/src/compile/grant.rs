@@ -10,6 +10,7 @@ use remit_protocol::{
         files::{FilesGrant, FilesRequest},
         http::{HttpGrant, HttpRequest, HttpWish},
         ssh::SshGrant,
+        tcp::{TcpGrant, TcpRequest, TcpWish},
     },
     endpoint::Fault,
     manifest::Manifest,
@@ -87,6 +88,15 @@ impl Expand<'_> {
                 FilesRequest::Open => open.push("which files it may read"),
             }
         }
+        for request in &self.manifest.requests.tcp {
+            match &request.scope {
+                TcpWish::Literal(scope) => {
+                    let (private, secret) = (request.private, request.secret.clone());
+                    grant.tcp.push(TcpGrant { scope: scope.clone(), private, secret });
+                }
+                TcpWish::Open { .. } => open.push("what it may connect to"),
+            }
+        }
         grant.ssh.clone_from(&self.manifest.requests.ssh);
         grant.reveal.clone_from(&self.manifest.requests.reveal);
         open.dedup();
@@ -130,6 +140,14 @@ impl Expand<'_> {
                 Grant { ssh: vec![given.clone()], ..Grant::default() },
             );
             grant.ssh.push(given);
+        }
+        for (at, given) in written.tcp.iter().enumerate() {
+            let given = self.with_tcp_secret(given.clone());
+            self.covered(
+                &format!("{}.grant.tcp[{at}]", self.place),
+                Grant { tcp: vec![given.clone()], ..Grant::default() },
+            );
+            grant.tcp.push(given);
         }
         for (at, given) in written.files.iter().enumerate() {
             self.covered(
@@ -232,6 +250,19 @@ impl Expand<'_> {
         given
     }
 
+    /// As [`with_http_secret`](Self::with_http_secret).
+    fn with_tcp_secret(&self, mut given: TcpGrant) -> TcpGrant {
+        if given.secret.is_none() && given.scope.takes_secret() {
+            let covers = |request: &&TcpRequest| request.covers(&given);
+            let secret = self.requests().tcp.iter().filter(covers).find_map(|request| {
+                let literal = matches!(request.scope, TcpWish::Literal(_));
+                request.secret.as_ref().filter(|secret| literal || self.binds(&secret.name))
+            });
+            given.secret = secret.cloned();
+        }
+        given
+    }
+
     fn with_ssh_secret(&self, mut given: SshGrant) -> SshGrant {
         if given.secret.is_none() {
             given.secret = self.requests().ssh.iter().find_map(|request| request.secret.clone());
@@ -255,6 +286,13 @@ fn asks_for(requests: &Requests) -> String {
         None => "programs that the job names".to_owned(),
     });
     let ssh = requests.ssh.iter().map(|_| "ssh to the node".to_owned());
+    let tcp = requests.tcp.iter().map(|request| match &request.scope {
+        TcpWish::Literal(scope) => scope.to_string(),
+        TcpWish::Open { connect_only: true } => {
+            "looking whether somebody listens where the job names it".to_owned()
+        }
+        TcpWish::Open { .. } => "connections that the job names".to_owned(),
+    });
     let files = requests.files.iter().map(|request| match request {
         FilesRequest::Scratch => "a scratch directory".to_owned(),
         FilesRequest::Artifacts => "artifacts".to_owned(),
@@ -262,7 +300,7 @@ fn asks_for(requests: &Requests) -> String {
         FilesRequest::Open => "files that the job names".to_owned(),
     });
     let reveal = requests.reveal.iter().map(|reveal| format!("the value of the secret {}", reveal.name));
-    let all: Vec<_> = http.chain(exec).chain(ssh).chain(files).chain(reveal).collect();
+    let all: Vec<_> = http.chain(exec).chain(ssh).chain(tcp).chain(files).chain(reveal).collect();
     if all.is_empty() {
         "it requests nothing: remove the rule".to_owned()
     } else {
@@ -288,6 +326,12 @@ fn lines(requests: &Requests, secrets: &BTreeMap<SecretName, Vec<SecretPath>>) -
     });
     section("exec", exec.collect());
     section("ssh", requests.ssh.iter().map(|_| "{ target: node }".to_owned()).collect());
+    let tcp = requests.tcp.iter().map(|request| match &request.scope {
+        TcpWish::Literal(scope) => format!("{{ host: {}, port: {} }}", scope.host, scope.port),
+        TcpWish::Open { connect_only: true } => "{ host: HOST, port: PORT, connect_only: true }".to_owned(),
+        TcpWish::Open { .. } => "{ host: HOST, port: PORT }".to_owned(),
+    });
+    section("tcp", tcp.collect());
     let files = requests.files.iter().map(|request| match request {
         FilesRequest::Scratch => "{ scratch: true }".to_owned(),
         FilesRequest::Artifacts => "{ artifacts: true }".to_owned(),

@@ -8,6 +8,7 @@ use remit_protocol::capability::{
     http::{HttpGrant, Method, PathPrefix},
     secrets::Reveal,
     ssh::SshGrant,
+    tcp::TcpGrant,
 };
 use serde::de::DeserializeOwned;
 
@@ -25,6 +26,8 @@ pub struct GrantSource {
     pub ssh: Vec<SshGrant>,
     /// Scratch directory and named paths.
     pub files: Vec<FilesGrant>,
+    /// TCP connections.
+    pub tcp: Vec<TcpGrant>,
     /// Secrets whose value the component itself may see.
     pub reveal: Vec<Reveal>,
 }
@@ -50,7 +53,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, place: &str) -> Option<Gran
         Tree::Map(members) => members.iter().any(|member| member.key == "limits"),
         _ => false,
     };
-    let keys: &[&str] = &["http", "exec", "ssh", "files", "reveal"];
+    let keys: &[&str] = &["http", "exec", "ssh", "tcp", "files", "reveal"];
     let fields = if limits {
         // People look for them here, because the compiled grant has them.
         reader.fault(
@@ -85,6 +88,11 @@ pub(super) fn read(reader: &mut Reader, node: &Node, place: &str) -> Option<Gran
     if let Some(node) = fields.get("ssh") {
         let remedy = "write `{ target: node, secret: { name: key, use: ssh-key } }`";
         grant.ssh = rules(reader, node, &at("ssh"), &["target", "secret"], &["name", "use"], remedy);
+    }
+    if let Some(node) = fields.get("tcp") {
+        let remedy = "write `{ host: db.example.com, port: 5432, tls: start }`";
+        let keys = &["host", "port", "tls", "connect_only", "private", "secret"];
+        grant.tcp = rules(reader, node, &at("tcp"), keys, &["name", "use"], remedy);
     }
     if let Some(node) = fields.get("files") {
         let remedy = "write `{ scratch: true }`, `{ artifacts: true }`, `{ name: inventory }` or `{ option: archive }`";

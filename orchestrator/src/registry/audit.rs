@@ -2,7 +2,7 @@
 
 use remit_protocol::{
     Digest, Timestamp,
-    capability::{files::FilesRequest, http::HttpWish},
+    capability::{files::FilesRequest, http::HttpWish, tcp::TcpWish},
     manifest::Manifest,
     operator::{Asked, ComponentSummary, ComponentView, Signer},
 };
@@ -78,6 +78,9 @@ fn requests(manifest: &Manifest) -> Vec<Asked> {
     }
     for rule in &requests.ssh {
         add("ssh", rule, true);
+    }
+    for rule in &requests.tcp {
+        add("tcp", rule, matches!(rule.scope, TcpWish::Open { .. }));
     }
     for rule in &requests.files {
         add("files", rule, matches!(rule, FilesRequest::Open));

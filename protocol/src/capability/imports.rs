@@ -64,6 +64,8 @@ pub enum ImportClass {
     Exec,
     /// SSH to the node.
     Ssh,
+    /// TCP connections.
+    Tcp,
     /// The scratch directory.
     Scratch,
     /// Named paths of the host.
@@ -93,6 +95,7 @@ pub fn classify(interface: &str) -> ImportClass {
         ("remit:step", _) => ImportClass::Baseline,
         ("remit:exec", _) => ImportClass::Exec,
         ("remit:ssh", _) => ImportClass::Ssh,
+        ("remit:tcp", _) => ImportClass::Tcp,
         ("remit:files", "artifacts") => ImportClass::Artifacts,
         ("remit:files", _) => ImportClass::NamedFiles,
         ("remit:secrets", "reveal") => ImportClass::Reveal,
@@ -126,6 +129,7 @@ pub fn check_imports<'a>(
             }
             ImportClass::Exec => (!requests.exec.is_empty(), "[[exec]]\nprogram = \"…\""),
             ImportClass::Ssh => (!requests.ssh.is_empty(), "[[ssh]]\ntarget = \"node\""),
+            ImportClass::Tcp => (!requests.tcp.is_empty(), "[[tcp]]\nhost = \"…\"\nport = 5432"),
             ImportClass::Scratch => {
                 (requests.files.contains(&FilesRequest::Scratch), "[[files]]\nscratch = true")
             }
@@ -171,6 +175,7 @@ pub fn accounts<'a>(
         ("http", !requests.http.is_empty(), ImportClass::Http),
         ("exec", !requests.exec.is_empty(), ImportClass::Exec),
         ("ssh", !requests.ssh.is_empty(), ImportClass::Ssh),
+        ("tcp", !requests.tcp.is_empty(), ImportClass::Tcp),
         ("a scratch directory", scratch, ImportClass::Scratch),
         ("named files", named, ImportClass::NamedFiles),
         ("artifacts", artifacts, ImportClass::Artifacts),
@@ -209,6 +214,7 @@ mod tests {
         check("wasi:http/outgoing-handler@0.2.4", ImportClass::Http);
         check("wasi:http/incoming-handler@0.2.4", ImportClass::Unknown);
         check("wasi:sockets/tcp@0.2.6", ImportClass::Unknown);
+        check("remit:tcp/connect@0.1.0", ImportClass::Tcp);
         check("remit:step/log@0.1.0", ImportClass::Baseline);
         check("remit:exec/run@0.1.0", ImportClass::Exec);
         check("remit:files/artifacts@0.1.1", ImportClass::Artifacts);

@@ -13,6 +13,7 @@ pub mod imports;
 pub mod offer;
 pub mod secrets;
 pub mod ssh;
+pub mod tcp;
 
 mod remit;
 
@@ -23,7 +24,7 @@ pub use remit::{Remit, Subject, covered_by_request};
 use crate::limits::LimitsPart;
 
 /// The capabilities of this version, by the name that they have in every room.
-pub const CAPABILITIES: [&str; 5] = ["exec", "files", "http", "secrets", "ssh"];
+pub const CAPABILITIES: [&str; 6] = ["exec", "files", "http", "secrets", "ssh", "tcp"];
 
 /// What a component asks for: the author's side, signed with the component.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct Requests {
     /// SSH commands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ssh: Vec<ssh::SshRequest>,
+    /// TCP connections.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tcp: Vec<tcp::TcpRequest>,
     /// Scratch directory and named paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<files::FilesRequest>,
@@ -59,6 +63,9 @@ pub struct Grant {
     /// SSH commands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ssh: Vec<ssh::SshGrant>,
+    /// TCP connections.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tcp: Vec<tcp::TcpGrant>,
     /// Scratch directory and named paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<files::FilesGrant>,
@@ -79,6 +86,8 @@ pub struct Ceiling {
     pub exec: Vec<exec::ExecCeiling>,
     /// SSH commands.
     pub ssh: Vec<ssh::SshCeiling>,
+    /// TCP connections.
+    pub tcp: Vec<tcp::TcpCeiling>,
     /// Named paths.
     pub files: Vec<files::FilesCeiling>,
     /// Where each secret may go.
@@ -147,9 +156,12 @@ pub enum Effect {
 impl Grant {
     /// The retry class of a step that runs with this grant: what its author declared, raised by what the grant allows.
     pub fn effect(&self, declared: Effect) -> Effect {
-        let changes =
-            !self.exec.is_empty() || !self.ssh.is_empty() || self.http.iter().any(http::HttpGrant::changes);
+        let changes = !self.exec.is_empty()
+            || !self.ssh.is_empty()
+            || self.http.iter().any(http::HttpGrant::changes)
+            || self.tcp.iter().any(tcp::TcpGrant::changes);
         let reads = !self.http.is_empty()
+            || !self.tcp.is_empty()
             || self.files.iter().any(files::FilesGrant::reads)
             || !self.reveal.is_empty();
         match (changes, declared) {
@@ -179,6 +191,8 @@ mod tests {
         check(post, Effect::Pure, Effect::Effect);
         check(post, Effect::Idempotent, Effect::Idempotent);
         check(r#"{"exec":[{"program":"uname"}]}"#, Effect::Read, Effect::Effect);
+        check(r#"{"tcp":[{"host":"a.example","port":25}]}"#, Effect::Pure, Effect::Effect);
+        check(r#"{"tcp":[{"host":"a.example","port":25,"connect_only":true}]}"#, Effect::Pure, Effect::Read);
         check(r#"{"files":[{"name":"nodes"}]}"#, Effect::Pure, Effect::Read);
     }
 }

@@ -18,7 +18,9 @@ pub fn offered(ceiling: &Ceiling) -> BTreeSet<String> {
     let files = ceiling.files.iter().map(|rule| format!("files/{}", rule.name));
     let http = ceiling.http.iter().map(|rule| format!("http/{}:{}", rule.scope.host, rule.scope.port));
     let ssh = ceiling.ssh.first().map(|_| "ssh/node".to_owned());
-    let words: BTreeSet<String> = exec.chain(files).chain(http).chain(ssh).chain([TOLD.to_owned()]).collect();
+    let tcp = ceiling.tcp.iter().map(|rule| format!("tcp/{}:{}", rule.scope.host, rule.scope.port));
+    let words: BTreeSet<String> =
+        exec.chain(files).chain(http).chain(ssh).chain(tcp).chain([TOLD.to_owned()]).collect();
     if words.len() > MAX_OFFERS { BTreeSet::new() } else { words }
 }
 
@@ -43,23 +45,31 @@ pub fn missing(grant: &Grant, features: &BTreeSet<String>) -> Vec<String> {
     }
     for rule in &grant.http {
         let (host, port) = (&rule.scope.host, rule.scope.port);
-        let offers = |word: &String| {
-            let place = word.strip_prefix("http/").and_then(|place| place.rsplit_once(':'));
-            place.is_some_and(|(own, own_port)| {
-                let covers = own.parse::<HostPattern>().is_ok_and(|own| own.covers(host));
-                covers && own_port == port.to_string()
-            })
-        };
-        if !features.iter().any(offers) {
+        if !features.iter().any(|word| offers(word, "http/", host, port)) {
             missing.push(format!("requests to {host}:{port} ([[ceiling.http]])"));
         }
     }
     if !grant.ssh.is_empty() && !features.contains("ssh/node") {
         missing.push("SSH to nodes ([[ceiling.ssh]])".to_owned());
     }
+    for rule in &grant.tcp {
+        let (host, port) = (&rule.scope.host, rule.scope.port);
+        if !features.iter().any(|word| offers(word, "tcp/", host, port)) {
+            missing.push(format!("connections to {host}:{port} ([[ceiling.tcp]])"));
+        }
+    }
     missing.sort();
     missing.dedup();
     missing
+}
+
+/// True if a word offers a host and port.
+fn offers(word: &str, kind: &str, host: &HostPattern, port: u16) -> bool {
+    let place = word.strip_prefix(kind).and_then(|place| place.rsplit_once(':'));
+    place.is_some_and(|(own, own_port)| {
+        let covers = own.parse::<HostPattern>().is_ok_and(|own| own.covers(host));
+        covers && own_port == port.to_string()
+    })
 }
 
 #[cfg(test)]

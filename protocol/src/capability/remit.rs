@@ -11,6 +11,7 @@ use super::{
     http::HttpPermit,
     secrets::{BoundSecret, HttpPlacement, SecretCeiling, SecretUse},
     ssh::{SshLogin, SshPermit, SshPlace},
+    tcp::{self, TcpPermit},
 };
 use crate::{ComponentName, Digest, Limits, ProjectName, SecretName, SecretPath};
 
@@ -29,6 +30,8 @@ pub struct Remit {
     http: Vec<HttpPermit>,
     exec: Vec<ExecPermit>,
     ssh: Option<SshPermit>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tcp: Vec<TcpPermit>,
     files: FilesPermit,
     reveal: Vec<BoundSecret>,
     limits: Limits,
@@ -53,6 +56,7 @@ impl Remit {
             http: vec![],
             exec: vec![],
             ssh: None,
+            tcp: vec![],
             files: FilesPermit::default(),
             reveal: vec![],
             limits,
@@ -61,6 +65,7 @@ impl Remit {
         context.http(grant, &mut remit, &mut denials);
         context.exec(grant, &mut remit, &mut denials);
         context.ssh(grant, &mut remit, &mut denials);
+        context.tcp(grant, &mut remit, &mut denials);
         context.files(grant, &mut remit, &mut denials);
         context.reveal(grant, &mut remit, &mut denials);
         if denials.is_empty() { Ok(remit) } else { Err(denials) }
@@ -81,6 +86,11 @@ impl Remit {
         self.ssh.as_ref()
     }
 
+    /// TCP connections.
+    pub fn tcp(&self) -> &[TcpPermit] {
+        &self.tcp
+    }
+
     /// Scratch directory and named paths.
     pub fn files(&self) -> &FilesPermit {
         &self.files
@@ -96,12 +106,26 @@ impl Remit {
         &self.limits
     }
 
+    /// True if it takes anything from outside of the sandbox. A scratch directory, artifacts and the files of options do not
+    /// count: they are the run's own.
+    pub fn reaches_out(&self) -> bool {
+        // Each field by its name, so that a new capability is not forgotten: what it does is the broker's.
+        let Self { http, exec, ssh, tcp, files, reveal, limits: _ } = self;
+        !(http.is_empty()
+            && exec.is_empty()
+            && ssh.is_none()
+            && tcp.is_empty()
+            && files.named.is_empty()
+            && reveal.is_empty())
+    }
+
     /// Every secret that this remit can use: what redaction has to know.
     pub fn secrets(&self) -> Vec<&BoundSecret> {
         let http = self.http.iter().filter_map(|permit| permit.secret.as_ref());
         let exec = self.exec.iter().filter_map(|permit| permit.secret.as_ref().map(|(_, secret)| secret));
         let ssh = self.ssh.iter().flat_map(|permit| permit.secrets.iter().map(|login| &login.secret));
-        let mut all: Vec<_> = http.chain(exec).chain(ssh).chain(&self.reveal).collect();
+        let tcp = self.tcp.iter().filter_map(|permit| permit.secret.as_ref());
+        let mut all: Vec<_> = http.chain(exec).chain(ssh).chain(tcp).chain(&self.reveal).collect();
         all.sort_by(|a, b| a.path.cmp(&b.path));
         all.dedup_by(|a, b| a.path == b.path);
         all
@@ -132,6 +156,10 @@ pub fn covered_by_request(requests: &Requests, grant: &Grant) -> Result<(), Vec<
     for given in &grant.ssh {
         let covered = requests.ssh.iter().any(|asked| asked.covers(given));
         check(covered, "ssh to the node".to_owned(), "[[ssh]]\ntarget = \"node\"".to_owned());
+    }
+    for given in &grant.tcp {
+        let covered = requests.tcp.iter().any(|asked| asked.covers(given));
+        check(covered, given.scope.to_string(), tcp::lines("[[tcp]]", &given.scope));
     }
     for given in &grant.files {
         let covered = requests.files.iter().any(|asked| asked.covers(given));
@@ -302,6 +330,40 @@ impl Context<'_> {
                 places: places.collect(),
                 usage: given.secret.as_ref().map(|secret| secret.usage),
                 secrets: logins,
+            });
+        }
+    }
+
+    fn tcp(&self, grant: &Grant, remit: &mut Remit, denials: &mut Vec<Denial>) {
+        for given in &grant.tcp {
+            let Some(ceiling) = self.ceiling.tcp.iter().find(|ceiling| ceiling.scope.covers(&given.scope))
+            else {
+                denials.push(Denial {
+                    permission: given.scope.to_string(),
+                    side: Side::Ceiling,
+                    remedy: tcp::lines("[[ceiling.tcp]]", &given.scope),
+                });
+                continue;
+            };
+            let secret = match &given.secret {
+                None => None,
+                Some(wanted) => {
+                    let (host, port) = (given.scope.host.exact().unwrap_or_default(), given.scope.port);
+                    let placed = |rule: &SecretCeiling| {
+                        rule.hosts.iter().any(|named| named.host == host && named.port == port)
+                    };
+                    let places = format!("hosts = [\"{host}:{port}\"]");
+                    match self.one_secret(&wanted.name, wanted.usage, placed, &places, denials) {
+                        Some(path) => Some(bound(&wanted.name, path, None)),
+                        None => continue,
+                    }
+                }
+            };
+            remit.tcp.push(TcpPermit {
+                scope: given.scope.clone(),
+                private: if given.private { ceiling.private.clone() } else { Vec::new() },
+                ca_file: ceiling.ca_file.clone(),
+                secret,
             });
         }
     }
@@ -492,6 +554,60 @@ mod tests {
             json!([{"path": "keys/t", "use": "bearer", "hosts": ["a.example"], "projects": ["dev"]}]),
             false,
         );
+    }
+
+    #[test]
+    fn a_password_is_proved_only_where_the_owner_named_it() {
+        let rule = json!([{"host": "db.a.example", "port": 5432, "tls": "start",
+                           "secret": {"name": "token", "use": "scram-sha-256"}}]);
+        let check = |secrets: serde_json::Value, expect: bool| {
+            let places = json!([{"host": "**.a.example", "port": 5432, "tls": "start"}]);
+            let ceiling = Ceiling {
+                tcp: serde_json::from_value(places).unwrap(),
+                secrets: serde_json::from_value(secrets.clone()).unwrap(),
+                ..Ceiling::default()
+            };
+            let found = compute(json!({"tcp": rule}), json!({"tcp": rule}), ceiling);
+            assert_eq!(found.is_ok(), expect, "{secrets}: {found:?}");
+            if let Ok(remit) = found {
+                assert_eq!(remit.secrets().len(), 1);
+            }
+        };
+        let at = |usage: &str, host: &str| json!([{"path": "keys/t", "use": usage, "hosts": [host]}]);
+        check(json!([]), false);
+        check(at("scram-sha-256", "db.a.example:5432"), true);
+        check(at("scram-sha-256", "db.a.example"), false);
+        check(at("scram-sha-256", "other.a.example:5432"), false);
+        check(at("bearer", "db.a.example:5432"), false);
+    }
+
+    #[test]
+    fn whatever_is_outside_of_the_sandbox_is_reached_by_a_broker() {
+        let check = |grant: serde_json::Value, expect: bool| {
+            let ceiling = Ceiling {
+                exec: serde_json::from_value(json!([{"program": "ls", "path": "/bin/ls", "args": []}]))
+                    .unwrap(),
+                tcp: serde_json::from_value(json!([{"host": "a.example", "port": 25}])).unwrap(),
+                files: serde_json::from_value(json!([{"name": "n", "path": "/n"}])).unwrap(),
+                ssh: serde_json::from_value(
+                    json!([{"addresses": ["10.0.0.0/8"], "users": ["u"], "known_hosts": "k"}]),
+                )
+                .unwrap(),
+                secrets: serde_json::from_value(json!([{"path": "keys/t", "use": "reveal"}])).unwrap(),
+                ..ceiling(json!([{"host": "a.example", "methods": ["GET"], "paths": ["/"]}]), json!([]))
+            };
+            let remit = compute(grant.clone(), grant.clone(), ceiling).unwrap();
+            assert_eq!(remit.reaches_out(), expect, "{grant}");
+        };
+        check(json!({}), false);
+        check(json!({"files": [{"scratch": true}, {"artifacts": true}]}), false);
+        check(json!({"http": [{"host": "a.example", "methods": ["GET"], "paths": ["/"]}]}), true);
+        check(json!({"exec": [{"program": "ls", "args": []}]}), true);
+        check(json!({"ssh": [{"target": "node"}]}), true);
+        check(json!({"tcp": [{"host": "a.example", "port": 25}]}), true);
+        check(json!({"tcp": [{"host": "a.example", "port": 25, "connect_only": true}]}), true);
+        check(json!({"files": [{"name": "n"}]}), true);
+        check(json!({"reveal": [{"name": "token"}]}), true);
     }
 
     #[test]

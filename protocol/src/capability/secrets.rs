@@ -156,7 +156,8 @@ impl TryFrom<RawHttpSecret> for HttpSecret {
                 region: check_word(wants(place.region.take(), "region")?, "a region of AWS", b"-")?,
                 service: check_word(wants(place.service.take(), "service")?, "a service of AWS", b"-")?,
             },
-            SecretUse::SshKey
+            SecretUse::ScramSha256
+            | SecretUse::SshKey
             | SecretUse::SshPassword
             | SecretUse::Env
             | SecretUse::File
@@ -219,6 +220,9 @@ pub enum SecretUse {
     /// Keys of AWS that sign an HTTP request.
     #[serde(rename = "aws-sigv4")]
     AwsSigv4,
+    /// Password that is proved to the other side of a connection by SCRAM-SHA-256, and not shown to it.
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
     /// SSH private key.
     SshKey,
     /// SSH password.
@@ -242,6 +246,7 @@ impl SecretUse {
             Self::ClientCert => "client-cert",
             Self::Hmac => "hmac",
             Self::AwsSigv4 => "aws-sigv4",
+            Self::ScramSha256 => "scram-sha-256",
             Self::SshKey => "ssh-key",
             Self::SshPassword => "ssh-password",
             Self::Env => "env",
@@ -250,8 +255,8 @@ impl SecretUse {
         }
     }
 
-    /// True if it goes to hosts, over HTTP.
-    pub fn is_http(self) -> bool {
+    /// True if it goes to hosts that the owner names, over HTTP or a connection.
+    pub fn goes_to_hosts(self) -> bool {
         match self {
             Self::Bearer
             | Self::Basic
@@ -259,7 +264,8 @@ impl SecretUse {
             | Self::Query
             | Self::ClientCert
             | Self::Hmac
-            | Self::AwsSigv4 => true,
+            | Self::AwsSigv4
+            | Self::ScramSha256 => true,
             Self::SshKey | Self::SshPassword | Self::Env | Self::File | Self::Reveal => false,
         }
     }
@@ -294,7 +300,7 @@ pub struct SecretCeiling {
     pub path: SecretPath,
     /// As what.
     pub usage: SecretUse,
-    /// For the uses of HTTP: the exact hosts, each with its port.
+    /// For the uses of HTTP and connections: the exact hosts, each with its port.
     pub hosts: Vec<HostPort>,
     /// For ssh-key and ssh-password: the users that are logged in as.
     pub users: Vec<String>,
@@ -377,7 +383,7 @@ impl TryFrom<RawSecretCeiling> for SecretCeiling {
     fn try_from(raw: RawSecretCeiling) -> Result<Self, InvalidRule> {
         let lists = [("hosts", &raw.hosts), ("users", &raw.users), ("programs", &raw.programs)];
         let wanted = match raw.usage {
-            usage if usage.is_http() => Some("hosts"),
+            usage if usage.goes_to_hosts() => Some("hosts"),
             SecretUse::SshKey | SecretUse::SshPassword => Some("users"),
             SecretUse::Env | SecretUse::File => Some("programs"),
             _ => None,
@@ -461,7 +467,9 @@ mod tests {
             let json = format!(r#"{{"path":"keys/t","use":"{usage}"{places}}}"#);
             assert_eq!(serde_json::from_str::<SecretCeiling>(&json).is_ok(), expect, "{json}");
         }
-        for usage in ["bearer", "basic", "header", "query", "client-cert", "hmac", "aws-sigv4"] {
+        for usage in
+            ["bearer", "basic", "header", "query", "client-cert", "hmac", "aws-sigv4", "scram-sha-256"]
+        {
             check(usage, r#","hosts":["a.example"]"#, true);
             check(usage, "", false);
             check(usage, r#","hosts":["*.a.example"]"#, false);

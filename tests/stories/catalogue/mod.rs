@@ -4,7 +4,9 @@
 mod nodes;
 mod plain;
 mod platforms;
+mod sql;
 mod ssh;
+mod tcp;
 
 use std::path::Path;
 

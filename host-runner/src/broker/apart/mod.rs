@@ -119,9 +119,5 @@ type Progress = (u64, u64);
 
 /// True if a run under `remit` takes anything from outside of its sandbox, so that a broker has to be there.
 pub fn asks(remit: &Remit) -> bool {
-    !remit.http().is_empty()
-        || !remit.exec().is_empty()
-        || remit.ssh().is_some()
-        || !remit.files().named.is_empty()
-        || !remit.reveal().is_empty()
+    remit.reaches_out()
 }

@@ -183,6 +183,7 @@ fn class(interface: &str) -> &'static str {
         ImportClass::Http
         | ImportClass::Exec
         | ImportClass::Ssh
+        | ImportClass::Tcp
         | ImportClass::Scratch
         | ImportClass::NamedFiles
         | ImportClass::Artifacts

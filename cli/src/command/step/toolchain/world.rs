@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Packages of `sdk/wit` beside the vendored ones.
-const PACKAGES: [&str; 5] = ["step", "exec", "ssh", "secrets", "files"];
+const PACKAGES: [&str; 6] = ["step", "exec", "ssh", "tcp", "secrets", "files"];
 
 /// Writes `build/wit` anew, from `sdk/wit` and `step_file`.
 pub(super) fn write(folder: &Path, step_file: &StepFile) -> Result<()> {
@@ -48,6 +48,7 @@ fn text(step_file: &StepFile) -> String {
         (!step_file.http.is_empty(), "wasi:http/outgoing-handler@0.2.12"),
         (!step_file.exec.is_empty(), "remit:exec/run@0.1.1"),
         (!step_file.ssh.is_empty(), "remit:ssh/run@0.1.1"),
+        (!step_file.tcp.is_empty(), "remit:tcp/connect@0.1.0"),
         (step_file.files.iter().any(FilesRequest::is_named), "remit:files/named@0.1.1"),
         (step_file.files.contains(&FilesRequest::Artifacts), "remit:files/artifacts@0.1.1"),
         (!step_file.reveal.is_empty(), "remit:secrets/reveal@0.1.0"),
