@@ -1,8 +1,7 @@
 //! Signed jobs, and what is remembered of them.
 
-use remit_protocol::digest::Sized;
+use remit_protocol::{digest::Sized, limits::MAX_JOB};
 use remit_signing::{VerifiedJob, job::JobNote, note, policy::TrustMemory, verify};
-
 use serde_json::json;
 
 use crate::support::{at, key, now, policy, policy_and};
@@ -58,6 +57,20 @@ fn a_job_is_refused_for_its_reason() {
     let component = crate::support::Release::new().good();
     let refused = verify::job(&component, DOCUMENT, &policy(), now()).unwrap_err();
     assert_eq!(refused.code.code(), "E_SYNTAX");
+}
+
+/// A length at its bound: what is longer is refused before anybody asks for the bytes.
+#[test]
+fn a_job_note_names_no_more_than_can_be_read() {
+    let check = |length: usize, expect: Result<(), &str>| {
+        let mut job = job(7, DOCUMENT);
+        job.definition.length = length as u64;
+        let found = verify::job_note(&signed(&job, "ops/dave"), &policy(), now());
+        assert_eq!(found.map(|_| ()).map_err(|refusal| refusal.code.code()), expect, "{length}");
+    };
+    check(MAX_JOB, Ok(()));
+    check(MAX_JOB + 1, Err("E_LENGTH"));
+    check(MAX_JOB + 2, Err("E_LENGTH"));
 }
 
 #[test]

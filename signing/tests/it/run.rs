@@ -9,7 +9,6 @@ use remit_signing::{
     run::{ApproveNote, Order, ResultNote, RunNote},
     verify::{self, Signer, VerifiedRun},
 };
-
 use serde_json::json;
 
 use crate::support::{at, key, now, policy_and};
@@ -210,6 +209,23 @@ fn a_gate_opens_for_enough_holders_who_did_not_begin_the_run() {
     check(&[], 0, "", "", Err("E_GATE"));
     let revoked = format!("[revoked]\nkeys = [\"{}\"]", key("approve/carol").vkey());
     check(&["approve/carol"], 1, "", &revoked, Err("E_GATE"));
+}
+
+/// Who is missing is told: a holder who began the run is named as the reason only where there is one.
+#[test]
+fn a_gate_that_stays_shut_says_what_is_missing() {
+    let began = verify::run(&signed(&run().to_text(), "run/alice"), &policy(), now()).unwrap();
+    let check = |signers: &[&str], expect: &str| {
+        let notes: Vec<Vec<u8>> = signers.iter().map(|name| signed(&approval().to_text(), name)).collect();
+        let asked = (&order(), "ask", 3);
+        let found =
+            verify::approvals(notes.iter().map(Vec::as_slice), asked, began.signers(), &policy(), now());
+        assert_eq!(found.unwrap_err().detail, expect);
+    };
+    check(&["approve/carol"], "1 of 3 needed approvers agree at ask.");
+    let own = " Who began the run does not count.";
+    check(&["run/alice"], &format!("0 of 3 needed approvers agree at ask.{own}"));
+    check(&["run/alice", "approve/carol"], &format!("1 of 3 needed approvers agree at ask.{own}"));
 }
 
 #[test]

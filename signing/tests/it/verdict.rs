@@ -7,7 +7,6 @@ use remit_signing::{
     verdict::{Opinion, Reviewed, Scope, VerdictNote},
     verify::{self, Published, VerifiedRelease},
 };
-
 use serde_json::json;
 
 use crate::support::{Release, at, key, now, policy_text};
@@ -162,6 +161,34 @@ fn a_verdict_alone_is_refused_with_its_code() {
     check(&policy, &long, "E_SYNTAX");
 }
 
+/// A verdict with signatures of strangers, so that it has this length.
+fn of_length(length: usize) -> Vec<u8> {
+    let with = |note: &[u8], name: &str| note::add_signature(note, &key(name)).unwrap();
+    let mut note = signed(&full(), &["sec/carol"]).into_bytes();
+    let bare = with(&note, "p").len() - note.len() - 1;
+    for number in 0.. {
+        if length - note.len() <= bare + 128 {
+            break;
+        }
+        note = with(&note, &format!("padding-{number:060}"));
+    }
+    let rest = length - note.len() - bare;
+    let note = with(&note, &"p".repeat(rest));
+    assert_eq!(note.len(), length);
+    note
+}
+
+#[test]
+fn a_verdict_has_at_most_four_kibibytes() {
+    let check = |length: usize, within: bool| {
+        let found = verify::verdict(&of_length(length), &policy_and(""), now());
+        assert_eq!(found.is_ok(), within, "{length}: {found:?}");
+    };
+    check(4096, true);
+    check(4097, false);
+    check(4098, false);
+}
+
 #[test]
 fn reviewers_are_counted_by_holder() {
     check(&[], Err("0 of 2 needed reviewers"));
@@ -198,6 +225,9 @@ fn a_verdict_counts_for_its_bytes_criteria_and_time() {
     check(&by(with(|note| note.criteria = "fast".parse().unwrap())), Err(FEW));
     let late = with(|note| note.expires = at("2026-11-20T12:00:01Z"));
     check(&by(late), Err("1 do not count, out of their time"));
+    // Its last instant is the one before it runs out.
+    check(&by(with(|note| note.expires = now())), Err("1 do not count, out of their time"));
+    check(&by(with(|note| note.issued = now())), Ok(1));
     check(
         &by(with(|note| note.issued = at("2026-11-22T00:00:00Z"))),
         Err("1 do not count, out of their time"),
@@ -308,6 +338,23 @@ fn an_exemption_holds_for_one_release_and_for_a_while() {
         Err("its exemption ran out at 2026-11-20T23:59:59Z"),
     );
     check_under(&under("2026-12-31", "2026-11-21T00:00:00Z"), &[], Ok(0));
+    // What has run out, or is in force, for another release is not told here.
+    let told = |from: &str, to: &str| release_under(&under(from, to), &[]).unwrap_err();
+    for (from, to) in [("1.4.2", "1.4.3"), ("acme/hello", "acme/other")] {
+        assert!(!told(from, to).contains("ran out"), "{}", told(from, to));
+    }
+    let reason = |length: usize| {
+        let line = format!("reason = \"{}\"", "x".repeat(length));
+        exemption(|text| text.replace("reason = \"in use since before there were reviews\"", &line))
+    };
+    let faults = |length| {
+        let text = format!("{}{}{}", policy_text(), lines(), reason(length));
+        TrustPolicy::from_toml(&text).map(|_| ()).map_err(|faults| faults[0].what.clone())
+    };
+    assert_eq!(faults(512), Ok(()));
+    for length in [0, 513, 514] {
+        assert_eq!(faults(length), Err("an exemption without a reason, or one too long".to_owned()));
+    }
     // It does not outweigh who stands against it.
     let fail = with(|note| note.opinion = Opinion::Fail);
     check_under(&policy, &[signed(&fail, &["sec/grace"])], Err("stands against it"));
