@@ -243,6 +243,9 @@ fn one_key_has_one_name() {
         twice(more(&weak)),
         ["a weak key: its point is of low order, not of prime order, or not encoded canonically"]
     );
+    let remedy = |line: &str| TrustPolicy::from_toml(&more(&line)).unwrap_err().remove(0).remedy;
+    assert_eq!(remedy(weak), "ask its holder for a key made by `remit key new`");
+    assert_eq!(remedy("weak"), "copy the whole line that `remit key new` printed");
 }
 
 #[test]
