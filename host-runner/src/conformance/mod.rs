@@ -66,8 +66,12 @@ impl World {
         })
     }
 
-    fn connections(&self) -> u32 {
-        [&self.plain, &self.encrypted, &self.other].iter().map(|service| service.connections()).sum()
+    async fn connections(&self) -> Result<u32> {
+        let mut all = 0;
+        for service in [&self.plain, &self.encrypted, &self.other] {
+            all += service.connections().await?;
+        }
+        Ok(all)
     }
 }
 
@@ -155,9 +159,9 @@ async fn row(suite: &Suite, world: &World, case: Case) -> Result<Row> {
 
 async fn look(suite: &Suite, world: &World, wanted: &Try) -> Result<Seen> {
     if let Some(deed) = &wanted.deed {
-        let before = world.connections();
+        let before = world.connections().await?;
         let (outcome, text) = Box::pin(deed.perform(suite, world)).await?;
-        let connections = world.connections() - before;
+        let connections = world.connections().await? - before;
         let fault = fault(wanted, &outcome, connections, &text).unwrap_or_default();
         return Ok(Seen {
             act: wanted.act.clone(),
@@ -175,7 +179,7 @@ async fn look(suite: &Suite, world: &World, wanted: &Try) -> Result<Seen> {
         suite.native(&wanted.setup.guest, Metering::Off)?;
     }
     let at_rest = peak_afresh().filter(|_| suite.alone);
-    let before = world.connections();
+    let before = world.connections().await?;
     let (outcome, text) = match Bench::load(suite, wanted.setup.clone()) {
         Err(error) => ("not-loaded".to_owned(), format!("{error:#}")),
         Ok(bench) => match bench.sandbox.warm(bench.prepared()).await {
@@ -183,7 +187,7 @@ async fn look(suite: &Suite, world: &World, wanted: &Try) -> Result<Seen> {
             Ok(()) => attempt(&bench, wanted).await?,
         },
     };
-    let connections = world.connections() - before;
+    let connections = world.connections().await? - before;
     let grown_kib = at_rest.zip(peak()).map(|(before, after)| after.saturating_sub(before));
     let mut fault = fault(wanted, &outcome, connections, &text).unwrap_or_default();
     if let Some(grown) = grown_kib.filter(|grown| *grown > MAX_GROWTH && fault.is_empty()) {

@@ -1,6 +1,7 @@
 //! Services on loopback that guests try to reach: they count who connects and answer as their path says.
 
 use std::{
+    net::Ipv4Addr,
     path::Path,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use anyhow::Result;
 use rustls_pki_types::PrivateKeyDer;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::watch,
     task::JoinSet,
 };
@@ -23,10 +24,15 @@ use crate::dial::{BoxConnection, tls};
 /// Largest request that is read.
 const MAX_REQUEST: usize = 256 << 10;
 
+/// Where those come from who ask how many connections there were. They are not counted.
+const ASKING: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
 /// A service; it ends when this is dropped.
 pub(super) struct Service {
     port: u16,
     connections: Arc<AtomicU32>,
+    /// How often somebody has come from [`ASKING`].
+    asked: watch::Sender<u32>,
     requests: watch::Sender<u64>,
     _tasks: JoinSet<()>,
 }
@@ -41,13 +47,17 @@ impl Service {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let connections = Arc::new(AtomicU32::new(0));
-        let requests = watch::Sender::new(0);
-        let hearing = requests.clone();
+        let (asked, requests) = (watch::Sender::new(0), watch::Sender::new(0));
+        let (asking, hearing) = (asked.clone(), requests.clone());
         let (counter, acceptor) = (Arc::clone(&connections), tls.map(TlsAcceptor::from));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut open = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((stream, from)) = listener.accept().await {
+                if from.ip() == ASKING {
+                    asking.send_modify(|times| *times += 1);
+                    continue;
+                }
                 counter.fetch_add(1, Ordering::SeqCst);
                 let (acceptor, hearing) = (acceptor.clone(), hearing.clone());
                 open.spawn(async move {
@@ -62,7 +72,7 @@ impl Service {
                 });
             }
         });
-        Ok(Self { port, connections, requests, _tasks: tasks })
+        Ok(Self { port, connections, asked, requests, _tasks: tasks })
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -74,9 +84,15 @@ impl Service {
         self.requests.subscribe()
     }
 
-    /// Connections so far.
-    pub(super) fn connections(&self) -> u32 {
-        self.connections.load(Ordering::SeqCst)
+    /// Connections so far: also those that were made and are still to be accepted, since who asks stands behind them.
+    pub(super) async fn connections(&self) -> Result<u32> {
+        let mut asked = self.asked.subscribe();
+        let before = *asked.borrow_and_update();
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((ASKING, 0).into())?;
+        let _asking = socket.connect((Ipv4Addr::LOCALHOST, self.port).into()).await?;
+        asked.wait_for(|times| *times > before).await?;
+        Ok(self.connections.load(Ordering::SeqCst))
     }
 }
 

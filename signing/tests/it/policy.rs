@@ -199,6 +199,8 @@ fn a_mistyped_name_is_told_its_neighbour() {
     check("lag", Some("log"));
     check("lig", Some("log"));
     check("lags", None);
+    check("xlog", Some("log"));
+    check("xxlog", None);
     // What is no name any more is not compared.
     check(&"x".repeat(201), None);
 }
