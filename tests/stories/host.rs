@@ -166,6 +166,7 @@ const OPEN: &[(&str, &[&str])] = &[
     (
         "remit-runner",
         &[
+            "SystemCallFilter=~@resources",
             "RootDirectory=/RootImage=",
             "MemoryDenyWriteExecute=",
             "RestrictAddressFamilies=~AF_UNIX",
