@@ -11,7 +11,6 @@ use tokio::sync::Semaphore;
 
 use super::cache::MAX_NATIVE;
 use crate::{
-    confine::give_way,
     launcher::{Exit, Launch, Program, Running, Source},
     sandbox::Metering,
 };
@@ -145,7 +144,5 @@ pub fn limit_this_process(bounds: Bounds) -> std::io::Result<()> {
     for (resource, most) in limits {
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }
-    // It waits behind the steps that run meanwhile.
-    give_way();
     Ok(())
 }

@@ -88,7 +88,7 @@ fn files_are_written_and_copied_in_one_go() {
     let folder = tempfile::tempdir().unwrap();
     let artifacts = folder.path().join("artifacts");
     std::fs::create_dir_all(&artifacts).unwrap();
-    let bytes: Vec<u8> = (0..5_000_000_u32).map(|number| (number * 31).to_le_bytes()[1]).collect();
+    let bytes: Vec<u8> = (0..1_000_000_u32).map(|number| (number * 31).to_le_bytes()[1]).collect();
     std::fs::write(artifacts.join("app.tar"), &bytes).unwrap();
     let more = format!("[[ceiling.files]]\nname = \"artifacts\"\npath = {artifacts:?}\n");
     let (_sshd, stack) = logged_in(folder.path(), &more);
