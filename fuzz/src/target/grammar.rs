@@ -1,7 +1,7 @@
 //! Requests, grants, ceilings and the remit that comes of them: what covers matches no less, and a remit holds nothing that
 //! one of the three sides does not have.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Display};
 
 use remit_protocol::{
     ComponentName, Limits, ProjectName, SecretName, SecretPath,
@@ -242,16 +242,27 @@ fn scopes(
         .chain(grant.http.iter().map(|rule| &rule.scope))
         .chain(ceiling.http.iter().map(|rule| &rule.scope))
         .collect();
-    for outer in &scopes {
-        Broken::unless(outer.covers(outer), || format!("{outer} does not cover itself"))?;
-        for inner in scopes.iter().filter(|inner| outer.covers(inner)) {
-            for target in targets.iter().filter(|target| inner.matches(target)) {
-                Broken::unless(outer.matches(target), || {
+    laws(&scopes, targets, HttpScope::covers, HttpScope::matches)
+}
+
+/// What holds for scopes of every kind: each covers itself, what covers another matches all that this one matches, and covering
+/// goes on from one to the next.
+fn laws<S: Display, T: Display>(
+    scopes: &[&S],
+    targets: &[T],
+    covers: fn(&S, &S) -> bool,
+    matches: fn(&S, &T) -> bool,
+) -> Result<(), Broken> {
+    for outer in scopes {
+        Broken::unless(covers(outer, outer), || format!("{outer} does not cover itself"))?;
+        for inner in scopes.iter().filter(|inner| covers(outer, inner)) {
+            for target in targets.iter().filter(|target| matches(inner, target)) {
+                Broken::unless(matches(outer, target), || {
                     format!("{outer} covers {inner} and does not match {target}")
                 })?;
             }
-            for third in scopes.iter().filter(|third| inner.covers(third)) {
-                Broken::unless(outer.covers(third), || {
+            for third in scopes.iter().filter(|third| covers(inner, third)) {
+                Broken::unless(covers(outer, third), || {
                     format!("{outer} covers {inner}, and not {third} below it")
                 })?;
             }
@@ -275,22 +286,7 @@ fn connections(
         .chain(grant.tcp.iter().map(|rule| &rule.scope))
         .chain(ceiling.tcp.iter().map(|rule| &rule.scope))
         .collect();
-    for outer in &scopes {
-        Broken::unless(outer.covers(outer), || format!("{outer} does not cover itself"))?;
-        for inner in scopes.iter().filter(|inner| outer.covers(inner)) {
-            for place in targets.iter().filter(|place| inner.matches(&place.host, place.port)) {
-                Broken::unless(outer.matches(&place.host, place.port), || {
-                    format!("{outer} covers {inner} and does not match {}:{}", place.host, place.port)
-                })?;
-            }
-            for third in scopes.iter().filter(|third| inner.covers(third)) {
-                Broken::unless(outer.covers(third), || {
-                    format!("{outer} covers {inner}, and not {third} below it")
-                })?;
-            }
-        }
-    }
-    Ok(())
+    laws(&scopes, targets, TcpScope::covers, |scope, place| scope.matches(&place.host, place.port))
 }
 
 /// Each connection that a remit permits, each of the three sides permits, used in that way.

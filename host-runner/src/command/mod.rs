@@ -10,8 +10,10 @@ pub(crate) mod run;
 pub(crate) mod secret;
 pub(crate) mod step;
 
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};

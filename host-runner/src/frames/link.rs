@@ -7,6 +7,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::{Buf as _, BytesMut};
@@ -14,7 +15,7 @@ use rustix::{
     io::Errno,
     net::{SendFlags, Shutdown, send, shutdown},
 };
-use tokio::{io::Interest, net::UnixStream, sync::Notify};
+use tokio::{io::Interest, net::UnixStream, sync::Notify, time::timeout};
 
 use super::{Broken, Frame, Frames};
 
@@ -130,6 +131,20 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// The first word of a process that has just been started, while it is sent what waits for it; none if it has closed.
+    ///
+    /// # Errors
+    /// It does not answer within `patience`, it breaks the rules, or its socket breaks.
+    pub(crate) async fn first(&self, frames: &mut Frames, patience: Duration) -> io::Result<Option<Frame>> {
+        let first = async {
+            tokio::select! {
+                flushed = self.flush() => Err(flushed.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())),
+                frame = self.receive(frames) => frame.map_err(io::Error::other),
+            }
+        };
+        timeout(patience, first).await.map_err(|_| io::Error::other("it does not answer"))?
     }
 
     /// The next frame; none when the other side has closed.

@@ -346,16 +346,7 @@ impl Shared {
         let hello = Hello { version: VERSION.to_owned(), slots: self.slots, metering: making.metering };
         link.send(&encode(Kind::Hello, 0, 0, &hello, &making.manifest));
         let mut frames = Frames::new(MAX_FROM_WORKER);
-        let first = {
-            let mut flush = pin!(link.flush());
-            let first = async {
-                tokio::select! {
-                    flushed = &mut flush => Err(flushed.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())),
-                    frame = link.receive(&mut frames) => frame.map_err(io::Error::other),
-                }
-            };
-            timeout(PATIENCE, first).await.map_err(|_| io::Error::other("it does not answer"))??
-        };
+        let first = link.first(&mut frames, PATIENCE).await?;
         let ready: Option<Ready> = match first {
             Some(frame) if frame.kind == Kind::Ready => Some(frame.head().map_err(io::Error::other)?),
             _ => None,

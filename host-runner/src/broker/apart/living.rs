@@ -104,16 +104,7 @@ pub(super) async fn start(plan: &Plan) -> io::Result<Started> {
     let link = Arc::new(Link::new(near, MAX_WAITING)?);
     link.send(&encode(Kind::Hello, 0, 0, &Hello { version: VERSION.to_owned() }, &[]));
     let mut frames = Frames::new(MAX_FROM_BROKER);
-    let first = {
-        let mut flush = pin!(link.flush());
-        let first = async {
-            tokio::select! {
-                flushed = &mut flush => Err(flushed.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())),
-                frame = link.receive(&mut frames) => frame.map_err(io::Error::other),
-            }
-        };
-        timeout(PATIENCE, first).await.map_err(|_| io::Error::other("it does not answer"))??
-    };
+    let first = link.first(&mut frames, PATIENCE).await?;
     let ready: Ready = match first {
         Some(frame) if frame.kind == Kind::Ready => frame.head().map_err(io::Error::other)?,
         Some(_) => return Err(io::Error::other("it did not say that it is ready")),
