@@ -1,7 +1,7 @@
 //! `remit-runner check`: every mistake in the owner's two files, and in what they name.
 
 use std::{
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -138,6 +138,9 @@ fn named_files(config: &Config) -> Vec<Fault> {
         if let Some(path) = &rule.ca_file {
             look(format!("ceiling.http[{index}].ca_file"), path, Kind::File);
         }
+        if let Some(endpoint) = &rule.endpoint {
+            look(format!("ceiling.http[{index}].unix"), &endpoint.unix, Kind::Socket);
+        }
     }
     for (index, rule) in config.ceiling.tcp.iter().enumerate() {
         if let Some(path) = &rule.ca_file {
@@ -177,6 +180,7 @@ enum Kind {
     File,
     Program,
     Directory,
+    Socket,
     Any,
 }
 
@@ -192,6 +196,12 @@ impl Kind {
             Self::Program if !found.is_file() => said("it is not a file", "name the program itself"),
             Self::Program if found.permissions().mode() & 0o111 == 0 => {
                 said("it cannot be executed", "name a program, or chmod +x it")
+            }
+            Self::Socket if std::fs::canonicalize(path).is_ok_and(|real| real != path) => {
+                said("a link is on the way", "write the socket's own path, such as `realpath` prints it")
+            }
+            Self::Socket if !found.file_type().is_socket() => {
+                said("it is not a socket", "name the daemon's socket")
             }
             Self::Directory if !found.is_dir() => said("it is not a directory", "name a directory"),
             _ => None,
@@ -241,6 +251,28 @@ mod tests {
         let found = checked(&format!("{SOUND}{hosts}"), "version = 1\n");
         let expect = "/runner.toml: warning: runner.state: /trust.toml stands beside the state directory";
         assert!(found.len() == 1 && found[0].starts_with(expect), "{found:#?}");
+    }
+
+    #[test]
+    fn an_endpoint_is_a_socket_by_its_own_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(folder.path()).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(root.join("a.sock")).unwrap();
+        std::os::unix::fs::symlink("a.sock", root.join("linked.sock")).unwrap();
+        std::fs::write(root.join("file"), "").unwrap();
+        let check = |name: &str, expect: &str| {
+            let rule = format!(
+                "[[ceiling.http]]\nendpoint = \"docker\"\nunix = {:?}\nmethods = [\"GET\"]\npaths = [\"/\"]\ncomponents = [\"acme/x\"]\n",
+                root.join(name)
+            );
+            let found = checked(&format!("{SOUND}{rule}"), "version = 1\n").join("\n");
+            assert_eq!(found.is_empty(), expect.is_empty(), "{name}: {found}");
+            assert!(found.contains(expect), "{name}: {found}");
+        };
+        check("a.sock", "");
+        check("linked.sock", "a link is on the way");
+        check("file", "it is not a socket");
+        check("none.sock", "ceiling.http[0].unix");
     }
 
     #[test]

@@ -442,6 +442,7 @@ fn ceiling(config: Option<&Config>, grant: &Grant, files: Vec<(String, PathBuf)>
         None => {
             let rule = |given: &HttpGrant| HttpCeiling {
                 scope: given.scope.clone(),
+                endpoint: None,
                 private: Vec::new(),
                 via: Via::Direct,
                 tls: None,
@@ -453,7 +454,9 @@ fn ceiling(config: Option<&Config>, grant: &Grant, files: Vec<(String, PathBuf)>
                 trust: None,
                 ca_file: None,
             });
-            Ceiling { http: grant.http.iter().map(rule).collect(), tcp: tcp.collect(), ..Ceiling::default() }
+            // Where a daemon of this host listens, only an owner's file says.
+            let http = grant.http.iter().filter(|given| given.scope.endpoint().is_none());
+            Ceiling { http: http.map(rule).collect(), tcp: tcp.collect(), ..Ceiling::default() }
         }
     };
     let named = files.into_iter().map(|(name, path)| FilesCeiling { name, path, mode: Default::default() });

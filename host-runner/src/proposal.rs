@@ -13,7 +13,7 @@ use remit_protocol::{
         Denial, Requests,
         exec::ArgPattern,
         files::FilesRequest,
-        http::{HttpRequest, HttpTarget, HttpWish, Method, Scheme},
+        http::{EndpointName, HttpRequest, HttpTarget, HttpWish, Method, PathPrefix, Scheme},
         tcp::{TcpMode, TcpRequest, TcpWish},
     },
     json::MAX_INTEGER,
@@ -149,7 +149,8 @@ fn http(text: &mut String, asked: &[HttpRequest], used: &[Used]) {
                 let place = (target.scheme, target.host.clone(), target.port);
                 let (methods, paths) = literal.entry((rule, place)).or_default();
                 methods.insert(target.method);
-                paths.insert(target.path.as_str());
+                let own = asked.get(rule).and_then(|rule| pattern(rule, &target.path));
+                paths.insert(own.unwrap_or(&target.path));
             }
             None => drop(open.insert(target.method)),
         }
@@ -157,14 +158,12 @@ fn http(text: &mut String, asked: &[HttpRequest], used: &[Used]) {
     for ((rule, (scheme, host, port)), (methods, paths)) in literal {
         let methods = quoted(methods.into_iter().map(Method::as_str));
         text.push_str("\n[[http]]\n");
-        if scheme == Scheme::Http {
-            text.push_str("scheme = \"http\"\n");
-        }
-        let _ = writeln!(
-            text,
-            "host = \"{host}\"\nport = {port}\nmethods = [{methods}]\npaths = [{}]",
-            quoted(shared(&paths))
-        );
+        let place = match EndpointName::of_host(&host) {
+            Some(name) => format!("endpoint = \"{name}\""),
+            None if scheme == Scheme::Http => format!("scheme = \"http\"\nhost = \"{host}\"\nport = {port}"),
+            None => format!("host = \"{host}\"\nport = {port}"),
+        };
+        let _ = writeln!(text, "{place}\nmethods = [{methods}]\npaths = [{}]", quoted(shared(&paths)));
         if let Some(rule) = asked.get(rule) {
             if rule.private {
                 text.push_str("private = true\n");
@@ -182,6 +181,13 @@ fn http(text: &mut String, asked: &[HttpRequest], used: &[Used]) {
 
 fn literally(rule: &HttpRequest, target: &HttpTarget) -> bool {
     matches!(&rule.scope, HttpWish::Literal(scope) if scope.matches(target))
+}
+
+/// The author's own pattern for a path, where it has a segment for any: the one that was met says too little.
+fn pattern<'r>(rule: &'r HttpRequest, path: &str) -> Option<&'r str> {
+    let HttpWish::Literal(scope) = &rule.scope else { return None };
+    let own = scope.paths.iter().find(|own| own.has_wildcard() && own.matches(path));
+    own.map(PathPrefix::as_str)
 }
 
 /// The paths, or where there are many, the segments that they begin with.

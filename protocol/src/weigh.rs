@@ -10,7 +10,7 @@ use crate::{
         Ceiling, Grant, Remit, Requests, Side, Subject,
         exec::ExecGrant,
         files::{FilesGrant, FilesRequest},
-        http::{HttpGrant, HttpWish},
+        http::{HttpCeiling, HttpGrant, HttpWish},
         secrets::{SecretCeiling, SecretUse},
         ssh::SshRequest,
         tcp::{TcpGrant, TcpMode, TcpWish},
@@ -143,10 +143,19 @@ struct Pan<'a> {
 }
 
 impl Pan<'_> {
+    /// A project for which the owner permits what is granted at an endpoint: which one a job is of is not known here.
+    fn project(&self, grant: &Grant) -> Option<&ProjectName> {
+        let granted = |rule: &&HttpCeiling| grant.http.iter().any(|given| rule.scope.covers(&given.scope));
+        let endpoints = self.ceiling.http.iter().filter(granted).filter_map(|rule| rule.endpoint.as_ref());
+        let mut own = endpoints.filter(|endpoint| endpoint.components.contains(self.component));
+        own.find_map(|endpoint| endpoint.projects.as_ref()?.first())
+    }
+
     /// Whether the ceiling permits a grant, and a secret of this use at a place; else the lines that would.
     fn answer(&self, grant: &Grant, secret: Option<(SecretUse, AtPlace<'_>)>) -> Result<(), String> {
-        let Ok(project) = ProjectName::new("any") else { return Ok(()) };
-        let subject = Subject { component: self.component, project: &project };
+        let Ok(any) = ProjectName::new("any") else { return Ok(()) };
+        let project = self.project(grant).unwrap_or(&any);
+        let subject = Subject { component: self.component, project };
         // What the request and the job lack is not asked here.
         let requests = Requests::default();
         let computed =
@@ -176,7 +185,7 @@ fn unused(requests: &Requests, ceiling: &Ceiling) -> Vec<String> {
     let mut unused = Vec::new();
     for rule in &ceiling.http {
         let reached = requests.http.iter().any(|asked| match &asked.scope {
-            HttpWish::Open { .. } => true,
+            HttpWish::Open { .. } => rule.endpoint.is_none(),
             HttpWish::Literal(scope) => rule.scope.covers(scope),
         });
         if !reached {
@@ -269,6 +278,23 @@ mod tests {
         check(r#"{"ssh":[{"target":"node"}]}"#, &[Refused], &[API, OTHER, "exec uname", "files nodes"]);
         let files = r#"{"files":[{"name":"nodes"},{"name":"none"}]}"#;
         check(files, &[Granted, Refused], &[API, OTHER, "exec uname"]);
+    }
+
+    #[test]
+    fn an_endpoint_is_weighed_for_the_component_that_asks() {
+        let rule = r#"{"endpoint":"docker","unix":"/run/docker.sock","methods":["GET"],"paths":["/"],
+            "components":["acme/one"],"projects":["ops"]}"#;
+        let ceiling = Ceiling { http: vec![serde_json::from_str(rule).unwrap()], ..Ceiling::default() };
+        let asked = r#"{"http":[{"endpoint":"docker","methods":["GET"],"paths":["/info"]}]}"#;
+        let open = r#"{"http":[{"host":"granted"}]}"#;
+        let check = |component: &str, requests: &str, answer: Answer, unused: usize| {
+            let found =
+                weigh(&component.parse().unwrap(), &serde_json::from_str(requests).unwrap(), &ceiling);
+            assert_eq!((found.requests[0].answer, found.unused.len()), (answer, unused), "{found:?}");
+        };
+        check("acme/one", asked, Answer::Granted, 0);
+        check("acme/two", asked, Answer::Refused, 0);
+        check("acme/one", open, Answer::Open, 1);
     }
 
     #[test]

@@ -9,7 +9,10 @@ use remit_protocol::{
         Ceiling, Grant, Remit, Requests, Subject, covered_by_request,
         exec::{ArgPattern, ExecCeiling, covers_all, matches_all},
         files::FilesCeiling,
-        http::{HttpCeiling, HttpScope, HttpTarget, HttpWish, Method, Scheme, check_host_name, check_path},
+        http::{
+            EndpointName, HttpCeiling, HttpScope, HttpTarget, HttpWish, Method, Scheme, check_host_name,
+            check_path,
+        },
         secrets::SecretCeiling,
         ssh::SshCeiling,
         tcp::{TcpCeiling, TcpMode, TcpScope, TcpWish},
@@ -115,6 +118,14 @@ pub(super) const TARGET: Target = Target {
         "never",
         "connect_only",
         "scram-sha-256",
+        "endpoint",
+        "docker",
+        "docker.endpoint.alt",
+        "*.endpoint.alt",
+        "unix",
+        "/run/docker.sock",
+        "/v1/*/x",
+        "/*",
     ],
     seeds: || {
         let seeds: Vec<Vec<u8>> = SEEDS.iter().map(|text| text.as_bytes().to_vec()).collect();
@@ -124,6 +135,7 @@ pub(super) const TARGET: Target = Target {
 };
 
 const SEEDS: &[&str] = &[
+    r#"{"requests":{"http":[{"endpoint":"docker","methods":["GET","POST"],"paths":["/v1/*/x","/info"],"secret":{"name":"token","use":"header","header":"x-token"}}]},"grant":{"http":[{"endpoint":"docker","methods":["GET"],"paths":["/v1/a/x"],"secret":{"name":"token","use":"header","header":"x-token"}}]},"ceiling":{"http":[{"endpoint":"docker","unix":"/run/docker.sock","methods":["GET","POST"],"paths":["/v1/*"],"components":["acme/x"],"projects":["ops"]}],"secrets":[{"path":"keys/t","use":"header","hosts":["docker.endpoint.alt:80"]}]},"secrets":{"token":["keys/t"]},"targets":[["GET","http","docker.endpoint.alt",80,"/v1/a/x"],["GET","http","docker.endpoint.alt",80,"/v1/a"]]}"#,
     r#"{"requests":{"http":[{"host":"a.example","methods":["GET","POST"],"paths":["/v1"],"secret":{"name":"token","use":"bearer"}},{"host":"*.a.example","methods":["GET"],"paths":["/"]}]},"grant":{"http":[{"host":"a.example","methods":["GET"],"paths":["/v1/x"],"secret":{"name":"token","use":"bearer"}},{"host":"b.a.example","methods":["GET"],"paths":["/v1"]}]},"ceiling":{"http":[{"host":"a.example","methods":["GET","POST"],"paths":["/"]},{"host":"**.a.example","methods":["GET"],"paths":["/v1","/v2"],"private":["10.0.0.0/8"]}],"secrets":[{"path":"keys/t","use":"bearer","hosts":["a.example"]}]},"secrets":{"token":["keys/t"]},"targets":[["GET","https","a.example",443,"/v1/x/y"],["GET","https","b.a.example",443,"/v1"],["POST","https","a.example",443,"/v1"]]}"#,
     r#"{"requests":{"exec":[{"program":"ls","args":["-l","{text}*"]},{"program":"granted"}],"files":[{"scratch":true},{"path":"granted"}],"ssh":[{"target":"node","secret":{"name":"token","use":"ssh-key"}}],"reveal":[{"name":"token"}]},"grant":{"exec":[{"program":"ls","args":["-l","{path under srv/x}"],"secret":{"name":"token","env":"TOKEN"}}],"files":[{"scratch":true},{"name":"nodes"}],"ssh":[{"target":"node","secret":{"name":"token","use":"ssh-key"}}],"reveal":[{"name":"token"}],"limits":{"memory":"1MiB"}},"ceiling":{"exec":[{"program":"ls","path":"/usr/bin/ls","args":["-l","{path under srv}"]},{"program":"ls","path":"/usr/bin/ls","args":["{enum -l -a}","{text}*"]}],"files":[{"name":"nodes","path":"/etc/nodes"}],"ssh":[{"addresses":["10.0.0.0/8"],"users":["deploy"],"known_hosts":"k"}],"secrets":[{"path":"keys/t","use":"env","programs":["ls"]},{"path":"keys/t","use":"ssh-key","users":["deploy"]},{"path":"keys/t","use":"reveal","components":["acme/x"]}],"limits":{"wall":"5s"}},"secrets":{"token":["keys/t"]},"vectors":[["ls","-l","srv/x/y"],["ls","-l"],["ls","-a","a","7"]]}"#,
     r#"{"requests":{"http":[{"host":"granted","methods":["GET"]}]},"grant":{"http":[{"host":"a.example","port":8443,"methods":["GET"],"paths":["/"],"private":true}]},"ceiling":{"http":[{"scheme":"http","host":"a.example","methods":["GET"],"paths":["/"]},{"host":"a.example","port":8443,"methods":["GET"],"paths":["/"],"via":"proxy"}]},"targets":[["GET","http","a.example",80,"/"],["GET","https","a.example",8443,"/x"]]}"#,
@@ -210,6 +222,7 @@ fn check(input: &[u8]) -> Result<Verdict, Broken> {
         Ok(remit) => {
             Broken::unless(covered, || "a remit goes beyond its request".to_owned())?;
             held(&remit, &requests, &grant, &ceiling, &targets, &vectors)?;
+            owned(&remit, &ceiling, subject)?;
             connected(&remit, &requests, &grant, &ceiling, &targets)?;
             placed(&remit, &ceiling, subject)?;
             let size = (remit.http().len().min(3), remit.exec().len().min(3), remit.secrets().len().min(3));
@@ -359,7 +372,8 @@ fn held(
         let asked = requests.http.iter().any(|rule| match &rule.scope {
             HttpWish::Literal(scope) => scope.matches(target),
             HttpWish::Open { methods } => {
-                methods.as_ref().is_none_or(|methods| methods.contains(&target.method))
+                EndpointName::of_host(&target.host).is_none()
+                    && methods.as_ref().is_none_or(|methods| methods.contains(&target.method))
             }
         });
         let given = grant.http.iter().any(|rule| rule.scope.matches(target));
@@ -389,6 +403,24 @@ fn held(
     Broken::unless(*limits == least, || "a limit is above one of its sides".to_owned())
 }
 
+/// A socket of the host is called where the owner named it, by a component that he named; nothing else is called an endpoint.
+fn owned(remit: &Remit, ceiling: &Ceiling, subject: Subject<'_>) -> Result<(), Broken> {
+    for permit in remit.http() {
+        let named = ceiling.http.iter().any(|rule| {
+            rule.endpoint.as_ref().is_some_and(|own| {
+                Some(&own.unix) == permit.unix.as_ref() && own.serves(subject.component, subject.project)
+            }) && rule.scope.covers(&permit.scope)
+        });
+        Broken::unless(permit.scope.endpoint().is_some() == permit.unix.is_some(), || {
+            format!("{} is an endpoint without a socket, or the reverse", permit.scope)
+        })?;
+        Broken::unless(permit.unix.is_none() || named, || {
+            format!("{} is called, and the owner did not name it so", permit.scope)
+        })?;
+    }
+    Ok(())
+}
+
 /// Each secret goes to a place that the owner named for it.
 fn placed(remit: &Remit, ceiling: &Ceiling, subject: Subject<'_>) -> Result<(), Broken> {
     let rules = |path: &SecretPath| {
@@ -407,7 +439,8 @@ fn placed(remit: &Remit, ceiling: &Ceiling, subject: Subject<'_>) -> Result<(), 
                 .iter()
                 .any(|place| Some(place.host.as_str()) == host && place.port == permit.scope.port)
         });
-        Broken::unless(named && permit.scope.scheme == Scheme::Https, || {
+        let kept = permit.scope.scheme == Scheme::Https || permit.unix.is_some();
+        Broken::unless(named && kept, || {
             format!("{} goes to {} unnamed, or without TLS", secret.path, permit.scope)
         })?;
     }

@@ -379,7 +379,12 @@ impl Broker {
 
     /// The way out for requests of this run.
     pub(crate) fn door(&self) -> Door {
-        let upstream = Upstream::new(self.config.dialer.clone(), self.secrets.clone(), self.redactor.clone());
+        let upstream = Upstream::new(
+            self.config.dialer.clone(),
+            self.config.launch.clone(),
+            self.secrets.clone(),
+            self.redactor.clone(),
+        );
         let log = self.log.clone();
         Door::new(self.remit.clone(), self.account.clone(), self.redactor.clone(), Arc::new(upstream))
             .telling(move |target| log.used(Used::Request(target.clone())))

@@ -8,7 +8,7 @@ use std::{
 
 use remit_protocol::{
     Limits, Size,
-    capability::{Ceiling, exec::ExecCeiling},
+    capability::{Ceiling, exec::ExecCeiling, http::HttpCeiling},
     endpoint::Fault,
     limits::LimitsPart,
 };
@@ -26,7 +26,21 @@ const ORCHESTRATOR: &[&str] = &["url", "proxy", "ca_file"];
 const RUNNER: &[&str] = &["state", "slots", "trust", "require_signed", "cache", "confinement"];
 const LIMITS: &[&str] = Limits::NAMES;
 const CEILING: &[&str] = &["http", "exec", "ssh", "tcp", "files", "secrets"];
-const HTTP: &[&str] = &["scheme", "host", "port", "methods", "paths", "private", "via", "tls", "ca_file"];
+const HTTP: &[&str] = &[
+    "endpoint",
+    "unix",
+    "components",
+    "projects",
+    "scheme",
+    "host",
+    "port",
+    "methods",
+    "paths",
+    "private",
+    "via",
+    "tls",
+    "ca_file",
+];
 const TLS: &[&str] = &["name", "ca_file"];
 const EXEC: &[&str] = &["program", "path", "args", "cwd", "env", "variables"];
 const SSH: &[&str] = &["addresses", "port", "users", "known_hosts"];
@@ -246,6 +260,7 @@ impl Reader<'_> {
         ceiling.tcp = self.entries(table, "tcp", TCP);
         ceiling.files = self.entries(table, "files", FILES);
         ceiling.secrets = self.entries(table, "secrets", SECRETS);
+        self.one_socket_each(table, &ceiling.http);
         let profiles = self.trust_profiles(top);
         self.named_profiles(table, ("http", "tls"), &profiles);
         self.named_profiles(table, ("tcp", "trust"), &profiles);
@@ -267,6 +282,24 @@ impl Reader<'_> {
             *cwd = cwd.take().map(|path| self.directory.join(path));
         }
         ceiling
+    }
+
+    /// Each endpoint is one socket, however many rules name it.
+    fn one_socket_each(&mut self, ceiling: &DeTable<'_>, rules: &[HttpCeiling]) {
+        let mut sockets = BTreeMap::new();
+        for rule in rules {
+            let Some((name, endpoint)) = rule.scope.endpoint().zip(rule.endpoint.as_ref()) else { continue };
+            let known = sockets.entry(name.clone()).or_insert(&endpoint.unix);
+            if **known != endpoint.unix {
+                let span = value(ceiling, "http").map_or(0..0, Spanned::span);
+                let message = format!(
+                    "the endpoint {name} is {} and {}: a name is one socket",
+                    known.display(),
+                    endpoint.unix.display()
+                );
+                self.fault(&span, "ceiling.http", &message, "give one of them another name");
+            }
+        }
     }
 
     /// `[[tls]]`: certificates under a name, for the rules of `http` that say `tls = "name"` and those of `tcp` that say

@@ -101,7 +101,7 @@ const REFUSED_TO_BROKER: &[libc::c_long] = &[
 ];
 
 /// The sockets that a broker opens: the network's, and the kernel's word on which addresses this host has. The host's
-/// daemons at sockets on disk are out of reach.
+/// daemons at sockets on disk are out of reach, but for those that the owner named: the launcher connects to them.
 const FAMILIES: [libc::c_int; 3] = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
 /// Flags of `clone` that make namespaces. Threads need none of them.

@@ -14,6 +14,7 @@ pub mod bench;
 pub mod cost;
 pub mod crowd;
 mod deed;
+mod endpoint;
 mod house;
 pub mod probe;
 mod service;
@@ -27,7 +28,7 @@ use serde::Serialize;
 
 use self::{
     bench::{Bench, SECRET, Suite},
-    service::Service,
+    service::{Daemon, Service},
     table::{Case, Try},
 };
 use crate::{
@@ -49,6 +50,8 @@ struct World {
     encrypted: Service,
     /// TLS by the same authority, as somebody else.
     other: Service,
+    /// A daemon of this host.
+    daemon: Daemon,
     ca_file: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -61,6 +64,7 @@ impl World {
             plain: Service::start(None).await?,
             encrypted: Service::start(Some(service::server_tls("a.example", &ca_file)?)).await?,
             other: Service::start(Some(service::server_tls("other.example", &other_ca)?)).await?,
+            daemon: Daemon::start(folder.path())?,
             ca_file,
             _folder: folder,
         })
@@ -71,7 +75,7 @@ impl World {
         for service in [&self.plain, &self.encrypted, &self.other] {
             all += service.connections().await?;
         }
-        Ok(all)
+        Ok(all + self.daemon.connections().await?)
     }
 }
 

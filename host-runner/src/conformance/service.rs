@@ -2,7 +2,7 @@
 
 use std::{
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -13,7 +13,7 @@ use anyhow::Result;
 use rustls_pki_types::PrivateKeyDer;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpSocket},
+    net::{TcpListener, TcpSocket, UnixListener, UnixSocket},
     sync::watch,
     task::JoinSet,
 };
@@ -92,6 +92,59 @@ impl Service {
         socket.bind((ASKING, 0).into())?;
         let _asking = socket.connect((Ipv4Addr::LOCALHOST, self.port).into()).await?;
         asked.wait_for(|times| *times > before).await?;
+        Ok(self.connections.load(Ordering::SeqCst))
+    }
+}
+
+/// A daemon at a socket in a folder of its own; it counts as a [`Service`] does.
+pub(super) struct Daemon {
+    folder: PathBuf,
+    connections: Arc<AtomicU32>,
+    asked: watch::Sender<u32>,
+    _tasks: JoinSet<()>,
+}
+
+impl Daemon {
+    /// Starts it at `daemon.sock` in `folder`, beside a link to it and a file that is no socket.
+    pub(super) fn start(folder: &Path) -> Result<Self> {
+        let folder = std::fs::canonicalize(folder)?;
+        let listener = UnixListener::bind(folder.join("daemon.sock"))?;
+        std::os::unix::fs::symlink("daemon.sock", folder.join("linked.sock"))?;
+        std::fs::write(folder.join("file.sock"), "no socket")?;
+        let connections = Arc::new(AtomicU32::new(0));
+        let asked = watch::Sender::new(0);
+        let (asking, counter) = (asked.clone(), Arc::clone(&connections));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut open = JoinSet::new();
+            while let Ok((stream, from)) = listener.accept().await {
+                // A guest's connection has no name: only who asks has bound one.
+                if from.as_pathname().is_some() {
+                    asking.send_modify(|times| *times += 1);
+                    continue;
+                }
+                counter.fetch_add(1, Ordering::SeqCst);
+                open.spawn(async move { converse(Box::new(stream), 0, &watch::Sender::new(0)).await });
+            }
+        });
+        Ok(Self { folder, connections, asked, _tasks: tasks })
+    }
+
+    /// What stands beside it, or its own socket.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// As [`Service::connections`].
+    pub(super) async fn connections(&self) -> Result<u32> {
+        let mut asked = self.asked.subscribe();
+        let before = *asked.borrow_and_update();
+        let own = self.folder.join(format!("asking-{before}.sock"));
+        let socket = UnixSocket::new_stream()?;
+        socket.bind(&own)?;
+        let _asking = socket.connect(self.path("daemon.sock")).await?;
+        asked.wait_for(|times| *times > before).await?;
+        std::fs::remove_file(own)?;
         Ok(self.connections.load(Ordering::SeqCst))
     }
 }

@@ -75,6 +75,7 @@ pub(super) fn cases(world: &World) -> Result<Vec<Case>> {
     table.reach()?;
     table.addresses()?;
     table.tcp()?;
+    table.endpoints()?;
     table.spelling()?;
     table.connection()?;
     table.credentials()?;

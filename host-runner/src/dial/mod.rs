@@ -107,6 +107,7 @@ impl Dialer {
     /// [`DialError::Prohibited`] if any address of the name is not permitted: the others are not tried.
     pub async fn guarded(&self, host: &str, port: u16, private: &[IpNet]) -> Result<TcpStream, DialError> {
         self.barred.check_name(host, port)?;
+        outside(host)?;
         let found = self.resolve(host).await?;
         address::judge(host, port, &found, private, &self.barred)?;
         connect(host, port, &found).await
@@ -175,6 +176,7 @@ impl Dialer {
     /// is the orchestrator.
     pub async fn through_proxy(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
         self.barred.check_name(host, port)?;
+        outside(host)?;
         if host.parse::<IpAddr>().is_ok() || host.starts_with('[') {
             return Err(ProxyError::Literal(host.to_owned()).into());
         }
@@ -244,6 +246,15 @@ impl Dialer {
         let found = self.lookup.addresses(host).await.map_err(|error| failed(error.to_string()))?;
         if found.is_empty() { Err(failed("it has no address".to_owned())) } else { Ok(found) }
     }
+}
+
+/// Names below `alt` are none of the DNS (RFC 9476): no resolver and no proxy is asked for one on behalf of a step.
+fn outside(host: &str) -> Result<(), DialError> {
+    if host == "alt" || host.ends_with(".alt") {
+        let why = "names below `alt` are not in the DNS".to_owned();
+        return Err(DialError::Resolve { host: host.to_owned(), why });
+    }
+    Ok(())
 }
 
 async fn connect(host: &str, port: u16, addresses: &[IpAddr]) -> Result<TcpStream, DialError> {

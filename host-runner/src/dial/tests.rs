@@ -125,6 +125,21 @@ async fn the_next_address_is_tried() {
 }
 
 #[tokio::test]
+async fn names_that_are_not_in_the_dns_are_not_asked_for() {
+    let (_listener, port) = listener().await;
+    let lookup = Scripted::new(&[("docker.endpoint.alt", &[&["127.0.0.1"]]), ("salt", &[&["127.0.0.1"]])]);
+    let dialer = dialer(lookup.clone(), Trust::untrusting());
+    for name in ["docker.endpoint.alt", "alt"] {
+        let error = dialer.guarded(name, port, &loopback()).await.unwrap_err();
+        assert!(matches!(error, DialError::Resolve { .. }), "{error}");
+        let error = dialer.through_proxy(name, port).await.unwrap_err();
+        assert!(matches!(error, DialError::Resolve { .. }), "{error}");
+    }
+    assert_eq!(lookup.asked.load(Ordering::Relaxed), 0);
+    dialer.guarded("salt", port, &loopback()).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_system_resolver_knows_this_host() {
     let (_listener, port) = listener().await;
     let found = resolve::System.addresses("localhost").await.unwrap();

@@ -2,6 +2,7 @@
 //!
 //! *Invariant:* looking changes nothing: a runner that runs meanwhile keeps its session and its work.
 
+mod endpoint;
 mod kernel;
 mod network;
 
@@ -126,6 +127,7 @@ pub async fn examine(config: &Config, thorough: Thorough, mut say: impl FnMut(Fi
     say(address_space(config));
     say(compiler());
     kernel::examine(config, &mut say);
+    endpoint::examine(config, &mut say).await;
     network::examine(config, thorough, &mut say).await;
 }
 

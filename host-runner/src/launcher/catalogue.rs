@@ -1,9 +1,9 @@
-//! What the launcher starts: what the owner's file lists, told to it once, before anything else is heard.
+//! What the launcher starts and connects to: what the owner's file lists, told to it once, before anything else is heard.
 //!
 //! Pure. Whoever takes over the supervisor or the broker can ask the launcher for anything; it asks back here.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -42,6 +42,8 @@ pub struct Catalogue {
     workers: PathBuf,
     confinement: Confinement,
     ceiling: Vec<Listed>,
+    /// Sockets of this host's daemons.
+    sockets: BTreeSet<PathBuf>,
     providers: Vec<Provider>,
 }
 
@@ -84,6 +86,7 @@ impl Catalogue {
             workers: scratch.to_owned(),
             confinement,
             ceiling: Vec::new(),
+            sockets: BTreeSet::new(),
             providers: Vec::new(),
         }
     }
@@ -95,10 +98,12 @@ impl Catalogue {
         self
     }
 
-    /// The same, and what steps may start.
+    /// The same, and what steps may start and call on this host.
     #[must_use]
     pub fn with_ceiling(mut self, ceiling: &Ceiling) -> Self {
         self.ceiling.extend(ceiling.exec.iter().map(Listed::from));
+        let endpoints = ceiling.http.iter().filter_map(|rule| rule.endpoint.as_ref());
+        self.sockets.extend(endpoints.map(|endpoint| endpoint.unix.clone()));
         self
     }
 
@@ -123,6 +128,12 @@ impl Catalogue {
         client == Client::Broker
             && (self.ceiling.iter().any(|listed| listed.permits(wanted, &self.scratch))
                 || self.providers.iter().any(|provider| provider.permits(wanted, &self.scratch)))
+    }
+
+    /// Whether `client` may have a connection to this socket. It is compared letter by letter: a path's components would hide
+    /// `.` and doubled slashes.
+    pub(super) fn connects(&self, client: Client, socket: &Path) -> bool {
+        client == Client::Broker && self.sockets.iter().any(|own| own.as_os_str() == socket.as_os_str())
     }
 
     /// True for a broker: it is given what the owner's file says by the launcher, and by nobody else.
@@ -225,6 +236,11 @@ mod tests {
                     "env": {"LANG": "C"}, "variables": ["REMIT_*"]})),
                 rule(json!({"program": "make", "path": "/usr/bin/make", "cwd": "/srv/site"})),
             ],
+            http: vec![
+                serde_json::from_value(json!({"endpoint": "docker", "unix": "/run/docker.sock",
+                    "methods": ["GET"], "paths": ["/"], "components": ["remit/docker-nodes"]}))
+                .unwrap(),
+            ],
             ..Ceiling::default()
         };
         let provider = json!({"kind": "program", "mount": "keys/p", "path": "/usr/bin/give",
@@ -320,6 +336,25 @@ mod tests {
             Order("/usr/bin/make", &[], &[], PLACE),
         ] {
             check(Client::Broker, &bad, None, false);
+        }
+    }
+
+    #[test]
+    fn the_broker_is_connected_to_what_the_owner_names() {
+        let check = |client, socket: &str, expect: bool| {
+            assert_eq!(catalogue().connects(client, Path::new(socket)), expect, "{client:?} {socket}");
+        };
+        check(Client::Broker, "/run/docker.sock", true);
+        check(Client::Supervisor, "/run/docker.sock", false);
+        for other in [
+            "/run/podman.sock",
+            "/run/./docker.sock",
+            "/run//docker.sock",
+            "/run/docker.sock/",
+            "docker.sock",
+            "",
+        ] {
+            check(Client::Broker, other, false);
         }
     }
 

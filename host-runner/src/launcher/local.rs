@@ -1,15 +1,20 @@
 //! Programs that are started from this process.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use tempfile::TempDir;
+use tokio::net::UnixStream;
 use tokio_util::task::TaskTracker;
 
 use super::{
     Exit, Launch, Program, Running, Source,
     catalogue::DIRECTORY,
     group::Group,
+    socket,
     streams::{Ends, Streams},
 };
 
@@ -35,6 +40,10 @@ impl Launch for Local {
 
     async fn attach(&self, program: Program, ends: Ends) -> io::Result<Box<dyn Running>> {
         self.run(program, Streams::none(), ends)
+    }
+
+    async fn connect(&self, path: &Path) -> io::Result<UnixStream> {
+        socket::connect(path).await
     }
 
     async fn idle(&self) {

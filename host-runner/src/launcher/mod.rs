@@ -1,10 +1,10 @@
-//! Starting programs and ending them: those of steps and the runner's own compile process.
+//! Starting programs and ending them, those of steps and the runner's own compile process, and connecting to daemons of this host.
 //!
 //! A runner is confined before it takes work and then cannot start anything itself. [`Remote`] asks the *launcher*, a
 //! process of the same program that was split off before: [`serve()`] is its life. What runs without confinement – tests and
 //! an author's own machine – starts programs from its own process by [`Local`]. Both are told the same by [`Launch`].
 //!
-//! The launcher starts what its [`Catalogue`] names and nothing else: it is told the owner's file before the runner has heard
+//! The launcher starts what its [`Catalogue`] names and nothing else, and connects to no other socket than it names: it is told the owner's file before the runner has heard
 //! a word from outside, and who takes over the supervisor or the broker later does not change it. It also keeps what a
 //! broker is born with, so that one that ended can be started again.
 //!
@@ -17,12 +17,17 @@ mod local;
 mod private;
 mod remote;
 mod serve;
+mod socket;
 mod streams;
 mod wire;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
+use tokio::net::UnixStream;
 
 use remit_protocol::capability::exec::Given;
 
@@ -33,6 +38,7 @@ pub use self::{
     local::Local,
     remote::{Launcher, Remote},
     serve::serve,
+    socket::connect,
     streams::Ends,
 };
 
@@ -87,6 +93,8 @@ pub trait Launch: Send + Sync {
     async fn start(&self, program: Program) -> std::io::Result<Box<dyn Running>>;
     /// The same, with these descriptors as its standard input, output and error: nothing is written or read here.
     async fn attach(&self, program: Program, ends: Ends) -> std::io::Result<Box<dyn Running>>;
+    /// Connects to the socket of a daemon of this host that the owner's file names.
+    async fn connect(&self, socket: &Path) -> std::io::Result<UnixStream>;
     /// Waits until all programs whose [`Running`] was dropped are gone.
     async fn idle(&self);
 }

@@ -98,6 +98,24 @@ impl Launch for Remote {
         self.order(program, Streams::none(), ends).await
     }
 
+    async fn connect(&self, path: &Path) -> io::Result<UnixStream> {
+        let (mut control, far) = UnixStream::pair()?;
+        let far = far.into_std()?;
+        wire::send_descriptors(&*self.launcher.lock().await, far.as_fd(), None).await?;
+        drop(far);
+        wire::send(&mut control, path.as_os_str().as_encoded_bytes()).await?;
+        if let Some(connection) = wire::receive_connection(&control).await? {
+            let connection = std::os::unix::net::UnixStream::from(connection);
+            connection.set_nonblocking(true)?;
+            return UnixStream::from_std(connection);
+        }
+        match Answers::default().next(&mut control).await? {
+            Answer::Failed { code: Some(code), .. } => Err(io::Error::from_raw_os_error(code)),
+            Answer::Failed { message, .. } => Err(io::Error::other(message)),
+            Answer::Started | Answer::Ended(_) => Err(io::Error::other("the launcher speaks out of turn")),
+        }
+    }
+
     async fn idle(&self) {
         self.endings.close();
         self.endings.wait().await;
@@ -120,7 +138,7 @@ impl Remote {
         };
         let (mut control, far) = UnixStream::pair()?;
         let far = far.into_std()?;
-        wire::send_descriptors(&*self.launcher.lock().await, far.as_fd(), &ends).await?;
+        wire::send_descriptors(&*self.launcher.lock().await, far.as_fd(), Some(&ends)).await?;
         drop((far, ends));
         wire::send_order(&mut control, program, directory).await?;
         let mut answers = Answers::default();

@@ -1,7 +1,14 @@
 //! The launcher process: it starts what its clients order and its catalogue permits, and outlives them for as long as
 //! clearing up takes.
 
-use std::{future::Future, io, os::fd::OwnedFd, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::AsyncReadExt as _,
@@ -15,8 +22,9 @@ use super::{
     Catalogue, Client, Program,
     catalogue::Wanted,
     group::Group,
+    socket,
     streams::Ends,
-    wire::{self, Answer},
+    wire::{self, Answer, Wish},
 };
 
 /// What the launcher was told when it began.
@@ -60,9 +68,12 @@ async fn attend(socket: UnixStream, client: Client, book: Arc<Book>) {
     let mut programs = JoinSet::new();
     loop {
         tokio::select! {
-            received = wire::receive_descriptors(&socket) => match received {
-                Ok(Some((control, ends))) => {
+            received = wire::receive_wish(&socket) => match received {
+                Ok(Some(Wish::Program(control, ends))) => {
                     programs.spawn(program(control, ends, client, Arc::clone(&book)));
+                }
+                Ok(Some(Wish::Connection(control))) => {
+                    programs.spawn(connection(control, client, Arc::clone(&book)));
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -75,6 +86,40 @@ async fn attend(socket: UnixStream, client: Client, book: Arc<Book>) {
     }
     drop(socket);
     while programs.join_next().await.is_some() {}
+}
+
+/// How long a daemon may take to let somebody connect.
+const CONNECTING: Duration = Duration::from_secs(10);
+
+/// One connection to a daemon of this host, until it is handed over.
+async fn connection(control: OwnedFd, client: Client, book: Arc<Book>) {
+    let served = match stream(control.into()) {
+        Ok(mut control) => call(&mut control, client, &book).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection was given up");
+    }
+}
+
+async fn call(control: &mut UnixStream, client: Client, book: &Book) -> io::Result<()> {
+    let path = wire::receive_socket(control).await?;
+    let connected = if book.catalogue.connects(client, &path) {
+        let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut));
+        tokio::time::timeout(CONNECTING, socket::connect(&path)).await.unwrap_or_else(late)
+    } else {
+        Err(io::Error::other(
+            "the launcher does not connect there: runner.toml did not name it when the runner began",
+        ))
+    };
+    match connected {
+        Ok(connection) => wire::send_connection(control, connection.as_fd()).await,
+        Err(error) => {
+            wire::send_no_connection(control).await?;
+            let failed = Answer::Failed { code: error.raw_os_error(), message: error.to_string() };
+            wire::answer(control, &failed).await
+        }
+    }
 }
 
 /// One program, from its order to the end of its whole group.

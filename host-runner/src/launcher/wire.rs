@@ -1,8 +1,8 @@
 //! What a runner and its launcher say to one another.
 //!
 //! The main socket of a client carries nothing but descriptors: for each program a control socket and its three standard
-//! streams. On the control socket stands the order, then the answers; its end, however it comes, is the order to end the
-//! program. Before that comes what the launcher is for, from the supervisor, or what a broker is for, from the launcher.
+//! streams, for each connection to a daemon a control socket alone. On the control socket stands the order, then the answers;
+//! its end, however it comes, is the order to end the program. Before that comes what the launcher is for, from the supervisor, or what a broker is for, from the launcher.
 
 use std::{
     collections::BTreeMap,
@@ -84,19 +84,24 @@ pub(super) async fn instructed(
     Ok((catalogue, client, receive(supervisor).await?))
 }
 
-/// Hands over a control socket and a program's standard streams.
+/// Hands over a control socket, and the standard streams where a program is to be started.
 pub(super) async fn send_descriptors(
     socket: &UnixStream,
     control: BorrowedFd<'_>,
-    ends: &Ends,
+    ends: Option<&Ends>,
 ) -> io::Result<()> {
-    let [stdin, stdout, stderr] = ends.each_ref().map(OwnedFd::as_fd);
-    let descriptors = [control, stdin, stdout, stderr];
+    let streams = ends.into_iter().flatten().map(OwnedFd::as_fd);
+    let descriptors: Vec<BorrowedFd<'_>> = std::iter::once(control).chain(streams).collect();
+    hand_over(socket, &descriptors).await
+}
+
+/// Sends one byte, and descriptors with it.
+async fn hand_over(socket: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     socket
         .async_io(Interest::WRITABLE, || {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
             let mut ancillary = SendAncillaryBuffer::new(&mut space);
-            if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
                 return Err(io::Error::other("no room for descriptors"));
             }
             sendmsg(socket, &[IoSlice::new(b"p")], &mut ancillary, SendFlags::NOSIGNAL)?;
@@ -105,8 +110,46 @@ pub(super) async fn send_descriptors(
         .await
 }
 
-/// The next control socket with its streams; none when the runner is gone.
-pub(super) async fn receive_descriptors(socket: &UnixStream) -> io::Result<Option<(OwnedFd, Ends)>> {
+/// Gives the connection that was asked for.
+pub(super) async fn send_connection(control: &UnixStream, connection: BorrowedFd<'_>) -> io::Result<()> {
+    hand_over(control, &[connection]).await
+}
+
+/// Says that there will be no connection; the answer follows.
+pub(super) async fn send_no_connection(control: &mut UnixStream) -> io::Result<()> {
+    control.write_all(b"n").await
+}
+
+/// The connection that was asked for; none where an answer follows that says why not.
+pub(super) async fn receive_connection(control: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    match taken(control).await? {
+        None => Err(io::Error::other("the launcher process is gone; restart the runner")),
+        Some(mut descriptors) => Ok(descriptors.pop()),
+    }
+}
+
+/// What a client asks for.
+pub(super) enum Wish {
+    /// A program, with these standard streams; the order is on the control socket.
+    Program(OwnedFd, Ends),
+    /// A connection to a daemon of this host, whose socket is named on the control socket.
+    Connection(OwnedFd),
+}
+
+/// The next thing that is asked for; none when the runner is gone.
+pub(super) async fn receive_wish(socket: &UnixStream) -> io::Result<Option<Wish>> {
+    let Some(descriptors) = taken(socket).await? else { return Ok(None) };
+    let missing = || io::Error::other("descriptors are missing");
+    if descriptors.len() == 1 {
+        return Ok(Some(Wish::Connection(descriptors.into_iter().next().ok_or_else(missing)?)));
+    }
+    let [control, stdin, stdout, stderr] =
+        <[OwnedFd; DESCRIPTORS]>::try_from(descriptors).map_err(|_| missing())?;
+    Ok(Some(Wish::Program(control, [stdin, stdout, stderr])))
+}
+
+/// One byte, and the descriptors that came with it; none at the end.
+async fn taken(socket: &UnixStream) -> io::Result<Option<Vec<OwnedFd>>> {
     socket
         .async_io(Interest::READABLE, || {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
@@ -117,17 +160,14 @@ pub(super) async fn receive_descriptors(socket: &UnixStream) -> io::Result<Optio
             if received.bytes == 0 {
                 return Ok(None);
             }
-            let descriptors: Vec<OwnedFd> = ancillary
+            let descriptors = ancillary
                 .drain()
                 .filter_map(|message| match message {
                     RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
                     _ => None,
                 })
-                .flatten()
-                .collect();
-            let [control, stdin, stdout, stderr] = <[OwnedFd; DESCRIPTORS]>::try_from(descriptors)
-                .map_err(|_| io::Error::other("descriptors are missing"))?;
-            Ok(Some((control, [stdin, stdout, stderr])))
+                .flatten();
+            Ok(Some(descriptors.collect()))
         })
         .await
 }
@@ -156,6 +196,13 @@ pub(super) async fn receive_order(control: &mut UnixStream) -> io::Result<(Progr
     };
     let program = Program { path, arguments, environment, secret, directory: None, stdin: Vec::new() };
     Ok((program, directory))
+}
+
+/// Reads which socket is to be connected to.
+pub(super) async fn receive_socket(control: &mut UnixStream) -> io::Result<PathBuf> {
+    let bytes = receive(control).await?;
+    let path = String::from_utf8(bytes.to_vec()).map_err(|_| io::Error::other("a path is no text"))?;
+    Ok(PathBuf::from(path))
 }
 
 fn length(bytes: &[u8]) -> io::Result<[u8; 4]> {

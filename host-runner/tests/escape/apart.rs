@@ -190,6 +190,14 @@ const ORDERS: &[Order] = &[
     }),
 ];
 
+/// Which daemons of the host the launcher is to connect to, by their paths below the folder, and whether it does.
+const CALLS: &[(&str, bool, &str)] = &[
+    ("the named daemon", true, "open/daemon"),
+    ("a daemon that is not named", false, "open/other"),
+    ("the named daemon by another spelling", false, "open/./daemon"),
+    ("the named daemon by a link", false, "open/linked"),
+];
+
 /// What a broker says to its supervisor, and what it is ended for.
 const WORDS: &[Words] = &[
     ("end a run that was not begun", "not begun", |_| frame(FINISH, 4_000_000, 0, &json!({}), b"")),
@@ -239,7 +247,7 @@ fn call(number: libc::c_long, arguments: [i64; 4]) -> Result<(), Error> {
 
 /// How many things are tried.
 pub(crate) fn count() -> usize {
-    PROBES.len() + ORDERS.len() + WORDS.len()
+    PROBES.len() + ORDERS.len() + CALLS.len() + WORDS.len()
 }
 
 /// As a broker: the whole life of one that was taken over.
@@ -305,6 +313,14 @@ fn orders(scene: &Scene, line: UnixStream) -> String {
                 Err(error) => format!("no\t{name}\t{error}\n"),
             };
         }
+        for (name, _, path) in CALLS {
+            // Joined as text: a path's components would hide the other spelling.
+            let path = format!("{}/{path}", scene.folder.display());
+            found += &match launch.connect(Path::new(&path)).await {
+                Ok(_) => format!("yes\t{name}\n"),
+                Err(error) => format!("no\t{name}\t{error}\n"),
+            };
+        }
         found
     })
 }
@@ -342,6 +358,7 @@ fn text(folder: &Path, scene: &Value) -> String {
          trust = \"../trust/trust.toml\"\n[ceiling]\n\
          [[ceiling.exec]]\nprogram = \"echo\"\npath = \"/usr/bin/echo\"\nargs = [\"permitted\"]\n\
          [[ceiling.files]]\nname = \"open\"\npath = {:?}\n\
+         [[ceiling.http]]\nendpoint = \"daemon\"\nunix = {:?}\nmethods = [\"GET\"]\npaths = [\"/\"]\ncomponents = [\"test/exec\"]\n\
          [[ceiling.ssh]]\naddresses = [\"10.0.0.0/8\"]\nusers = [\"ops\"]\nknown_hosts = \"../pki/known_hosts\"\n\
          [[provider]]\nkind = \"store\"\nmount = \"keys/store\"\n\
          [[provider]]\nkind = \"directory\"\nmount = \"keys/values\"\npath = {:?}\n\
@@ -350,6 +367,7 @@ fn text(folder: &Path, scene: &Value) -> String {
          # {scene}\n",
         folder.join("state"),
         folder.join("open"),
+        folder.join("open/daemon"),
         folder.join("values"),
     )
 }
@@ -383,7 +401,9 @@ pub(crate) async fn attack(service: &Service) {
     confine::close_to_others().unwrap();
     let folder = tempfile::tempdir().unwrap();
     lay(folder.path());
-    let _daemon = UnixListener::bind(folder.path().join("open/daemon")).unwrap();
+    let _daemons =
+        ["open/daemon", "open/other"].map(|name| UnixListener::bind(folder.path().join(name)).unwrap());
+    std::os::unix::fs::symlink("daemon", folder.path().join("open/linked")).unwrap();
     let target = Box::new(*b"supervis");
     let scene = json!({
         "act": "probe",
@@ -397,7 +417,8 @@ pub(crate) async fn attack(service: &Service) {
     let text = text.strip_prefix("the broker process does not begin: ").unwrap();
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
     let expect = PROBES.iter().map(|(name, allowed, _)| (name, allowed));
-    let expect: Vec<_> = expect.chain(ORDERS.iter().map(|(name, allowed, _)| (name, allowed))).collect();
+    let expect = expect.chain(ORDERS.iter().map(|(name, allowed, _)| (name, allowed)));
+    let expect: Vec<_> = expect.chain(CALLS.iter().map(|(name, allowed, _)| (name, allowed))).collect();
     assert_eq!(lines.len(), expect.len(), "{text}");
     for ((name, allowed), line) in expect.into_iter().zip(&lines) {
         assert_eq!(line[1], *name);

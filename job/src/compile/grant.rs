@@ -230,8 +230,7 @@ impl Expand<'_> {
                 let secret = request.secret.as_ref()?;
                 let literal = matches!(request.scope, HttpWish::Literal(_));
                 // A wildcard or plain http carries no credential; the rule is then without.
-                let possible = given.scope.host.exact().is_some()
-                    && given.scope.scheme == remit_protocol::capability::http::Scheme::Https;
+                let possible = given.scope.takes_secret();
                 ((literal || self.binds(&secret.name)) && possible).then_some(secret)
             });
             given.secret = secret.cloned();
@@ -350,7 +349,11 @@ fn http_line(request: &HttpRequest, secrets: &BTreeMap<SecretName, Vec<SecretPat
         (HttpWish::Literal(scope), None) => {
             let methods = join(scope.methods.iter().map(|method| method.as_str()).collect());
             let paths = join(scope.paths.iter().map(|path| path.as_str()).collect());
-            format!("{{ host: {}, methods: [{methods}], paths: [{paths}] }}", scope.host)
+            let place = match scope.endpoint() {
+                Some(name) => format!("endpoint: {name}"),
+                None => format!("host: {}", scope.host),
+            };
+            format!("{{ {place}, methods: [{methods}], paths: [{paths}] }}")
         }
         (HttpWish::Open { methods }, _) => {
             let methods = match methods {

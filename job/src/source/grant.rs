@@ -146,7 +146,7 @@ fn http(reader: &mut Reader, item: &Node, place: &str) -> Option<HttpRule> {
         _ => None,
     };
     let Some(id) = named else {
-        let keys = &["id", "scheme", "host", "port", "methods", "paths", "private", "secret"];
+        let keys = &["id", "endpoint", "scheme", "host", "port", "methods", "paths", "private", "secret"];
         if !keys_fit(reader, item, place, keys, &["name", "use", "header", "user"]) {
             return None;
         }

@@ -1,4 +1,4 @@
-//! What a runner's ceiling offers, in words that may leave its host: names of programs, of files and of hosts. Paths, addresses,
+//! What a runner's ceiling offers, in words that may leave its host: names of programs, of files, of endpoints and of hosts. Paths, addresses,
 //! arguments, users and secrets stay there.
 //!
 //! It is only good for telling beforehand what will be refused; what is permitted is decided on the runner, each time.
@@ -16,7 +16,10 @@ pub const MAX_OFFERS: usize = 1000;
 pub fn offered(ceiling: &Ceiling) -> BTreeSet<String> {
     let exec = ceiling.exec.iter().map(|rule| format!("exec/{}", rule.program));
     let files = ceiling.files.iter().map(|rule| format!("files/{}", rule.name));
-    let http = ceiling.http.iter().map(|rule| format!("http/{}:{}", rule.scope.host, rule.scope.port));
+    let http = ceiling.http.iter().map(|rule| match rule.scope.endpoint() {
+        Some(name) => format!("endpoint/{name}"),
+        None => format!("http/{}:{}", rule.scope.host, rule.scope.port),
+    });
     let ssh = ceiling.ssh.first().map(|_| "ssh/node".to_owned());
     let tcp = ceiling.tcp.iter().map(|rule| format!("tcp/{}:{}", rule.scope.host, rule.scope.port));
     let words: BTreeSet<String> =
@@ -44,6 +47,12 @@ pub fn missing(grant: &Grant, features: &BTreeSet<String>) -> Vec<String> {
         }
     }
     for rule in &grant.http {
+        if let Some(name) = rule.scope.endpoint() {
+            if !features.contains(&format!("endpoint/{name}")) {
+                missing.push(format!("the endpoint {name} ([[ceiling.http]] with endpoint = \"{name}\")"));
+            }
+            continue;
+        }
         let (host, port) = (&rule.scope.host, rule.scope.port);
         if !features.iter().any(|word| offers(word, "http/", host, port)) {
             missing.push(format!("requests to {host}:{port} ([[ceiling.http]])"));
@@ -101,6 +110,13 @@ mod tests {
             &[],
         );
         check(grant, &["exec", "http"], &[]);
+        let endpoint = r#"{"http":[{"endpoint":"docker","methods":["GET"],"paths":["/info"]}]}"#;
+        check(endpoint, &["offers", "endpoint/docker"], &[]);
+        check(
+            endpoint,
+            &["offers", "endpoint/podman", "http/docker.endpoint.alt:80"],
+            &["the endpoint docker ([[ceiling.http]] with endpoint = \"docker\")"],
+        );
         check("{}", &["offers"], &[]);
     }
 
@@ -110,6 +126,9 @@ mod tests {
         let ceiling = Ceiling { exec: vec![serde_json::from_str(exec).unwrap()], ..Ceiling::default() };
         let words: Vec<_> = offered(&ceiling).into_iter().collect();
         assert_eq!(words, ["exec/cmdb", "offers"]);
+        let socket = r#"{"endpoint":"docker","unix":"/run/hidden.sock","methods":["GET"],"paths":["/hidden"],"components":["acme/hidden"]}"#;
+        let ceiling = Ceiling { http: vec![serde_json::from_str(socket).unwrap()], ..Ceiling::default() };
+        assert_eq!(offered(&ceiling).into_iter().collect::<Vec<_>>(), ["endpoint/docker", "offers"]);
         let many = (0..MAX_OFFERS)
             .map(|n| serde_json::from_str(&exec.replace("cmdb\",", &format!("cmdb{n}\","))).unwrap());
         assert!(offered(&Ceiling { exec: many.collect(), ..Ceiling::default() }).is_empty());

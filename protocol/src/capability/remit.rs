@@ -8,7 +8,7 @@ use super::{
     Ceiling, Denial, Grant, Requests, Side,
     exec::{self, ExecPermit},
     files::{FilesGrant, FilesPermit},
-    http::HttpPermit,
+    http::{HttpCeiling, HttpPermit},
     secrets::{BoundSecret, HttpPlacement, SecretCeiling, SecretUse},
     ssh::{SshLogin, SshPermit, SshPlace},
     tcp::{self, TcpPermit},
@@ -195,6 +195,13 @@ fn quoted<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
 
 fn http_lines(header: &str, given: &super::http::HttpGrant) -> String {
     let scope = &given.scope;
+    if let Some(name) = scope.endpoint() {
+        return format!(
+            "{header}\nendpoint = \"{name}\"\nmethods = [{}]\npaths = [{}]",
+            quoted(scope.methods.iter().map(|method| method.as_str())),
+            quoted(scope.paths.iter().map(|path| path.as_str())),
+        );
+    }
     format!(
         "{header}\n{}host = \"{}\"\nport = {}\nmethods = [{}]\npaths = [{}]",
         if scope.scheme == super::http::Scheme::Http { "scheme = \"http\"\n" } else { "" },
@@ -214,13 +221,17 @@ struct Context<'a> {
 impl Context<'_> {
     fn http(&self, grant: &Grant, remit: &mut Remit, denials: &mut Vec<Denial>) {
         for given in &grant.http {
-            let Some(ceiling) = self.ceiling.http.iter().find(|ceiling| ceiling.scope.covers(&given.scope))
-            else {
-                denials.push(Denial {
-                    permission: given.scope.to_string(),
-                    side: Side::Ceiling,
-                    remedy: http_lines("[[ceiling.http]]", given),
-                });
+            let Subject { component, project } = self.subject;
+            let permits = |ceiling: &&HttpCeiling| ceiling.permits(&given.scope, component, project);
+            let Some(ceiling) = self.ceiling.http.iter().find(permits) else {
+                let lines = http_lines("[[ceiling.http]]", given);
+                let remedy = match given.scope.endpoint() {
+                    None => lines,
+                    Some(name) => {
+                        format!("{lines}\nunix = \"/run/{name}.sock\"\ncomponents = [\"{component}\"]")
+                    }
+                };
+                denials.push(Denial { permission: given.scope.to_string(), side: Side::Ceiling, remedy });
                 continue;
             };
             let secret = match &given.secret {
@@ -240,6 +251,7 @@ impl Context<'_> {
             };
             remit.http.push(HttpPermit {
                 scope: given.scope.clone(),
+                unix: ceiling.endpoint.as_ref().map(|endpoint| endpoint.unix.clone()),
                 private: if given.private { ceiling.private.clone() } else { Vec::new() },
                 via: ceiling.via,
                 ca_file: ceiling.ca_file.clone(),
@@ -554,6 +566,46 @@ mod tests {
             json!([{"path": "keys/t", "use": "bearer", "hosts": ["a.example"], "projects": ["dev"]}]),
             false,
         );
+    }
+
+    #[test]
+    fn an_endpoint_is_a_socket_of_the_owners_and_for_whom_he_named() {
+        let rule = |paths: &[&str]| json!([{"endpoint": "docker", "methods": ["GET"], "paths": paths}]);
+        let owner = |components: &[&str]| {
+            json!([{"endpoint": "docker", "unix": "/run/docker.sock", "methods": ["GET", "POST"],
+                    "paths": ["/v1.41/containers"], "components": components}])
+        };
+        let asked = json!({"http": rule(&["/v1.41/containers/json"])});
+        let granted = compute(asked.clone(), asked.clone(), ceiling(owner(&["acme/x"]), json!([]))).unwrap();
+        assert_eq!(granted.http()[0].unix.as_deref(), Some(std::path::Path::new("/run/docker.sock")));
+        assert!(granted.reaches_out());
+        let denied = |found: Result<Remit, Vec<Denial>>| found.unwrap_err().remove(0);
+        let other = denied(compute(asked.clone(), asked.clone(), ceiling(owner(&["acme/y"]), json!([]))));
+        assert_eq!(other.permission, "http GET http://docker.endpoint.alt:80/v1.41/containers/json");
+        assert_eq!(
+            other.remedy,
+            "[[ceiling.http]]\nendpoint = \"docker\"\nmethods = [\"GET\"]\npaths = [\"/v1.41/containers/json\"]\n\
+             unix = \"/run/docker.sock\"\ncomponents = [\"acme/x\"]"
+        );
+        let wider = json!({"http": rule(&["/v1.41/images"])});
+        assert_eq!(
+            denied(compute(asked, wider.clone(), ceiling(owner(&["acme/x"]), json!([])))).side,
+            Side::Request
+        );
+        assert_eq!(
+            denied(compute(wider.clone(), wider, ceiling(owner(&["acme/x"]), json!([])))).side,
+            Side::Ceiling
+        );
+        // A secret goes there only by the owner's word, too.
+        let bound = json!({"http": [{"endpoint": "docker", "methods": ["GET"], "paths": ["/v1.41/containers"],
+                                     "secret": {"name": "token", "use": "header", "header": "x-auth"}}]});
+        let check = |secrets: serde_json::Value, expect: bool| {
+            let found = compute(bound.clone(), bound.clone(), ceiling(owner(&["acme/x"]), secrets));
+            assert_eq!(found.is_ok(), expect, "{found:?}");
+        };
+        check(json!([]), false);
+        check(json!([{"path": "keys/t", "use": "header", "hosts": ["docker.endpoint.alt:80"]}]), true);
+        check(json!([{"path": "keys/t", "use": "header", "hosts": ["podman.endpoint.alt:80"]}]), false);
     }
 
     #[test]

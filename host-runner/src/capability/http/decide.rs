@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use http::{HeaderMap, HeaderName, header};
 use remit_protocol::capability::{
     Denial, Side,
-    http::{HttpPermit, HttpScope, HttpTarget, Scheme},
+    http::{EndpointName, HttpPermit, HttpScope, HttpTarget, Scheme},
     secrets::HttpPlacement,
 };
 
@@ -85,6 +85,17 @@ fn specific(a: &HttpScope, b: &HttpScope, path: &str) -> Ordering {
 }
 
 fn not_granted(target: &HttpTarget) -> Denial {
+    if let Some(name) = EndpointName::of_host(&target.host) {
+        return Denial {
+            permission: format!("http {target}"),
+            side: Side::Grant,
+            remedy: format!(
+                "grant:\n  http: [{{ endpoint: {name}, methods: [{}], paths: [{:?}] }}]",
+                target.method.as_str(),
+                target.path
+            ),
+        };
+    }
     let scheme = if target.scheme == Scheme::Http { "scheme: http, " } else { "" };
     Denial {
         permission: format!("http {target}"),
@@ -235,7 +246,14 @@ mod tests {
             path: SecretPath::new(path).unwrap(),
             placement: Some(HttpPlacement::Bearer),
         });
-        HttpPermit { scope: grant.scope, private: vec![], via: Via::Direct, ca_file: None, secret }
+        HttpPermit {
+            scope: grant.scope,
+            unix: None,
+            private: vec![],
+            via: Via::Direct,
+            ca_file: None,
+            secret,
+        }
     }
 
     fn rule(host: &str, path: &str, secret: Option<&str>) -> HttpPermit {
@@ -290,6 +308,20 @@ mod tests {
         assert_eq!(
             denial.remedy,
             "grant:\n  http: [{ scheme: http, host: a.example, port: 8080, methods: [POST], paths: [\"/v1/x\"] }]"
+        );
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_granted_is_named_in_the_denial() {
+        let uri = "http://docker.endpoint.alt/v1.41/info".parse().unwrap();
+        let target = target(&HttpMethod::GET, &uri).unwrap();
+        let elsewhere =
+            permit(serde_json::json!({"endpoint": "podman", "methods": ["GET"], "paths": ["/"]}), None);
+        let denial = decide(&[elsewhere, rule("a.example", "/", None)], &target).unwrap_err();
+        assert_eq!(denial.permission, "http GET http://docker.endpoint.alt:80/v1.41/info");
+        assert_eq!(
+            denial.remedy,
+            "grant:\n  http: [{ endpoint: docker, methods: [GET], paths: [\"/v1.41/info\"] }]"
         );
     }
 

@@ -5,6 +5,7 @@
 //!
 //! *Must not know:* the sandbox beyond its account. *Invariant:* no byte leaves for a request that no rule of the remit
 //! permits; no credential leaves for a place that its rule does not name; redirects are the guest's to follow, as new requests.
+//! Requests for a named endpoint go to the socket that the owner named, and nothing of the network is ever asked for them.
 
 mod body;
 pub mod decide;
@@ -19,7 +20,7 @@ use http::{HeaderMap, Request, Response, StatusCode, uri::Scheme as UriScheme};
 use remit_protocol::{
     capability::{
         Denial, Remit, Side,
-        http::{HttpPermit, HttpTarget, Scheme},
+        http::{EndpointName, HttpPermit, HttpTarget, Scheme},
     },
     report::Limit,
 };
@@ -110,6 +111,14 @@ pub enum EgressError {
     /// There is no connection.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// There is no connection to a daemon of this host.
+    #[error("the endpoint {name} is not reached: {source}")]
+    Endpoint {
+        /// Its name.
+        name: EndpointName,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The rule's secret cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -281,12 +290,34 @@ fn failure_denial(target: &HttpTarget, permit: &HttpPermit, error: &EgressError)
                 permit.scope.host
             ),
         ),
+        EgressError::Endpoint { name, source } => (
+            format!("http {target}: {error}"),
+            Side::Ceiling,
+            format!("# [[ceiling.http]] with endpoint = \"{name}\": {}", socket_remedy(source)),
+        ),
         EgressError::Secret(_) | EgressError::Unprintable(_) | EgressError::Unusable { .. } => {
             (format!("http {target} with its secret: {error}"), Side::Ceiling, format!("# {error}"))
         }
         _ => return None,
     };
     Some(Denial { permission, side, remedy })
+}
+
+/// What is to be done where a daemon's socket cannot be used.
+pub(crate) fn socket_remedy(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => "start the daemon, or correct `unix`: no socket is there",
+        ErrorKind::PermissionDenied => {
+            "let the runner's user write to the socket, such as by the socket's group, and restart the runner"
+        }
+        ErrorKind::ConnectionRefused => "start the daemon: nobody listens at its socket",
+        ErrorKind::InvalidInput => "correct `unix`: it names no socket",
+        _ if error.raw_os_error() == Some(libc::ELOOP) => {
+            "write the socket's own path as `unix`, such as `realpath` prints it: a link is on the way"
+        }
+        _ => "look at the daemon, and at `unix`; after a change of runner.toml restart the runner",
+    }
 }
 
 /// What the guest is told: a code of `wasi:http`, without addresses, rules or reasons.
@@ -317,6 +348,11 @@ fn guest_error(error: EgressError) -> HttpError {
         | EgressError::Secret(_)
         | EgressError::Unprintable(_)
         | EgressError::Unusable { .. } => HttpError::ConfigurationError,
+        EgressError::Endpoint { source, .. } => match source.kind() {
+            ErrorKind::ConnectionRefused => HttpError::ConnectionRefused,
+            ErrorKind::TimedOut => HttpError::ConnectionTimeout,
+            _ => HttpError::DestinationUnavailable,
+        },
         EgressError::LongToSign => HttpError::HttpRequestBodySize(None),
         EgressError::ConnectTimeout => HttpError::ConnectionTimeout,
         EgressError::HeadTimeout => HttpError::HttpResponseTimeout,

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use remit_protocol::capability::{
-    http::{HttpTarget, Scheme, Via},
+    http::{EndpointName, HttpTarget, Scheme, Via},
     secrets::{BoundSecret, HttpPlacement},
 };
 use remit_protocol::report::Limit;
@@ -28,6 +28,7 @@ use super::{
 use crate::{
     clock,
     dial::{BoxConnection, DialError, Dialer, tls::TlsError},
+    launcher::Launch,
     report::redact::Redactor,
     secrets::{Resolve, SecretValue},
 };
@@ -42,6 +43,7 @@ const MAX_IDLE: usize = 4;
 /// Sends for one run. Its connections end with it.
 pub struct Upstream {
     dialer: Arc<Dialer>,
+    launch: Arc<dyn Launch>,
     secrets: Arc<dyn Resolve>,
     redactor: Redactor,
     connections: Arc<Connections>,
@@ -49,34 +51,29 @@ pub struct Upstream {
 
 impl Upstream {
     /// For one run: what is kept between two requests of it is seen by no other.
-    pub fn new(dialer: Arc<Dialer>, secrets: Arc<dyn Resolve>, redactor: Redactor) -> Self {
-        Self { dialer, secrets, redactor, connections: Arc::default() }
+    /// `launch` connects to the daemons of this host.
+    pub fn new(
+        dialer: Arc<Dialer>,
+        launch: Arc<dyn Launch>,
+        secrets: Arc<dyn Resolve>,
+        redactor: Redactor,
+    ) -> Self {
+        Self { dialer, launch, secrets, redactor, connections: Arc::default() }
     }
 
     async fn dial(&self, request: &Outbound) -> Result<Lease, EgressError> {
-        let target = &request.target;
-        let stream = match request.permit.via {
-            Via::Direct => self.dialer.guarded(&target.host, target.port, &request.permit.private).await?,
-            Via::Proxy => self.dialer.through_proxy(&target.host, target.port).await?,
-        };
-        let (host, ca_file) = (&target.host, request.permit.ca_file.as_deref());
-        let shown = request
-            .permit
-            .secret
-            .as_ref()
-            .filter(|secret| secret.placement == Some(HttpPlacement::ClientCert));
-        let stream: BoxConnection = match (target.scheme, shown) {
-            (Scheme::Https, None) => self.dialer.encrypt(stream, host, ca_file).await?,
-            (Scheme::Https, Some(secret)) => {
-                let value = self.value(secret).await?;
-                self.dialer.encrypt_as(stream, host, ca_file, value.expose()).await.map_err(|error| {
-                    match error {
-                        DialError::Tls(TlsError::Own(why)) => unusable(secret, why),
-                        other => other.into(),
-                    }
-                })?
+        let stream = match (EndpointName::of_host(&request.target.host), &request.permit.unix) {
+            (None, None) => self.over_the_network(request).await?,
+            (Some(name), Some(socket)) => {
+                let stream = self.launch.connect(socket).await;
+                Box::new(stream.map_err(|source| EgressError::Endpoint { name, source })?)
             }
-            (Scheme::Http, _) => Box::new(stream),
+            // A remit says both or neither.
+            (Some(name), None) => {
+                let source = std::io::ErrorKind::NotFound.into();
+                return Err(EgressError::Endpoint { name, source });
+            }
+            (None, Some(_)) => return Err(EgressError::Answer(HttpError::ConfigurationError)),
         };
         let (sender, connection) = http1::Builder::new()
             .max_headers(MAX_HEADERS)
@@ -88,6 +85,33 @@ impl Upstream {
             let _ = connection.await;
         });
         Ok(Lease { sender, key: Key::of(request), connections: self.connections.clone() })
+    }
+
+    async fn over_the_network(&self, request: &Outbound) -> Result<BoxConnection, EgressError> {
+        let target = &request.target;
+        let stream = match request.permit.via {
+            Via::Direct => self.dialer.guarded(&target.host, target.port, &request.permit.private).await?,
+            Via::Proxy => self.dialer.through_proxy(&target.host, target.port).await?,
+        };
+        let (host, ca_file) = (&target.host, request.permit.ca_file.as_deref());
+        let shown = request
+            .permit
+            .secret
+            .as_ref()
+            .filter(|secret| secret.placement == Some(HttpPlacement::ClientCert));
+        Ok(match (target.scheme, shown) {
+            (Scheme::Https, None) => self.dialer.encrypt(stream, host, ca_file).await?,
+            (Scheme::Https, Some(secret)) => {
+                let value = self.value(secret).await?;
+                self.dialer.encrypt_as(stream, host, ca_file, value.expose()).await.map_err(|error| {
+                    match error {
+                        DialError::Tls(TlsError::Own(why)) => unusable(secret, why),
+                        other => other.into(),
+                    }
+                })?
+            }
+            (Scheme::Http, _) => Box::new(stream),
+        })
     }
 
     /// The value of the rule's secret: looked up here and nowhere earlier, and known to redaction before it is used.
@@ -358,7 +382,8 @@ fn message(request: &Outbound, headers: HeaderMap, body: Outgoing) -> Result<Req
     Ok(message)
 }
 
-/// What two requests must share to use one connection: the rule, and with it credential and way out; and the place.
+/// What two requests must share to use one connection: the rule, and with it credential and way out, to the network or to a
+/// socket of this host; and the place.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     rule: usize,

@@ -1,11 +1,22 @@
 //! `http`: which requests a step may send. Scheme, host, port, methods and path prefixes; no regex, no template.
+//!
+//! A rule names a host of the network, or an endpoint of the runner's own host by the name that its owner gave it: see
+//! [`EndpointName`].
+
+mod endpoint;
+mod path;
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::secrets::HttpSecret;
+pub use self::{
+    endpoint::{ENDPOINTS, Endpoint, EndpointName},
+    path::{PathPrefix, check_path},
+};
+use super::secrets::{HttpPlacement, HttpSecret};
+use crate::{ComponentName, ProjectName};
 
 /// A host name or a wildcard over one.
 ///
@@ -74,6 +85,11 @@ impl HostPattern {
         }
     }
 
+    /// The authority of a named endpoint. No text is read as such a pattern.
+    fn of_endpoint(name: &EndpointName) -> Self {
+        Self { depth: Depth::Exact, name: name.host() }
+    }
+
     /// The name, if this is not a wildcard.
     pub fn exact(&self) -> Option<&str> {
         (self.depth == Depth::Exact).then_some(self.name.as_str())
@@ -100,6 +116,11 @@ impl FromStr for HostPattern {
             (None, None) => (Depth::Exact, text),
         };
         check_host_name(name)?;
+        if endpoint::holds(name) {
+            return Err(InvalidRule(format!(
+                "{text:?} is no host of the network: a named endpoint is written endpoint = \"NAME\""
+            )));
+        }
         if depth != Depth::Exact && !name.contains('.') {
             return Err(InvalidRule(format!(
                 "{text:?} is too wide: a wildcard's suffix has at least two labels"
@@ -160,93 +181,6 @@ impl Method {
     /// True if the method may change something.
     pub fn changes(self) -> bool {
         !matches!(self, Self::Get | Self::Head)
-    }
-}
-
-/// A prefix of whole path segments: `/v1` covers `/v1` and `/v1/x`, not `/v1x`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct PathPrefix(String);
-
-/// Refuses paths that two readers could take for two different ones: `//`, `.`, `..`, `\`, encoded slashes and dots.
-pub fn check_path(path: &str) -> Result<(), InvalidRule> {
-    let invalid = |why: &str| Err(InvalidRule(format!("the path {path:?} {why}")));
-    if !path.starts_with('/') {
-        return invalid("does not start with '/'");
-    }
-    if path.len() > 8192 {
-        return Err(InvalidRule("the path is longer than 8192 bytes".to_owned()));
-    }
-    // RFC 3986 §3.3. Of other characters some readers make others: `{` is sent as it is by one and as `%7B` by the next.
-    let held = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:@".contains(&b);
-    if !path.bytes().all(held) {
-        return invalid(
-            "holds a character that a path cannot hold; write it as '%' and two hexadecimal digits",
-        );
-    }
-    let lower = path.to_ascii_lowercase();
-    if ["%2e", "%2f", "%5c", "%00"].iter().any(|encoded| lower.contains(encoded)) {
-        return invalid("holds an encoded dot, slash, backslash or zero byte");
-    }
-    let mut rest = path;
-    while let Some(at) = rest.find('%') {
-        let digits = rest.get(at + 1..at + 3).unwrap_or_default();
-        if digits.len() != 2 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return invalid("holds a '%' without two hexadecimal digits");
-        }
-        rest = &rest[at + 3..];
-    }
-    let mut segments = path[1..].split('/').peekable();
-    while let Some(segment) = segments.next() {
-        // `;` starts parameters that some servers drop before they compare.
-        let bare = segment.split(';').next().unwrap_or_default();
-        if bare == "." || bare == ".." {
-            return invalid("holds a '.' or '..' segment");
-        }
-        if segment.is_empty() && segments.peek().is_some() {
-            return invalid("holds an empty segment");
-        }
-    }
-    Ok(())
-}
-
-impl PathPrefix {
-    /// True if `self` matches every path that `inner` matches.
-    pub fn covers(&self, inner: &Self) -> bool {
-        self.matches(&inner.0)
-    }
-
-    /// True if `path` is this prefix or lies below it. The caller has checked `path` with [`check_path`].
-    pub fn matches(&self, path: &str) -> bool {
-        self.0 == "/"
-            || path.strip_prefix(&self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    }
-
-    /// The prefix, without a trailing slash unless it is the root.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for PathPrefix {
-    type Err = InvalidRule;
-    fn from_str(text: &str) -> Result<Self, InvalidRule> {
-        check_path(text)?;
-        let trimmed = text.trim_end_matches('/');
-        Ok(Self(if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() }))
-    }
-}
-
-impl TryFrom<String> for PathPrefix {
-    type Error = InvalidRule;
-    fn try_from(text: String) -> Result<Self, InvalidRule> {
-        text.parse()
-    }
-}
-
-impl From<PathPrefix> for String {
-    fn from(path: PathPrefix) -> Self {
-        path.0
     }
 }
 
@@ -332,6 +266,16 @@ impl HttpScope {
             && inner.paths.iter().all(|path| self.paths.iter().any(|own| own.covers(path)))
     }
 
+    /// The endpoint of the runner's own host to which these requests go; none if they go to the network.
+    pub fn endpoint(&self) -> Option<EndpointName> {
+        EndpointName::of_host(self.host.exact()?)
+    }
+
+    /// True if a secret may be used there: at one exact host, which has proved its name, or at a socket that the owner named.
+    pub fn takes_secret(&self) -> bool {
+        self.host.exact().is_some() && (self.scheme == Scheme::Https || self.endpoint().is_some())
+    }
+
     /// True if `target` is one of the requests of this scope.
     pub fn matches(&self, target: &HttpTarget) -> bool {
         self.scheme == target.scheme
@@ -365,8 +309,11 @@ struct RawHttp {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    endpoint: Option<EndpointName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     scheme: Option<Scheme>,
-    host: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -379,29 +326,75 @@ struct RawHttp {
     secret: Option<HttpSecret>,
 }
 
-fn scope(
+/// Where requests go, as a rule writes it.
+struct Place<'r> {
+    endpoint: Option<&'r EndpointName>,
     scheme: Option<Scheme>,
-    host: &str,
+    host: Option<&'r str>,
     port: Option<u16>,
+}
+
+impl Place<'_> {
+    fn words(&self) -> String {
+        match (self.endpoint, self.host) {
+            (Some(name), _) => format!("the endpoint {name}"),
+            (None, host) => host.unwrap_or_default().to_owned(),
+        }
+    }
+
+    fn read(&self) -> Result<(Scheme, HostPattern, u16), InvalidRule> {
+        if let Some(name) = self.endpoint {
+            if self.scheme.is_some() || self.host.is_some() || self.port.is_some() {
+                return Err(InvalidRule(format!(
+                    "the rule for the endpoint {name} names no scheme, host or port: the owner's file says where it is"
+                )));
+            }
+            return Ok((Scheme::Http, HostPattern::of_endpoint(name), Scheme::Http.default_port()));
+        }
+        let host = self.host.ok_or_else(|| {
+            InvalidRule("the rule names no place: write host = \"…\" or endpoint = \"…\"".to_owned())
+        })?;
+        let scheme = self.scheme.unwrap_or_default();
+        let port = self.port.unwrap_or(scheme.default_port());
+        if port == 0 {
+            return Err(InvalidRule("port 0 cannot be called".to_owned()));
+        }
+        Ok((scheme, host.parse()?, port))
+    }
+}
+
+fn scope(
+    place: &Place<'_>,
     methods: Option<BTreeSet<Method>>,
     paths: Option<BTreeSet<PathPrefix>>,
 ) -> Result<HttpScope, InvalidRule> {
-    let scheme = scheme.unwrap_or_default();
-    let port = port.unwrap_or(scheme.default_port());
-    if port == 0 {
-        return Err(InvalidRule("port 0 cannot be called".to_owned()));
-    }
+    let (scheme, host, port) = place.read()?;
     let missing = |what: &str, example: &str| {
-        InvalidRule(format!("the rule for {host} has no {what}, so it would allow nothing: write {example}"))
+        let place = place.words();
+        InvalidRule(format!("the rule for {place} has no {what}, so it would allow nothing: write {example}"))
     };
     let methods =
         methods.filter(|m| !m.is_empty()).ok_or_else(|| missing("methods", "methods = [\"GET\"]"))?;
     let paths =
         paths.filter(|p| !p.is_empty()).ok_or_else(|| missing("paths", "paths = [\"/\"] for all paths"))?;
-    Ok(HttpScope { scheme, host: host.parse()?, port, methods, paths })
+    Ok(HttpScope { scheme, host, port, methods, paths })
 }
 
-fn check_secret(scope: &HttpScope, secret: Option<&HttpSecret>) -> Result<(), InvalidRule> {
+/// What a rule says beside its scope has to mean something there.
+fn check_rest(scope: &HttpScope, private: bool, secret: Option<&HttpSecret>) -> Result<(), InvalidRule> {
+    if let Some(name) = scope.endpoint() {
+        if private {
+            return Err(InvalidRule(format!(
+                "the endpoint {name} has no address: `private` has no meaning there"
+            )));
+        }
+        if secret.is_some_and(|secret| secret.placement == HttpPlacement::ClientCert) {
+            return Err(InvalidRule(format!(
+                "the endpoint {name} is called without TLS, where no certificate is shown"
+            )));
+        }
+        return Ok(());
+    }
     if secret.is_some() && scope.host.exact().is_none() {
         return Err(InvalidRule(format!(
             "the rule for {} is a wildcard and cannot carry a secret",
@@ -434,7 +427,8 @@ pub struct HttpRequest {
 /// What a request asks for: literal requests, or an open place that a grant fills.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpWish {
-    /// `host = "granted"`: whatever the job's grant lists, with these methods if any are named.
+    /// `host = "granted"`: whatever the job's grant lists of the network, with these methods if any are named. An endpoint of
+    /// the runner's own host is asked for by its name.
     Open {
         /// The methods that will be used; absent: any.
         methods: Option<BTreeSet<Method>>,
@@ -448,7 +442,10 @@ impl HttpRequest {
     pub fn covers(&self, grant: &HttpGrant) -> bool {
         let scope = match &self.scope {
             HttpWish::Literal(scope) => scope.covers(&grant.scope),
-            HttpWish::Open { methods } => methods.as_ref().is_none_or(|m| grant.scope.methods.is_subset(m)),
+            HttpWish::Open { methods } => {
+                grant.scope.endpoint().is_none()
+                    && methods.as_ref().is_none_or(|m| grant.scope.methods.is_subset(m))
+            }
         };
         let open = matches!(self.scope, HttpWish::Open { .. });
         let private = self.private || open || !grant.private;
@@ -465,26 +462,45 @@ impl HttpRequest {
 impl TryFrom<RawHttp> for HttpRequest {
     type Error = InvalidRule;
     fn try_from(raw: RawHttp) -> Result<Self, InvalidRule> {
-        let wish = if raw.host == "granted" {
-            if raw.paths.is_some() || raw.port.is_some() || raw.scheme.is_some() {
+        let wish = if raw.host.as_deref() == Some("granted") {
+            if raw.endpoint.is_some() || raw.paths.is_some() || raw.port.is_some() || raw.scheme.is_some() {
                 return Err(InvalidRule(
-                    "an open request (host = \"granted\") names no port, path or scheme".to_owned(),
+                    "an open request (host = \"granted\") names no endpoint, port, path or scheme".to_owned(),
                 ));
             }
             HttpWish::Open { methods: raw.methods }
         } else {
-            let scope = scope(raw.scheme, &raw.host, raw.port, raw.methods, raw.paths)?;
-            check_secret(&scope, raw.secret.as_ref())?;
+            let scope = scope(&raw.place(), raw.methods.clone(), raw.paths.clone())?;
+            check_rest(&scope, raw.private, raw.secret.as_ref())?;
             HttpWish::Literal(scope)
         };
         Ok(Self { id: raw.id, scope: wish, private: raw.private, secret: raw.secret })
     }
 }
 
+impl RawHttp {
+    fn place(&self) -> Place<'_> {
+        Place {
+            endpoint: self.endpoint.as_ref(),
+            scheme: self.scheme,
+            host: self.host.as_deref(),
+            port: self.port,
+        }
+    }
+}
+
 fn raw(scope: HttpScope) -> RawHttp {
+    if let Some(endpoint) = scope.endpoint() {
+        return RawHttp {
+            endpoint: Some(endpoint),
+            methods: Some(scope.methods),
+            paths: Some(scope.paths),
+            ..RawHttp::default()
+        };
+    }
     RawHttp {
         scheme: (scope.scheme != Scheme::Https).then_some(scope.scheme),
-        host: scope.host.to_string(),
+        host: Some(scope.host.to_string()),
         port: Some(scope.port),
         methods: Some(scope.methods),
         paths: Some(scope.paths),
@@ -495,7 +511,9 @@ fn raw(scope: HttpScope) -> RawHttp {
 impl From<HttpRequest> for RawHttp {
     fn from(request: HttpRequest) -> Self {
         let base = match request.scope {
-            HttpWish::Open { methods } => Self { host: "granted".to_owned(), methods, ..Self::default() },
+            HttpWish::Open { methods } => {
+                Self { host: Some("granted".to_owned()), methods, ..Self::default() }
+            }
             HttpWish::Literal(scope) => raw(scope),
         };
         Self { id: request.id, private: request.private, secret: request.secret, ..base }
@@ -527,11 +545,11 @@ impl TryFrom<RawHttp> for HttpGrant {
         if raw.id.is_some() {
             return Err(InvalidRule("a compiled grant names no rule by `id`".to_owned()));
         }
-        if raw.host == "granted" {
+        if raw.host.as_deref() == Some("granted") {
             return Err(InvalidRule("a grant names its host".to_owned()));
         }
-        let scope = scope(raw.scheme, &raw.host, raw.port, raw.methods, raw.paths)?;
-        check_secret(&scope, raw.secret.as_ref())?;
+        let scope = scope(&raw.place(), raw.methods.clone(), raw.paths.clone())?;
+        check_rest(&scope, raw.private, raw.secret.as_ref())?;
         Ok(Self { scope, private: raw.private, secret: raw.secret })
     }
 }
@@ -556,8 +574,12 @@ pub enum Via {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCeiling {
+    endpoint: Option<EndpointName>,
+    unix: Option<std::path::PathBuf>,
+    components: Option<Vec<ComponentName>>,
+    projects: Option<Vec<ProjectName>>,
     scheme: Option<Scheme>,
-    host: String,
+    host: Option<String>,
     port: Option<u16>,
     methods: Option<BTreeSet<Method>>,
     paths: Option<BTreeSet<PathPrefix>>,
@@ -575,6 +597,8 @@ struct RawCeiling {
 pub struct HttpCeiling {
     /// The requests that are permitted.
     pub scope: HttpScope,
+    /// What stands behind the scope's endpoint, and for whom; none for a host of the network.
+    pub endpoint: Option<Endpoint>,
     /// The private ranges that the host's name may resolve to.
     pub private: Vec<IpNet>,
     /// How requests leave.
@@ -585,29 +609,71 @@ pub struct HttpCeiling {
     pub ca_file: Option<std::path::PathBuf>,
 }
 
+impl HttpCeiling {
+    /// True if this permits what is granted to a component, in a project.
+    pub fn permits(&self, scope: &HttpScope, component: &ComponentName, project: &ProjectName) -> bool {
+        let serves = |endpoint: &Endpoint| endpoint.serves(component, project);
+        self.scope.covers(scope) && self.endpoint.as_ref().is_none_or(serves)
+    }
+}
+
 impl TryFrom<RawCeiling> for HttpCeiling {
     type Error = InvalidRule;
     fn try_from(raw: RawCeiling) -> Result<Self, InvalidRule> {
-        let scope = scope(raw.scheme, &raw.host, raw.port, raw.methods, raw.paths)?;
+        let place = Place {
+            endpoint: raw.endpoint.as_ref(),
+            scheme: raw.scheme,
+            host: raw.host.as_deref(),
+            port: raw.port,
+        };
+        let words = place.words();
+        let scope = scope(&place, raw.methods, raw.paths)?;
+        let networked =
+            !raw.private.is_empty() || raw.via == Via::Proxy || raw.tls.is_some() || raw.ca_file.is_some();
+        if let Some(name) = raw.endpoint {
+            if networked {
+                return Err(InvalidRule(format!(
+                    "the endpoint {name} is a socket of this host: `private`, `via`, `tls` and `ca_file` have no meaning there"
+                )));
+            }
+            let endpoint = Endpoint::new(&name, raw.unix, raw.components, raw.projects)?;
+            return Ok(Self {
+                scope,
+                endpoint: Some(endpoint),
+                private: Vec::new(),
+                via: Via::Direct,
+                tls: None,
+                ca_file: None,
+            });
+        }
+        if raw.unix.is_some() || raw.components.is_some() || raw.projects.is_some() {
+            return Err(InvalidRule(format!(
+                "the rule for {words} names a host: `unix`, `components` and `projects` belong to an endpoint"
+            )));
+        }
         if raw.via == Via::Proxy && !raw.private.is_empty() {
             return Err(InvalidRule(format!(
-                "the rule for {} goes through the proxy, which resolves the name: `private` has no meaning there",
-                raw.host
+                "the rule for {words} goes through the proxy, which resolves the name: `private` has no meaning there"
             )));
         }
         if raw.tls.is_some() && raw.ca_file.is_some() {
             return Err(InvalidRule(format!(
-                "the rule for {} names certificates twice: `tls` or `ca_file`, not both",
-                raw.host
+                "the rule for {words} names certificates twice: `tls` or `ca_file`, not both"
             )));
         }
         if scope.scheme == Scheme::Http && (raw.tls.is_some() || raw.ca_file.is_some()) {
             return Err(InvalidRule(format!(
-                "the rule for {} is plain http, where no certificate is shown: remove `tls` and `ca_file`",
-                raw.host
+                "the rule for {words} is plain http, where no certificate is shown: remove `tls` and `ca_file`"
             )));
         }
-        Ok(Self { scope, private: raw.private, via: raw.via, tls: raw.tls, ca_file: raw.ca_file })
+        Ok(Self {
+            scope,
+            endpoint: None,
+            private: raw.private,
+            via: raw.via,
+            tls: raw.tls,
+            ca_file: raw.ca_file,
+        })
     }
 }
 
@@ -616,6 +682,9 @@ impl TryFrom<RawCeiling> for HttpCeiling {
 pub struct HttpPermit {
     /// The requests.
     pub scope: HttpScope,
+    /// The socket of this host to which they go, as the owner named it; none if they go to the network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unix: Option<std::path::PathBuf>,
     /// Private ranges that the name may resolve to.
     pub private: Vec<IpNet>,
     /// How requests leave.
@@ -664,36 +733,115 @@ mod tests {
             "x/y",
             "é.fr",
             "[::1]",
+            "docker.endpoint.alt",
+            "endpoint.alt",
+            "*.endpoint.alt",
+            "**.endpoint.alt",
+            "**.docker.endpoint.alt",
         ] {
             assert!(bad.parse::<HostPattern>().is_err(), "{bad:?}");
         }
     }
 
     #[test]
-    fn paths_match_by_whole_segment() {
-        fn check(prefix: &str, path: &str, expect: bool) {
-            assert_eq!(prefix.parse::<PathPrefix>().unwrap().matches(path), expect, "{prefix} {path}");
+    fn an_endpoint_is_asked_for_granted_and_permitted_by_its_name() {
+        fn check<T: serde::de::DeserializeOwned + std::fmt::Debug>(json: &str, expect: &str) {
+            match serde_json::from_str::<T>(json) {
+                Ok(_) => assert_eq!(expect, "", "{json}"),
+                Err(error) => {
+                    assert!(!expect.is_empty() && error.to_string().contains(expect), "{json}: {error}");
+                }
+            }
         }
-        check("/v1", "/v1", true);
-        check("/v1", "/v1/x", true);
-        check("/v1/", "/v1/x", true);
-        check("/v1", "/v1x", false);
-        check("/", "/anything", true);
-        for bad in [
-            "v1", "/v1/../x", "/a//b", "/%2e%2e/", "/a%2Fb", "/a\\b", "/a b", "/..;/x", "/a%zz", "/a?b",
-            "/é", "/{a}", "/a|b", "/a^b", "/[a]", "/a`b",
+        let rule =
+            |more: &str| format!(r#"{{"endpoint":"docker","methods":["GET"],"paths":["/info"]{more}}}"#);
+        for (more, expect) in [
+            ("", ""),
+            (r#","host":"a.example""#, "names no scheme, host or port"),
+            (r#","scheme":"http""#, "names no scheme, host or port"),
+            (r#","port":80"#, "names no scheme, host or port"),
+            (r#","private":true"#, "has no address"),
+            (r#","secret":{"name":"t","use":"header","header":"x-registry-auth"}"#, ""),
+            (r#","secret":{"name":"t","use":"client-cert"}"#, "without TLS"),
+            (r#","unix":"/run/docker.sock""#, "unknown field"),
         ] {
-            assert!(check_path(bad).is_err(), "{bad:?}");
+            check::<HttpGrant>(&rule(more), expect);
+            check::<HttpRequest>(&rule(more), expect);
         }
+        check::<HttpGrant>(r#"{"methods":["GET"],"paths":["/"]}"#, "names no place");
+        check::<HttpGrant>(
+            r#"{"endpoint":"Docker","methods":["GET"],"paths":["/"]}"#,
+            "no name of an endpoint",
+        );
+        check::<HttpGrant>(
+            r#"{"endpoint":"docker","paths":["/"]}"#,
+            "the rule for the endpoint docker has no methods",
+        );
+        let who = r#","components":["remit/docker-nodes"]"#;
+        let unix = r#","unix":"/run/docker.sock""#;
+        for (more, expect) in [
+            (format!("{unix}{who}"), ""),
+            (format!(r#"{unix}{who},"projects":["ops"]"#), ""),
+            (who.to_owned(), "names no socket"),
+            (unix.to_owned(), "names no component"),
+            (format!(r#"{unix},"components":[]"#), "names no component"),
+            (format!(r#","unix":"docker.sock"{who}"#), "begins with '/'"),
+            (format!(r#","unix":"/run/../x.sock"{who}"#), "is not written"),
+            (format!(r#","unix":"/run//x.sock"{who}"#), "is not written"),
+            (format!(r#"{unix}{who},"via":"proxy""#), "socket of this host"),
+            (format!(r#"{unix}{who},"private":["10.0.0.0/8"]"#), "socket of this host"),
+            (format!(r#"{unix}{who},"ca_file":"ca.pem""#), "socket of this host"),
+        ] {
+            check::<HttpCeiling>(&rule(&more), expect);
+        }
+        let host = |more: &str| format!(r#"{{"host":"a.example","methods":["GET"],"paths":["/"]{more}}}"#);
+        check::<HttpCeiling>(&host(unix), "belong to an endpoint");
+        check::<HttpCeiling>(&host(who), "belong to an endpoint");
+    }
+
+    #[test]
+    fn an_endpoint_is_written_as_it_was_read_and_is_no_host() {
+        let text = r#"{"endpoint":"docker","methods":["GET"],"paths":["/info"]}"#;
+        let grant: HttpGrant = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&grant).unwrap(), text);
+        let request: HttpRequest = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&request).unwrap(), text);
+        assert!(request.covers(&grant));
+        assert_eq!(grant.scope.to_string(), "http GET http://docker.endpoint.alt:80/info");
+        // Whoever may call whatever the job names of the network, may not call this host's own daemons.
+        let open: HttpRequest = serde_json::from_str(r#"{"host":"granted"}"#).unwrap();
+        assert!(!open.covers(&grant));
+        let other = text.replace("docker", "podman");
+        let other: HttpGrant = serde_json::from_str(&other).unwrap();
+        assert!(!request.covers(&other));
+    }
+
+    #[test]
+    fn an_endpoint_is_for_whom_the_owner_named() {
+        let text = r#"{"endpoint":"docker","unix":"/run/docker.sock","methods":["GET"],"paths":["/"],
+            "components":["acme/x"],"projects":["ops"]}"#;
+        let ceiling: HttpCeiling = serde_json::from_str(text).unwrap();
+        let grant = r#"{"endpoint":"docker","methods":["GET"],"paths":["/info"]}"#;
+        let grant: HttpGrant = serde_json::from_str(grant).unwrap();
+        let check = |component: &str, project: &str, expect: bool| {
+            let component = ComponentName::new(component).unwrap();
+            let found = ceiling.permits(&grant.scope, &component, &ProjectName::new(project).unwrap());
+            assert_eq!(found, expect, "{component} {project}");
+        };
+        check("acme/x", "ops", true);
+        check("acme/y", "ops", false);
+        check("acme/x", "dev", false);
     }
 
     fn host() -> impl Strategy<Value = HostPattern> {
-        (prop_oneof![Just(""), Just("*."), Just("**.")], prop::collection::vec("[ab]", 2..4))
-            .prop_map(|(prefix, labels)| format!("{prefix}{}", labels.join(".")).parse().unwrap())
+        let named = (prop_oneof![Just(""), Just("*."), Just("**.")], prop::collection::vec("[ab]", 2..4))
+            .prop_map(|(prefix, labels)| format!("{prefix}{}", labels.join(".")).parse().unwrap());
+        let own = "[ab]".prop_map(|name| HostPattern::of_endpoint(&name.parse().unwrap()));
+        prop_oneof![4 => named, 1 => own]
     }
 
     fn path() -> impl Strategy<Value = String> {
-        prop::collection::vec("[xy]{1,2}", 0..3).prop_map(|segments| format!("/{}", segments.join("/")))
+        prop::collection::vec("[xy*]|[xy]{2}", 0..4).prop_map(|segments| format!("/{}", segments.join("/")))
     }
 
     fn scope() -> impl Strategy<Value = HttpScope> {
@@ -713,12 +861,15 @@ mod tests {
         fn what_covers_matches_no_less(
             outer in scope(),
             inner in scope(),
-            labels in prop::collection::vec("[ab]", 1..5),
+            host in prop_oneof![
+                4 => prop::collection::vec("[ab]", 1..5).prop_map(|labels| labels.join(".")),
+                1 => "[ab]\\.endpoint\\.alt",
+            ],
             port in 1..3u16,
             method in prop_oneof![Just(Method::Get), Just(Method::Post)],
             path in path(),
         ) {
-            let target = HttpTarget { scheme: Scheme::Https, host: labels.join("."), port, method, path };
+            let target = HttpTarget { scheme: Scheme::Https, host, port, method, path };
             if outer.covers(&inner) && inner.matches(&target) {
                 prop_assert!(outer.matches(&target));
             }
