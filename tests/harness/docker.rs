@@ -40,6 +40,8 @@ impl Docker {
             }
         }
         std::fs::create_dir_all(folder)?;
+        // A runner takes no socket behind a link.
+        let folder = &std::fs::canonicalize(folder)?;
         let (socket, log) = (folder.join("docker.sock"), folder.join("dockerd.log"));
         let daemon = command("/usr/sbin/dockerd")
             .arg("--data-root")
@@ -86,8 +88,16 @@ impl Docker {
         self.client(&["import", &archive.display().to_string(), IMAGE]).map(drop)
     }
 
-    /// Where it listens, as `DOCKER_HOST` wants it.
-    pub fn host(&self) -> String {
+    /// A rule of a ceiling: components may call the daemon with these methods and paths.
+    pub fn endpoint(&self, components: &[&str], methods: &[&str], paths: &[&str]) -> String {
+        format!(
+            "[[ceiling.http]]\nendpoint = \"docker\"\nunix = {:?}\nmethods = {methods:?}\npaths = {paths:?}\ncomponents = {components:?}\n\n",
+            self.socket
+        )
+    }
+
+    /// Where it listens, as the client wants it.
+    fn host(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 

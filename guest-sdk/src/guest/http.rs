@@ -29,8 +29,14 @@ const READ: u64 = 64 << 10;
 const WRITE: usize = 4096;
 
 pub(crate) fn http(request: Request) -> Result<Head, Refusal> {
-    let headers: Vec<(String, Vec<u8>)> =
+    let mut headers: Vec<(String, Vec<u8>)> =
         request.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
+    // The length is known. Without it even no body is sent in pieces, which some servers take for one.
+    let has_length = request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let may_have_none = request.body.is_empty() && matches!(request.method.as_str(), "GET" | "HEAD");
+    if !has_length && !may_have_none {
+        headers.push(("content-length".to_owned(), request.body.len().to_string().into_bytes()));
+    }
     let headers = Fields::from_list(&headers).map_err(|error| failed(format!("a header: {error}")))?;
     let outgoing = OutgoingRequest::new(headers);
     let unusable = |what: &str| failed(format!("the {what} cannot be sent"));

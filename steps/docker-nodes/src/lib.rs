@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use remit_sdk::{Context, Fail, JsonSchema, Node, Nodes, exec, log, node_source};
+use remit_sdk::{Context, Fail, JsonSchema, Node, Nodes, http, log, node_source};
+use remit_sdk_docker::{Engine, send, time};
 use remit_sdk_nodes::Emitter;
 use serde::Deserialize;
 
@@ -10,9 +11,6 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
-    /// The name that the runner's owner gave to the Docker client.
-    #[serde(default = "docker")]
-    pub program: String,
     /// Whether containers that do not run are taken too.
     #[serde(default)]
     pub all: bool,
@@ -23,54 +21,29 @@ pub struct Input {
     pub tags_label: Option<String>,
 }
 
-fn docker() -> String {
-    "docker".to_owned()
-}
-
-/// How many containers are asked about at once.
-const AT_ONCE: usize = 100;
 /// Most containers.
 const MAX_CONTAINERS: usize = 10_000;
-/// Largest answer about a hundred containers.
-const MAX_ANSWER: usize = 32 << 20;
 /// Most labels of a container that become attributes.
 const MAX_LABELS: usize = 150;
 
-/// What `docker inspect` says of a container, as far as it is of use.
+/// What the daemon's list says of a container, as far as it is of use.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Container {
     id: String,
-    name: String,
-    #[serde(default)]
-    created: String,
-    state: State,
-    config: Config,
-    #[serde(default)]
-    network_settings: NetworkSettings,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct State {
-    status: String,
-    health: Option<Health>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Health {
-    status: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Config {
+    names: Vec<String>,
     #[serde(default)]
     image: String,
+    /// Seconds since the beginning of 1970.
     #[serde(default)]
-    hostname: String,
+    created: u64,
+    state: String,
+    /// For people: `Up 2 minutes (healthy)`.
+    #[serde(default)]
+    status: String,
     labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    network_settings: NetworkSettings,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -88,57 +61,69 @@ struct Network {
 
 /// Asks the daemon and emits its containers.
 #[node_source]
-pub fn docker_nodes(input: Input, nodes: &mut Nodes, context: &Context) -> Result<(), Fail> {
-    let all = input.all.then_some("--all");
-    let filters = input.filters.iter().flat_map(|filter| ["--filter", filter.as_str()]);
-    let listed = exec::command(&input.program)
-        .args(["ps", "--quiet", "--no-trunc"])
-        .args(all)
-        .args(filters)
-        .text(MAX_ANSWER)?;
-    let ids: Vec<&str> = listed.split_whitespace().collect();
-    if let Some(odd) = ids.iter().find(|id| !id.bytes().all(|b| b.is_ascii_hexdigit())) {
-        return Err(Fail::new(format!("{} listed {odd:?}, which is no container's id", input.program)));
+pub fn docker_nodes(input: Input, nodes: &mut Nodes, _: &Context) -> Result<(), Fail> {
+    let filters = filters(&input.filters)?;
+    let mut url = Engine::agree()?.at(&["containers", "json"]).query("all", input.all);
+    if !filters.is_empty() {
+        url = url.query("filters", serde_json::to_string(&filters)?);
     }
-    if ids.len() > MAX_CONTAINERS {
+    let containers: Vec<Container> = send(http::get(url))?.json()?;
+    if containers.len() > MAX_CONTAINERS {
         return Err(Fail::new(format!(
             "{} containers, at most {MAX_CONTAINERS} are taken: narrow them with `filters`",
-            ids.len()
+            containers.len()
         )));
     }
     let mut emitter = Emitter::new(nodes);
-    let mut done = 0;
-    for part in ids.chunks(AT_ONCE) {
-        let answer = exec::command(&input.program)
-            .args(["inspect", "--type", "container"])
-            .args(part.iter().copied())
-            .text(MAX_ANSWER)?;
-        let containers: Vec<Container> = serde_json::from_str(&answer).map_err(|error| {
-            Fail::new(format!("{}: what it says of the containers does not fit: {error}", input.program))
-        })?;
-        for container in containers {
-            emitter.emit(node(container, input.tags_label.as_deref()), &input.program)?;
-        }
-        done += part.len();
-        context.progress(done, ids.len());
+    for container in containers {
+        emitter.emit(node(container, input.tags_label.as_deref()), "docker")?;
     }
     log::info!("nodes were read", nodes = emitter.emitted());
     Ok(())
 }
 
+/// Filters in the form of the API: each name with its values.
+fn filters(written: &[String]) -> Result<BTreeMap<&str, Vec<&str>>, Fail> {
+    let mut filters: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for filter in written {
+        match filter.split_once('=') {
+            Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+                filters.entry(name).or_default().push(value);
+            }
+            _ => {
+                return Err(Fail::new(format!(
+                    "{filter:?} in `filters` is no filter: write NAME=VALUE, such as label=tier=web or status=running"
+                )));
+            }
+        }
+    }
+    Ok(filters)
+}
+
+/// What the daemon says of a container's health, in its words for people.
+fn health(status: &str) -> Option<&str> {
+    let inner = status.strip_suffix(')')?.rsplit_once('(')?.1;
+    match inner.strip_prefix("health: ").unwrap_or(inner) {
+        known @ ("healthy" | "unhealthy" | "starting") => Some(known),
+        _ => None,
+    }
+}
+
 fn node(container: Container, tags_label: Option<&str>) -> Node {
-    let labels = container.config.labels.unwrap_or_default();
+    let labels = container.labels.unwrap_or_default();
     let networks = container.network_settings.networks.unwrap_or_default();
-    let mut node = Node::new(container.name.trim_start_matches('/'))
+    // Of several names those with a second slash are what links call it.
+    let own = container.names.iter().map(|name| name.trim_start_matches('/'));
+    let name = own.clone().find(|name| !name.contains('/')).or_else(|| own.clone().next());
+    let mut node = Node::new(name.unwrap_or(&container.id))
         .tag("docker")
-        .tag(&container.state.status)
+        .tag(&container.state)
         .attribute("docker:id", &container.id)
-        .attribute("docker:image", &container.config.image)
-        .attribute("docker:state", &container.state.status)
-        .attribute("docker:created", &container.created)
-        .attribute("docker:hostname", &container.config.hostname);
-    if let Some(health) = container.state.health {
-        node = node.attribute("docker:health", health.status);
+        .attribute("docker:image", &container.image)
+        .attribute("docker:state", &container.state)
+        .attribute("docker:created", time::written(container.created));
+    if let Some(health) = health(&container.status) {
+        node = node.attribute("docker:health", health);
     }
     if let Some((_, network)) = networks.iter().find(|(_, network)| !network.address.is_empty()) {
         node = node.attribute("hostname", &network.address);
@@ -156,38 +141,43 @@ fn node(container: Container, tags_label: Option<&str>) -> Node {
 mod tests {
     use remit_sdk::{
         Refusal,
-        fake::{Fake, Program},
+        fake::{Answer, Fake},
     };
-    use serde_json::json;
+    use remit_sdk_docker::ENDPOINT;
+    use serde_json::{Value, json};
 
     use super::*;
 
     const ID: &str = "4c01db0b339c2bd1f1a1e1b1c1d1e1f101112131415161718191a1b1c1d1e1f1";
 
-    /// The form of Docker's API, version 1.41, `ContainerInspect`.
-    fn inspected() -> String {
+    /// A daemon that speaks version 1.41 and answers a list with this.
+    fn daemon(query: &str, answer: Answer) -> Fake {
+        let version = json!({"ApiVersion": "1.41", "MinAPIVersion": "1.12"});
+        Fake::new().http("GET", &format!("{ENDPOINT}/version"), Answer::json(&version)).http(
+            "GET",
+            &format!("{ENDPOINT}/v1.41/containers/json?{query}"),
+            answer,
+        )
+    }
+
+    /// The form of Docker's API, version 1.41, `ContainerList`.
+    fn listed() -> Value {
         json!([{
-            "Id": ID, "Name": "/web-1", "Created": "2026-11-20T10:00:00.1Z", "Path": "nginx", "Args": [],
-            "State": {"Status": "running", "Running": true, "Health": {"Status": "healthy", "FailingStreak": 0}},
-            "Config": {"Image": "nginx:1.27", "Hostname": "4c01db0b339c", "Env": ["PASSWORD=hidden-from-nodes"],
-                "Labels": {"tier": "front", "remit.tags": "web, edge"}},
+            "Id": ID, "Names": ["/other/alias", "/web-1"], "Image": "nginx:1.27", "ImageID": "sha256:1", "Command": "nginx",
+            "Created": 1_795_219_200, "Ports": [], "Labels": {"tier": "front", "remit.tags": "web, edge"},
+            "State": "running", "Status": "Up 2 minutes (healthy)", "HostConfig": {"NetworkMode": "bridge"},
             "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.2"}, "other": {"IPAddress": ""}}},
+            "Mounts": [],
         }])
-        .to_string()
     }
 
     #[test]
     fn containers_become_nodes() {
-        let run = Fake::new()
-            .exec(
-                &["docker", "ps", "--quiet", "--no-trunc", "--all", "--filter", "label=tier"],
-                Program::new().stdout(format!("{ID}\n")),
-            )
-            .exec(&["docker", "inspect", "--type", "container", ID], Program::new().stdout(inspected()))
-            .discover(
-                docker_nodes,
-                &json!({"all": true, "filters": ["label=tier"], "tags_label": "remit.tags"}),
-            );
+        let query = "all=true&filters=%7B%22label%22%3A%5B%22tier%22%2C%22a%3Db%22%5D%2C%22status%22%3A%5B%22running%22%5D%7D";
+        let run = daemon(query, Answer::json(&listed())).discover(
+            docker_nodes,
+            &json!({"all": true, "filters": ["label=tier", "label=a=b", "status=running"], "tags_label": "remit.tags"}),
+        );
         run.result.unwrap();
         let expect = Node::new("web-1")
             .tag("docker")
@@ -199,35 +189,50 @@ mod tests {
             .attribute("docker:image", "nginx:1.27")
             .attribute("docker:state", "running")
             .attribute("docker:health", "healthy")
-            .attribute("docker:created", "2026-11-20T10:00:00.1Z")
-            .attribute("docker:hostname", "4c01db0b339c")
+            .attribute("docker:created", "2026-11-21T00:00:00Z")
             .attribute("label:tier", "front")
             .attribute("label:remit.tags", "web, edge");
         assert_eq!(run.nodes, [expect]);
     }
 
     #[test]
+    fn health_is_read_out_of_the_words_for_people() {
+        fn check(status: &str, expect: Option<&str>) {
+            assert_eq!(health(status), expect, "{status}");
+        }
+        check("Up 2 minutes (healthy)", Some("healthy"));
+        check("Up 2 minutes (unhealthy)", Some("unhealthy"));
+        check("Up 2 seconds (health: starting)", Some("starting"));
+        check("Up 2 minutes (Paused)", None);
+        check("Exited (0) 5 seconds ago", None);
+        check("Up 2 minutes", None);
+    }
+
+    #[test]
     fn a_daemon_that_does_not_answer_is_said() {
-        fn check(listed: Program, inspected: Option<Program>, expect: Result<usize, &str>) {
-            let mut fake = Fake::new().exec(&["docker", "ps", "--quiet", "--no-trunc"], listed);
-            if let Some(inspected) = inspected {
-                fake = fake.exec(&["docker", "inspect", "--type", "container", "ab"], inspected);
-            }
-            let run = fake.discover(docker_nodes, &json!({}));
+        fn check(answer: Answer, expect: Result<usize, &str>) {
+            let run = daemon("all=false", answer).discover(docker_nodes, &json!({}));
             match (run.result, expect) {
                 (Ok(()), Ok(count)) => assert_eq!(run.nodes.len(), count),
                 (Err(fail), Err(part)) => assert!(fail.message().contains(part), "{fail}"),
                 (found, _) => panic!("{found:?}"),
             }
         }
-        check(Program::new(), None, Ok(0));
-        let gone = Program::new().stderr("Cannot connect to the Docker daemon\n").code(1);
-        check(gone, None, Err("docker: ended with exit code 1"));
-        check(Program::new().stdout("--help\n"), None, Err("which is no container's id"));
-        let ab = || Program::new().stdout("ab\n");
-        check(ab(), Some(Program::new().stdout("[{}]")), Err("does not fit: missing field `Id`"));
-        check(ab(), Some(Program::new().stdout("[]")), Ok(0));
-        let refused = Program::refused(Refusal::Denied("exec docker with \"inspect\"".into()));
-        check(ab(), Some(refused), Err("not allowed by this step's remit"));
+        check(Answer::json(&json!([])), Ok(0));
+        check(Answer::json(&json!([{}])), Err("missing field `Id`"));
+        check(
+            Answer::status(400).body(json!({"message": "Invalid filter 'x'"}).to_string()),
+            Err("the daemon refuses: Invalid filter 'x'"),
+        );
+        check(
+            Answer::refused(Refusal::Denied("this request".into())),
+            Err("not allowed by this step's remit"),
+        );
+        check(
+            Answer::refused(Refusal::Failed("the server refused the connection".into())),
+            Err("the server refused the connection"),
+        );
+        let found = Fake::new().discover(docker_nodes, &json!({"filters": ["tier"]})).result.unwrap_err();
+        assert!(found.message().contains("\"tier\" in `filters` is no filter"), "{found}");
     }
 }

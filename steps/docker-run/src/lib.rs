@@ -1,13 +1,17 @@
 #![doc = include_str!("../README.md")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use remit_sdk::{
-    Context, Fail, JsonSchema, exec, log,
-    output::{Conclude, Summary},
+    Context, Fail, JsonSchema, Refusal, http, log,
+    output::{Conclude, Exit, Lines, Output, Summary},
     step,
 };
+use remit_sdk_docker::{Asked, Demux, Engine, Source, ask, patiently, send, time};
 use serde::Deserialize;
+use serde_json::{Value, json};
+
+mod options;
 
 /// An image and what its container gets.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -22,15 +26,9 @@ pub struct Input {
     /// Environment variables.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// More options of `docker run`, each one argument, such as `--network=none`.
+    /// Options as `docker run` has them, each in one piece, such as `--network=none`: those of the README.
     #[serde(default)]
     pub options: Vec<String>,
-    /// What it reads from standard input; left out: nothing.
-    #[serde(default)]
-    pub stdin: String,
-    /// The name that the runner's owner gave to the Docker client.
-    #[serde(default = "docker")]
-    pub program: String,
     /// Whether any other end than exit code 0 fails the step.
     #[serde(default = "remit_sdk::output::yes")]
     pub fail_on_exit: bool,
@@ -39,9 +37,12 @@ pub struct Input {
     pub capture: bool,
 }
 
-fn docker() -> String {
-    "docker".to_owned()
-}
+/// How long the daemon may keep a request waiting before is looked whether the run was cancelled.
+const PAUSE: Duration = Duration::from_secs(3);
+/// How long it may take between two words about an image that it fetches.
+const FETCHING: Duration = Duration::from_secs(600);
+/// Seconds that a container has to end by itself when the run was cancelled.
+const GRACE: u32 = 2;
 
 /// Runs the container.
 #[step]
@@ -49,89 +50,175 @@ pub fn docker_run(input: Input, context: &Context) -> Result<Summary, Fail> {
     if input.image.is_empty() || input.image.starts_with('-') {
         return Err(Fail::new(format!("`image` is {:?}, which names no image", input.image)));
     }
-    if let Some(odd) = input.options.iter().find(|option| !option.starts_with("--") || option.len() < 3) {
-        return Err(Fail::new(format!(
-            "{odd:?} in `options` is no long option: write --name=value, in one piece, so that it cannot be read as the image"
-        )));
-    }
-    let name = container(context);
-    // `--init` hands signals on, so that a container ends when its client is told to; `--rm` takes it away.
-    let mut args: Vec<String> = ["run", "--rm", "--init", "--name", &name].map(str::to_owned).to_vec();
-    if !input.stdin.is_empty() {
-        args.push("--interactive".to_owned());
-    }
+    let wanted = wanted(&input)?;
+    let engine = Engine::agree()?;
+    let container = Container { engine: &engine, name: name(context), context };
+    let conclude = Conclude { fail_on_exit: input.fail_on_exit, capture: input.capture };
+    container.make(&input.image, &wanted)?;
+    let ran = container.run(conclude.keep());
+    container.remove(&ran);
+    ran.and_then(|ended| conclude.judge(ended, &input.image)).map_err(|fail| {
+        if fail.message().starts_with(&input.image) { fail } else { fail.while_doing(&input.image) }
+    })
+}
+
+/// What the daemon is asked to make.
+fn wanted(input: &Input) -> Result<Value, Fail> {
+    let mut env = Vec::with_capacity(input.env.len());
     for (variable, value) in &input.env {
         if variable.is_empty() || variable.contains('=') {
             return Err(Fail::new(format!("{variable:?} in `env` is no name of a variable")));
         }
-        args.push("--env".to_owned());
-        args.push(format!("{variable}={value}"));
+        env.push(format!("{variable}={value}"));
     }
-    args.extend(input.options);
-    args.push(input.image.clone());
-    args.extend(input.command);
-    let conclude = Conclude { fail_on_exit: input.fail_on_exit, capture: input.capture };
-    let ended = exec::command(&input.program).args(args).stdin(input.stdin).follow(conclude.keep());
-    if let Ok(output) = &ended
-        && output.exit == remit_sdk::output::Exit::Code(125)
-    {
-        log::warn!("the daemon did not run the container", image = input.image);
+    // `Init` hands signals on, so that a container ends when it is told to.
+    let mut wanted = json!({"Image": input.image, "Env": env, "Tty": false, "OpenStdin": false, "HostConfig": {"Init": true}});
+    if !input.command.is_empty() {
+        wanted["Cmd"] = input.command.clone().into();
     }
-    conclude.of(ended, &input.image)
+    options::apply(&input.options, &mut wanted)?;
+    Ok(wanted)
 }
 
 /// The container's name: the same for each try, so that two never run beside one another.
-fn container(context: &Context) -> String {
+fn name(context: &Context) -> String {
     let key = context.idempotency_key();
     let letters = key.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-');
     format!("remit-{}", letters.take(64).collect::<String>().to_ascii_lowercase())
 }
 
-#[cfg(test)]
-mod tests {
-    use remit_sdk::fake::{Fake, Program};
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    const NAME: &str = "remit-01jd0000000000000000000000-step";
-
-    #[test]
-    fn the_container_gets_what_the_input_says() {
-        fn check(more: Value, rest: &[&str]) {
-            let mut input = json!({"image": "alpine:3"});
-            input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            let words = [&["docker", "run", "--rm", "--init", "--name", NAME], rest].concat();
-            let run = Fake::new().exec(&words, Program::new().stdout("ok")).call(docker_run, &input);
-            assert_eq!(run.result.unwrap()["stdout"], "ok");
-        }
-        check(json!({}), &["alpine:3"]);
-        check(json!({"command": ["sh", "-c", "echo $A"]}), &["alpine:3", "sh", "-c", "echo $A"]);
-        check(
-            json!({"env": {"A": "b c\n"}, "options": ["--network=none"], "stdin": "x"}),
-            &["--interactive", "--env", "A=b c\n", "--network=none", "alpine:3"],
-        );
-    }
-
-    #[test]
-    fn what_cannot_run_is_said() {
-        fn check(input: Value, message: &str) {
-            let found = Fake::new().call(docker_run, &input).result.unwrap_err();
-            assert!(found.message().contains(message), "{found}");
-        }
-        check(json!({"image": "--privileged"}), "names no image");
-        check(json!({"image": ""}), "names no image");
-        check(
-            json!({"image": "a", "options": ["--network", "none"]}),
-            "\"none\" in `options` is no long option",
-        );
-        check(json!({"image": "a", "options": ["-v/:/host"]}), "is no long option");
-        check(json!({"image": "a", "env": {"A=B": "c"}}), "is no name of a variable");
-        let words = ["docker", "run", "--rm", "--init", "--name", NAME, "a"];
-        let run = Fake::new()
-            .exec(&words, Program::new().stderr("Unable to find image").code(125))
-            .call(docker_run, &json!({"image": "a"}));
-        assert_eq!(run.messages(), ["Unable to find image", "the daemon did not run the container"]);
-        assert!(run.result.unwrap_err().message().starts_with("a: ended with exit code 125"));
+/// An image by its name, and its tag or digest; without one, what the client takes.
+fn tagged(image: &str) -> (&str, &str) {
+    let last = image.rfind('/').map_or(0, |at| at + 1);
+    match image.get(last..).and_then(|rest| rest.find(['@', ':'])) {
+        Some(at) => image.split_at(last + at),
+        None => (image, ":latest"),
     }
 }
+
+/// What a container has logged so far: the time of the last piece, and how many pieces came with that time.
+#[derive(Default)]
+struct Read {
+    last: String,
+    same: usize,
+}
+
+struct Container<'a> {
+    engine: &'a Engine,
+    name: String,
+    context: &'a Context,
+}
+
+impl Container<'_> {
+    fn at(&self, rest: &[&str]) -> http::Url {
+        self.engine.at(&[&["containers", self.name.as_str()], rest].concat())
+    }
+
+    /// Makes it. One of an earlier try is taken away, and an image that is not there is fetched.
+    fn make(&self, image: &str, wanted: &Value) -> Result<(), Fail> {
+        let (mut fetched, mut cleared) = (false, false);
+        loop {
+            let url = self.engine.at(&["containers", "create"]).query("name", &self.name);
+            match ask(http::post(url).json(wanted))? {
+                Asked::Answered(_) => return Ok(()),
+                Asked::Refused(404, _) if !fetched => {
+                    self.fetch(image).map_err(|fail| fail.while_doing(image))?;
+                    fetched = true;
+                }
+                Asked::Refused(409, _) if !cleared => {
+                    log::warn!("the container of an earlier try is taken away", container = self.name);
+                    send(http::delete(self.at(&[]).query("force", true).query("v", true)))?;
+                    cleared = true;
+                }
+                Asked::Refused(status, fail) => return Err(fail.while_doing(image).with("status", status)),
+            }
+        }
+    }
+
+    /// Has the daemon fetch an image; what it says meanwhile is read for the one word that counts.
+    fn fetch(&self, image: &str) -> Result<(), Fail> {
+        #[derive(Deserialize)]
+        struct Word {
+            error: Option<String>,
+        }
+        log::info!("the image is fetched", image = image);
+        let (name, tag) = tagged(image);
+        let tag = tag.trim_start_matches([':', '@']);
+        let url = self.engine.at(&["images", "create"]).query("fromImage", name).query("tag", tag);
+        let said = send(http::post(url).timeout(FETCHING))?.text()?;
+        let words = said.lines().filter_map(|line| serde_json::from_str::<Word>(line).ok());
+        match words.filter_map(|word| word.error).last() {
+            Some(error) => Err(Fail::new(format!("the daemon refuses: {error}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// From its start to its end.
+    fn run(&self, keep: usize) -> Result<Output, Fail> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Ended {
+            status_code: i32,
+        }
+        send(http::post(self.at(&["start"])))?;
+        let mut lines = Lines::new(keep);
+        let mut read = Read::default();
+        while !self.follow(&mut read, &mut lines)? {}
+        loop {
+            if let Some(answer) = patiently(self.context, http::post(self.at(&["wait"])), PAUSE)? {
+                let Ended { status_code } = answer.json()?;
+                return Ok(lines.finish(Exit::Code(status_code)));
+            }
+        }
+    }
+
+    /// Reads its log from where it was left; true when it has ended, false when nothing came for a while.
+    fn follow(&self, read: &mut Read, lines: &mut Lines) -> Result<bool, Fail> {
+        let mut url = self.at(&["logs"]).query("follow", true).query("stdout", true).query("stderr", true);
+        url = url.query("timestamps", true);
+        if let Some(since) = time::since(&read.last) {
+            url = url.query("since", since);
+        }
+        let Some(mut answer) = patiently(self.context, http::get(url), PAUSE)? else { return Ok(false) };
+        let mut demux = Demux::with_times();
+        // Pieces of the last time that was read come again.
+        let (before, mut again) = (read.last.clone(), read.same);
+        loop {
+            let bytes = match answer.chunk() {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Ok(true),
+                Err(http::Error::Refused { refusal: Refusal::Failed(_), .. }) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            };
+            let time = |time: &str| {
+                if time == before && again > 0 {
+                    again -= 1;
+                    return false;
+                }
+                if time == read.last {
+                    read.same += 1;
+                } else {
+                    *read = Read { last: time.to_owned(), same: 1 };
+                }
+                true
+            };
+            demux.push(&bytes, time, |source, piece| match source {
+                Source::Output => lines.stdout(piece),
+                Source::Error => lines.stderr(piece),
+            })?;
+        }
+    }
+
+    /// Takes it away; where the run was cancelled it may end by itself first.
+    fn remove<T>(&self, ran: &Result<T, Fail>) {
+        if matches!(ran, Err(fail) if fail.is_cancelled()) {
+            let _ = ask(http::post(self.at(&["stop"]).query("t", GRACE)));
+        }
+        if let Err(fail) = send(http::delete(self.at(&[]).query("force", true).query("v", true))) {
+            log::warn!("the container could not be taken away: {fail}", container = self.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -142,26 +142,45 @@ fn containers_of_a_real_daemon_are_nodes() {
             "1000",
         ])
         .unwrap();
-    let client = |args: &str| {
-        format!(
-            "[[ceiling.exec]]\nprogram = \"docker\"\npath = \"/usr/bin/docker\"\nargs = {args}\nenv = {{ DOCKER_HOST = {:?}, HOME = {:?} }}\n\n",
-            docker.host(),
-            folder.path()
-        )
-    };
-    let ceiling = format!(
-        "[ceiling]\n\n{}{}",
-        client("[\"ps\", \"--quiet\", \"--no-trunc\", \"--filter\", \"{text}\"]"),
-        client("[\"inspect\", \"--type\", \"container\", \"{text}*\"]")
+    let nodes_only = docker.endpoint(
+        &["remit/docker-nodes"],
+        &["GET"],
+        &["/version", "/v1.41/containers/json", "/v1.44/containers/json"],
     );
-    let stack = site(folder.path(), &ceiling);
-    let lines = "uses = \"remit/docker-nodes@1\"\nwith = { filters = [\"label=tier\"], tags_label = \"tier\" }\n\
-                 grant = { exec = [{ program = \"docker\" }] }\n";
+    let stack = site(folder.path(), &format!("[ceiling]\n\n{nodes_only}"));
+    let lines = "uses = \"remit/docker-nodes@2\"\nwith = { filters = [\"label=tier\", \"status=running\"], tags_label = \"tier\" }\n";
     let found = source(&stack, folder.path(), "containers", lines);
     assert_eq!(found.code, 0, "{found:?}");
     let web = nodes(&stack, "tags: front+running").remove(0);
     assert_eq!((&web["name"], &web["attributes"]["docker:image"]), (&json!("web-1"), &json!(IMAGE)));
+    assert_eq!(web["attributes"]["docker:state"], "running");
     assert!(stack.files_with(b"hunter2hunter2").unwrap().is_empty());
+
+    // A daemon that does not take a filter says so; the nodes of the last good run stay.
+    let odd = lines.replace("label=tier", "shape=round");
+    let found = source(&stack, folder.path(), "containers", &odd);
+    assert_ne!(found.code, 0, "{found:?}");
+    assert_eq!(names(&stack, "tags: docker"), ["web-1"]);
+}
+
+#[test]
+fn an_endpoint_that_no_runner_has_is_told_when_a_source_is_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let stack = site(folder.path(), "[ceiling]\n");
+    let file = folder.path().join("containers.toml");
+    std::fs::write(&file, "name = \"containers\"\nuses = \"remit/docker-nodes@2\"\n").unwrap();
+    let saved = stack.json(&["nodes", "source", "apply", &file.display().to_string()]).unwrap();
+    let told = "The ceiling of runner local lacks the endpoint docker ([[ceiling.http]] with endpoint = \"docker\").";
+    assert_eq!(saved["missing"], json!([told]), "{saved:#}");
+    // And what happens then is a refusal with the lines that the owner would write.
+    let asked = stack.remit(&["--output", "json", "nodes", "source", "refresh", "containers"]).unwrap();
+    assert_ne!(asked.code, 0, "{asked:?}");
+    let listed = stack.json(&["nodes", "source", "list"]).unwrap();
+    let error = listed["items"][0]["error"].as_str().unwrap();
+    assert!(
+        error.contains("endpoint = \"docker\"") && error.contains("components = [\"remit/docker-nodes\"]"),
+        "{error}"
+    );
 }
 
 /// A list of nodes in the form of the Kubernetes core API, version 1: <https://kubernetes.io/docs/reference/kubernetes-api/>.

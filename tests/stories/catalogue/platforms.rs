@@ -5,11 +5,11 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use harness::{Docker, IMAGE, Reply};
+use harness::{Docker, IMAGE, Reply, wait_for};
 use serde_json::{Value, json};
 
 use super::{fails, secret, serving, succeeds};
-use crate::site;
+use crate::{apply, begin, site};
 
 #[test]
 fn containers_are_run_and_entered() {
@@ -18,45 +18,107 @@ fn containers_are_run_and_entered() {
     docker
         .client(&["run", "--detach", "--network", "none", "--name", "web-1", IMAGE, "/bin/sleep", "1000"])
         .unwrap();
-    let client = |args: &str| {
-        format!(
-            "[[ceiling.exec]]\nprogram = \"docker\"\npath = \"/usr/bin/docker\"\nargs = {args}\n\
-             env = {{ DOCKER_HOST = {:?}, HOME = {:?} }}\n\n",
-            docker.host(),
-            folder.path()
-        )
-    };
-    let run = format!(
-        "[\"run\", \"--rm\", \"--init\", \"--name\", \"{{text}}\", \"--interactive\", \"--env\", \"{{data}}\", \"--network=none\", {IMAGE:?}, \
-         \"/bin/sh\", \"-c\", \"{{data}}\"]"
+    // Nothing is said of arguments here: what the two components cannot say, nobody says through them.
+    let both = docker.endpoint(
+        &["remit/docker-run", "remit/docker-exec"],
+        &["GET", "POST", "DELETE"],
+        &["/version", "/v1.41", "/v1.44"],
     );
-    let ceiling = format!(
-        "[ceiling]\n\n{}{}",
-        client(&run),
-        client("[\"exec\", \"web-1\", \"/bin/echo\", \"{data}*\"]")
-    );
-    let stack = site(folder.path(), &ceiling);
+    let stack = site(folder.path(), &format!("[ceiling]\n\n{both}"));
     let job = format!(
-        "job: contained\noptions:\n  v: {{ type: string, default: x }}\nsteps:\n  - name: ran\n    uses: remit/docker-run@1\n    with:\n      \
-         image: {IMAGE}\n      command: [/bin/sh, -c, 'printf %s \"$VALUE\"; cat']\n      env: {{ VALUE: \"${{options.v}}\" }}\n      \
-         options: [\"--network=none\"]\n      stdin: \" and in\"\n    grant: {{ exec: [{{ program: docker }}] }}\n  - name: entered\n    \
-         uses: remit/docker-exec@1\n    with: {{ container: web-1, command: [/bin/echo, \"${{options.v}}\"] }}\n    \
-         grant: {{ exec: [{{ program: docker }}] }}\n"
+        "job: contained\noptions:\n  v: {{ type: string, default: x }}\nsteps:\n  - name: ran\n    uses: remit/docker-run@2\n    with:\n      \
+         image: {IMAGE}\n      command: [/bin/sh, -c, 'printf %s \"$VALUE\"; echo gone >&2']\n      env: {{ VALUE: \"${{options.v}}\" }}\n      \
+         options: [\"--network=none\", \"--read-only\"]\n  - name: entered\n    \
+         uses: remit/docker-exec@2\n    with: {{ container: web-1, command: [/bin/echo, \"${{options.v}}\"] }}\n"
     );
     let odd = "it's \"$HOME\"\n-x";
     let shown = succeeds(&stack, folder.path(), &job, &["--option", &format!("v={odd}")]);
-    assert_eq!(shown["steps"][0]["run"]["output"]["stdout"], format!("{odd} and in"));
-    assert_eq!(shown["steps"][1]["run"]["output"]["stdout"], format!("{odd}\n"));
-    assert_eq!(
-        docker.client(&["ps", "--all", "--quiet"]).unwrap().lines().count(),
-        1,
-        "a container was left"
+    let output = |step: usize| shown["steps"][step]["run"]["output"].clone();
+    assert_eq!((output(0)["stdout"].as_str(), output(0)["stderr"].as_str()), (Some(odd), Some("gone\n")));
+    assert_eq!(output(1)["stdout"], format!("{odd}\n"));
+    let left = || docker.client(&["ps", "--all", "--quiet"]).unwrap().lines().count();
+    assert_eq!(left(), 1, "a container was left");
+    let step = |name: &str, with: &str| {
+        format!(
+            "job: {name}\nsteps:\n  - name: ran\n    uses: remit/docker-run@2\n    with: {{ image: {IMAGE}, {with} }}\n"
+        )
+    };
+    let ended = "command: [/bin/sh, -c, \"echo last; exit 3\"], options: [\"--network=none\"]";
+    fails(&stack, folder.path(), &step("ended", ended), "ended with exit code 3");
+    fails(
+        &stack,
+        folder.path(),
+        &step("absent", "command: [/bin/nowhere], options: [\"--network=none\"]"),
+        "no such file",
     );
-    let wider = format!(
-        "job: wider\nsteps:\n  - name: ran\n    uses: remit/docker-run@1\n    \
-         with: {{ image: {IMAGE}, options: [\"--privileged\"] }}\n    grant: {{ exec: [{{ program: docker }}] }}\n"
+    fails(
+        &stack,
+        folder.path(),
+        &step("wider", "options: [\"--privileged\"]"),
+        "no words for what would give",
     );
-    fails(&stack, folder.path(), &wider, "not allowed by this step's remit: exec docker");
+    let unknown = step("unknown", "command: [x]").replace(IMAGE, "nowhere.invalid/image:1");
+    fails(&stack, folder.path(), &unknown, "nowhere.invalid/image:1: the daemon refuses:");
+    // One that is silent for longer than a request waits is read on, from where it was left.
+    let slow = "command: [/bin/sh, -c, \"echo a; sleep 4; echo b; echo c; sleep 4; echo d\"], options: [\"--network=none\"]";
+    let shown = succeeds(&stack, folder.path(), &step("slow", slow), &[]);
+    assert_eq!(shown["steps"][0]["run"]["output"]["stdout"], "a\nb\nc\nd\n");
+    // A cancelled run takes its container with it.
+    apply(
+        &stack,
+        folder.path(),
+        &step("endless", "command: [/bin/sleep, \"1000\"], options: [\"--network=none\"]"),
+    );
+    let id = begin(&stack, &["endless"]);
+    wait_for("a second container", || Ok((left() == 2).then_some(()))).unwrap();
+    stack.json(&["execution", "cancel", &id]).unwrap();
+    crate::ended(&stack, &id);
+    assert_eq!(left(), 1, "a cancelled run left its container");
+}
+
+#[test]
+fn a_daemon_is_called_by_whom_its_owner_named_and_no_further() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(docker) = Docker::start(&folder.path().join("docker")).unwrap() else { return };
+    docker
+        .client(&["run", "--detach", "--network", "none", "--name", "web-1", IMAGE, "/bin/sleep", "1000"])
+        .unwrap();
+    let paths = ["/version", "/v1.41/containers/*/exec", "/v1.41/exec/*"];
+    let rule = docker.endpoint(&["remit/docker-exec"], &["GET", "POST"], &paths);
+    let stack = site(folder.path(), &format!("[ceiling]\n\n{rule}"));
+    // Of the versions that the component asks for, the job grants the one that the daemon speaks.
+    let grant = "    grant:\n      http:\n        - { endpoint: docker, methods: [GET], paths: [/version, /v1.41/exec/*/json] }\n        \
+                 - { endpoint: docker, methods: [POST], paths: [/v1.41/containers/*/exec, /v1.41/exec/*/start] }\n";
+    let job = format!(
+        "job: entered\nsteps:\n  - name: entered\n    uses: remit/docker-exec@2\n    with: {{ container: web-1, command: [/bin/echo, in] }}\n{grant}"
+    );
+    let shown = succeeds(&stack, folder.path(), &job, &[]);
+    assert_eq!(shown["steps"][0]["run"]["output"]["stdout"], "in\n");
+    // What is granted and not permitted is refused as a whole, before anything is run.
+    let wider = job.replace(grant, "").replace("job: entered", "job: wider");
+    fails(&stack, folder.path(), &wider, "endpoint = \"docker\"");
+    let other = format!(
+        "job: other\nsteps:\n  - name: ran\n    uses: remit/docker-run@2\n    with: {{ image: {IMAGE} }}\n"
+    );
+    fails(&stack, folder.path(), &other, "components = [\"remit/docker-run\"]");
+    // Whoever calls what a job names does not call this host.
+    let file = folder.path().join("trick.yaml");
+    let trick = |place: &str| {
+        format!(
+            "job: trick\nsteps:\n  - name: one\n    uses: remit/http-request@1\n    with: {{ url: \"http://docker.endpoint.alt/version\" }}\n    \
+             grant: {{ http: [{{ {place}, methods: [GET], paths: [/] }}] }}\n"
+        )
+    };
+    for (place, says) in [
+        ("endpoint: docker", "not among what remit/http-request requests"),
+        ("scheme: http, host: docker.endpoint.alt", "no host of the network"),
+        ("scheme: http, host: \"*.endpoint.alt\"", "no host of the network"),
+    ] {
+        std::fs::write(&file, trick(place)).unwrap();
+        let refused = stack.remit(&["job", "apply", &file.display().to_string()]).unwrap();
+        assert_ne!(refused.code, 0, "{refused:?}");
+        assert!(refused.err.contains(says), "{refused:?}");
+    }
 }
 
 #[test]
