@@ -51,7 +51,7 @@ mod tests {
             match (&found, expect) {
                 (Ok(_), Ok(())) => {}
                 (Err(error), Err(kind)) => {
-                    assert!(kind.is_none_or(|kind| error.kind() == kind), "{name}: {error}")
+                    assert!(kind.is_none_or(|kind| error.kind() == kind), "{name}: {error}");
                 }
                 _ => panic!("{name}: {found:?}"),
             }

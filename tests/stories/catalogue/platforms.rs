@@ -49,7 +49,7 @@ fn containers_are_run_and_entered() {
         &stack,
         folder.path(),
         &step("absent", "command: [/bin/nowhere], options: [\"--network=none\"]"),
-        "no such file",
+        "ended with exit code 127",
     );
     fails(
         &stack,
