@@ -147,7 +147,7 @@ impl Container<'_> {
         let url = self.engine.at(&["images", "create"]).query("fromImage", name).query("tag", tag);
         let said = send(http::post(url).timeout(FETCHING))?.text()?;
         let words = said.lines().filter_map(|line| serde_json::from_str::<Word>(line).ok());
-        match words.filter_map(|word| word.error).last() {
+        match words.filter_map(|word| word.error).next_back() {
             Some(error) => Err(Fail::new(format!("the daemon refuses: {error}"))),
             None => Ok(()),
         }
