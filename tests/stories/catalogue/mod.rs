@@ -1,6 +1,7 @@
 //! The step catalogue: each step and node source as users run it, against the real thing where it can run here, otherwise
 //! against answers of the documented form.
 
+mod live;
 mod nodes;
 mod plain;
 mod platforms;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use harness::{Docker, IMAGE, Reply, Stack};
+use harness::{Docker, IMAGE, Reply, Seen, Stack};
 use serde_json::{Value, json};
 
-use super::{secret, serving};
+use super::live::{Server, elsewhere};
 use crate::{apply, run, site};
 
 /// Saves a source and asks it; gives what the command said.
@@ -189,75 +189,116 @@ const CLUSTER: &str = include_str!("fixtures/kubernetes-nodes.json");
 const MACHINES: &str = include_str!("fixtures/vsphere-vm.json");
 const IDENTITY: &str = include_str!("fixtures/vsphere-identity.json");
 
-#[test]
-fn clusters_and_virtual_machines_are_nodes() {
-    let folder = tempfile::tempdir().unwrap();
-    let provider = [
-        secret(folder.path(), "k8s", "the-token-of-the-reader"),
-        "[[ceiling.secrets]]\npath = \"keys/test/k8s\"\nuse = \"bearer\"\nhosts = [\"localhost:PORT\"]\n\n\
-         [[ceiling.secrets]]\npath = \"keys/test/vcenter\"\nuse = \"basic\"\nhosts = [\"localhost:PORT\"]\n\n"
-            .to_owned(),
-    ]
-    .concat();
-    secret(folder.path(), "vcenter", "reader@vsphere.local:a-long-password");
-    let (service, rules) = serving(folder.path(), |seen| {
-        let basic = seen.authorization.as_deref().is_some_and(|value| value.starts_with("Basic "));
-        let session = seen.header("vmware-api-session-id") == Some("b00db39f9e7d");
-        let bearer = seen.authorization.as_deref() == Some("Bearer the-token-of-the-reader");
-        let json = |body: &str| Reply::of("application/json", body);
-        match (seen.line.as_str(), seen.query.as_str()) {
-            ("GET /api/v1/nodes", "limit=250") if bearer => json(CLUSTER),
-            ("GET /api/v1/nodes", _) if !bearer => json(
-                "{\"kind\":\"Status\",\"message\":\"Unauthorized\",\"reason\":\"Unauthorized\",\"code\":401}",
-            )
-            .status(401),
-            ("POST /api/session", _) if basic => json("\"b00db39f9e7d\"").status(201),
-            ("GET /api/vcenter/vm", "power_states=POWERED_ON") if session => json(MACHINES),
-            ("GET /api/vcenter/vm/vm-1021/guest/identity", _) if session => json(IDENTITY),
-            ("GET /api/vcenter/vm/vm-1022/guest/identity", _) if session => json("{}").status(503),
-            ("DELETE /api/session", _) if session => Reply::of("", "").status(204),
-            _ => json("{}").status(404),
-        }
-    });
-    let port = service.port();
-    let stack =
-        site(folder.path(), &format!("[ceiling]\n\n{rules}{}", provider.replace("PORT", &port.to_string())));
-    let rule = |methods: &str, path: &str, secret: &str| {
-        format!(
-            "{{ host = \"localhost\", port = {port}, methods = [{methods}], paths = [{path:?}], private = true{secret} }}"
+const READER: &str = "the-token-of-the-reader";
+
+fn cluster(seen: &Seen) -> Reply {
+    let json = |body: &str| Reply::of("application/json", body);
+    let bearer = seen.authorization.as_deref() == Some("Bearer the-token-of-the-reader");
+    match (seen.line.as_str(), seen.query.as_str()) {
+        ("GET /api/v1/nodes", "limit=250") if bearer => json(CLUSTER),
+        ("GET /api/v1/nodes", _) if !bearer => json(
+            "{\"kind\":\"Status\",\"message\":\"Unauthorized\",\"reason\":\"Unauthorized\",\"code\":401}",
         )
-    };
+        .status(401),
+        _ => json("{}").status(404),
+    }
+}
+
+fn a_clusters_machines(folder: &Path, server: &Server) {
+    let stack = server.stack(folder, "bearer");
     let found = source(
         &stack,
-        folder.path(),
+        folder,
         "cluster",
         &format!(
-            "uses = \"remit/kubernetes-nodes@1\"\nwith = {{ url = \"https://localhost:{port}\" }}\nsecrets = {{ token = \"keys/test/k8s\" }}\n\
-             [grant]\nhttp = [{}]\n",
-            rule("\"GET\"", "/api/v1", ", secret = { name = \"token\", use = \"bearer\" }")
+            "uses = \"remit/kubernetes-nodes@1\"\nwith = {{ url = {:?} }}\nsecrets = {{ token = \"keys/test/server\" }}\n[grant]\nhttp = [{}]\n",
+            server.url(),
+            server.rule("\"GET\"", "/api/v1", ", secret = { name = \"token\", use = \"bearer\" }")
         ),
     );
     assert_eq!(found.code, 0, "{found:?}");
-    assert_eq!(names(&stack, "tags: kubernetes"), ["control-plane-1", "worker-1"]);
-    assert_eq!(names(&stack, "kubernetes:ready: True"), ["control-plane-1"]);
+    let machines = nodes(&stack, "tags: kubernetes");
+    assert!(!machines.is_empty());
+    for machine in &machines {
+        assert!(machine["attributes"]["kubernetes:ready"].is_string(), "{machine:#}");
+    }
+    if server.fixture.is_some() {
+        assert_eq!(names(&stack, "tags: kubernetes"), ["control-plane-1", "worker-1"]);
+        assert_eq!(names(&stack, "kubernetes:ready: True"), ["control-plane-1"]);
+    }
+    server.kept_its_credential(&stack);
+}
 
+#[test]
+fn machines_of_a_cluster_are_nodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::of("REMIT_TEST_KUBERNETES", folder.path(), READER, cluster);
+    a_clusters_machines(folder.path(), &server);
+}
+
+#[test]
+fn machines_of_a_live_cluster_are_asked_for_where_its_file_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, service) = elsewhere(folder.path(), READER, "", cluster);
+    a_clusters_machines(folder.path(), &server);
+    assert!(service.seen().iter().all(|seen| seen.line == "GET /api/v1/nodes"));
+    assert!(!service.seen().is_empty());
+}
+
+const LOGIN: &str = "reader@vsphere.local:a-long-password";
+
+fn vcenter(seen: &Seen) -> Reply {
+    let json = |body: &str| Reply::of("application/json", body);
+    let basic = seen.authorization.as_deref().is_some_and(|value| value.starts_with("Basic "));
+    let session = seen.header("vmware-api-session-id") == Some("b00db39f9e7d");
+    match (seen.line.as_str(), seen.query.as_str()) {
+        ("POST /api/session", _) if basic => json("\"b00db39f9e7d\"").status(201),
+        ("GET /api/vcenter/vm", "power_states=POWERED_ON") if session => json(MACHINES),
+        ("GET /api/vcenter/vm/vm-1021/guest/identity", _) if session => json(IDENTITY),
+        ("GET /api/vcenter/vm/vm-1022/guest/identity", _) if session => json("{}").status(503),
+        ("DELETE /api/session", _) if session => Reply::of("", "").status(204),
+        _ => json("{}").status(404),
+    }
+}
+
+fn virtual_machines(folder: &Path, server: &Server) {
+    let stack = server.stack(folder, "basic");
     let found = source(
         &stack,
-        folder.path(),
+        folder,
         "vcenter",
         &format!(
-            "uses = \"remit/vsphere-nodes@1\"\nwith = {{ url = \"https://localhost:{port}\", power = [\"POWERED_ON\"] }}\n\
-             secrets = {{ login = \"keys/test/vcenter\" }}\n[grant]\nhttp = [{}, {}, {}]\n",
-            rule("\"POST\"", "/api/session", ", secret = { name = \"login\", use = \"basic\" }"),
-            rule("\"DELETE\"", "/api/session", ""),
-            rule("\"GET\"", "/api/vcenter/vm", "")
+            "uses = \"remit/vsphere-nodes@1\"\nwith = {{ url = {:?}, power = [\"POWERED_ON\"] }}\n\
+             secrets = {{ login = \"keys/test/server\" }}\n[grant]\nhttp = [{}, {}, {}]\n",
+            server.url(),
+            server.rule("\"POST\"", "/api/session", ", secret = { name = \"login\", use = \"basic\" }"),
+            server.rule("\"DELETE\"", "/api/session", ""),
+            server.rule("\"GET\"", "/api/vcenter/vm", "")
         ),
     );
     assert_eq!(found.code, 0, "{found:?}");
-    assert_eq!(names(&stack, "tags: vsphere"), ["app-01", "legacy (no tools)"]);
-    assert_eq!(nodes(&stack, "name: app-01")[0]["attributes"]["hostname"], "10.20.4.17");
+    assert!(!nodes(&stack, "tags: vsphere").is_empty());
+    if let Some(service) = &server.fixture {
+        assert_eq!(names(&stack, "tags: vsphere"), ["app-01", "legacy (no tools)"]);
+        assert_eq!(nodes(&stack, "name: app-01")[0]["attributes"]["hostname"], "10.20.4.17");
+        assert_eq!(service.seen().last().unwrap().line, "DELETE /api/session");
+    }
+    server.kept_its_credential(&stack);
+}
+
+#[test]
+fn virtual_machines_are_nodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::of("REMIT_TEST_VSPHERE", folder.path(), LOGIN, vcenter);
+    virtual_machines(folder.path(), &server);
+}
+
+#[test]
+fn a_live_vcenter_is_asked_where_its_file_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, service) = elsewhere(folder.path(), LOGIN, "", vcenter);
+    virtual_machines(folder.path(), &server);
     assert_eq!(service.seen().last().unwrap().line, "DELETE /api/session");
-    assert!(stack.files_with(b"a-long-password").unwrap().is_empty());
 }
 
 #[test]

@@ -1,14 +1,22 @@
 //! Steps that speak to a platform: Docker and Ansible for real, Kubernetes and WinRM in the form of their documents.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use harness::{Docker, IMAGE, Reply, wait_for};
 use serde_json::{Value, json};
 
-use super::{fails, secret, serving, succeeds};
+use super::{
+    fails,
+    live::{Server, elsewhere},
+    succeeds,
+};
 use crate::{apply, begin, site};
 
 #[test]
@@ -220,100 +228,157 @@ fn cluster(seen: &harness::Seen, asked: &AtomicU32, begun: &Mutex<bool>) -> Repl
     }
 }
 
-#[test]
-fn a_cluster_is_changed_and_waited_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let provider = secret(folder.path(), "k8s", "the-token-of-the-deployer");
+const DEPLOYER: &str = "the-token-of-the-deployer";
+
+fn fixture_cluster() -> impl Fn(&harness::Seen) -> Reply + Send + Sync + 'static {
     let (asked, begun) = (AtomicU32::new(0), Mutex::new(false));
-    let (service, rules) = serving(folder.path(), move |seen| cluster(seen, &asked, &begun));
-    let port = service.port();
-    let allowed = format!(
-        "[[ceiling.secrets]]\npath = \"keys/test/k8s\"\nuse = \"bearer\"\nhosts = [\"localhost:{port}\"]\n\n"
-    );
-    let stack = site(folder.path(), &format!("[ceiling]\n\n{rules}{allowed}{provider}"));
-    let grant = format!(
-        "    secrets: {{ token: keys/test/k8s }}\n    grant:\n      http: [{{ host: localhost, port: {port}, methods: [METHODS], paths: [/], private: true }}]\n"
-    );
-    let with = |methods: &str| grant.replace("METHODS", methods);
-    let url = format!("https://localhost:{port}");
+    move |seen| cluster(seen, &asked, &begun)
+}
+
+/// In a live cluster the namespace is one that may be thrown away; the job stays there, so that its log can be shown.
+fn changed_and_waited_for(folder: &Path, server: &Server) {
+    let stack = server.stack(folder, "bearer");
+    let (namespace, image) = (server.value("namespace", "shop"), server.value("image", "busybox:1.36"));
+    let (url, host, port, keep) = (server.url(), &server.host, server.port, server.fixture.is_none());
+    let with = |methods: &str| {
+        format!(
+            "    secrets: {{ token: keys/test/server }}\n    grant:\n      \
+             http: [{{ host: {host}, port: {port}, methods: [{methods}], paths: [/], private: true }}]\n"
+        )
+    };
+    let at = format!("url: {url:?}, namespace: {namespace}");
+    let pod = format!("containers: [{{ name: main, image: {image:?}, command: [sleep, \"3600\"] }}]");
     let job = format!(
-        "job: cluster\nsteps:\n  - name: applied\n    uses: remit/kubernetes-apply@1\n    with:\n      url: {url}\n      namespace: shop\n      wait: 30s\n      \
-         objects: [{{ apiVersion: apps/v1, kind: Deployment, metadata: {{ name: web }}, spec: {{ replicas: 3 }} }}]\n{}\
-         \x20 - name: scaled\n    uses: remit/kubernetes-scale@1\n    with: {{ url: {url:?}, namespace: shop, name: web, replicas: 5 }}\n{}\
-         \x20 - name: ran\n    uses: remit/kubernetes-job@1\n    with: {{ url: {url:?}, namespace: shop, name: migrate, spec: {{ template: {{}} }} }}\n{}\
-         \x20 - name: shown\n    uses: remit/kubernetes-logs@1\n    with: {{ url: {url:?}, namespace: shop, pod: migrate-x2f9k }}\n{}",
+        "job: cluster\nsteps:\n  - name: applied\n    uses: remit/kubernetes-apply@1\n    with:\n      url: {url}\n      namespace: {namespace}\n      \
+         wait: 2m\n      objects: [{{ apiVersion: apps/v1, kind: Deployment, metadata: {{ name: web }}, spec: {{ replicas: 3, \
+         selector: {{ matchLabels: {{ app: web }} }}, template: {{ metadata: {{ labels: {{ app: web }} }}, spec: {{ {pod} }} }} }} }}]\n{}\
+         \x20 - name: scaled\n    uses: remit/kubernetes-scale@1\n    with: {{ {at}, name: web, replicas: 5 }}\n{}\
+         \x20 - name: ran\n    uses: remit/kubernetes-job@1\n    with: {{ {at}, name: migrate, keep: {keep}, spec: {{ template: {{ spec: {{ restartPolicy: Never, \
+         containers: [{{ name: main, image: {image:?}, command: [echo, migrated 12 tables] }}] }} }} }} }}\n{}\
+         \x20 - name: shown\n    uses: remit/kubernetes-logs@1\n    with: {{ {at}, labels: job-name=migrate }}\n{}",
         with("GET, PATCH"),
         with("GET, PATCH"),
         with("GET, POST, DELETE"),
         with("GET")
     );
-    let shown = succeeds(&stack, folder.path(), &job, &[]);
+    let shown = succeeds(&stack, folder, &job, &[]);
     let output = |step: usize| shown["steps"][step]["run"]["output"].clone();
-    assert_eq!(output(0)["objects"][0]["created"], true);
-    assert_eq!(output(1), json!({ "before": 3, "after": 5 }));
+    assert!(output(0)["objects"][0]["created"].is_boolean(), "{shown:#}");
+    assert_eq!(output(1)["after"], 5);
     assert_eq!(output(2)["end"], "migrated 12 tables\n");
     assert_eq!(output(3)["pods"][0]["end"], "migrated 12 tables\n");
-    assert!(stack.files_with(b"the-token-of-the-deployer").unwrap().is_empty());
+    if server.fixture.is_some() {
+        assert_eq!(output(0)["objects"][0]["created"], true);
+        assert_eq!(output(1), json!({ "before": 3, "after": 5 }));
+    }
+    server.kept_its_credential(&stack);
 }
 
-/// A Windows machine whose answers have the form of MS-WSMV.
-fn windows(seen: &harness::Seen, received: &AtomicU32) -> Reply {
-    let envelope = |body: &str| {
-        Reply::of(
-            "application/soap+xml;charset=UTF-8",
-            format!(
-                "<s:Envelope xml:lang=\"en-US\" xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\" \
-                 xmlns:rsp=\"http://schemas.microsoft.com/wbem/wsman/1/windows/shell\"><s:Header/><s:Body>{body}</s:Body></s:Envelope>"
-            ),
-        )
-    };
-    if !seen.authorization.as_deref().is_some_and(|value| value.starts_with("Basic ")) {
-        return Reply::of("text/plain", "").status(401);
+#[test]
+fn a_cluster_is_changed_and_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::of("REMIT_TEST_KUBERNETES", folder.path(), DEPLOYER, fixture_cluster());
+    changed_and_waited_for(folder.path(), &server);
+}
+
+#[test]
+fn a_live_cluster_is_changed_where_its_file_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let values = "namespace = \"shop\"\nimage = \"corp.example/busybox:1\"\n";
+    let (server, service) = elsewhere(folder.path(), DEPLOYER, values, fixture_cluster());
+    changed_and_waited_for(folder.path(), &server);
+    let seen = service.seen();
+    assert!(seen.iter().any(|seen| seen.body.contains("corp.example/busybox:1")));
+    assert!(!seen.iter().any(|seen| seen.line.starts_with("DELETE ")), "the job of a live cluster stays");
+}
+
+/// A Windows machine whose answers have the form of MS-WSMV. What runs there writes the variable `NAME`.
+#[derive(Default)]
+struct Windows {
+    received: AtomicU32,
+    name: Mutex<String>,
+}
+
+impl Windows {
+    fn answer(&self, seen: &harness::Seen) -> Reply {
+        let envelope = |body: &str| {
+            Reply::of(
+                "application/soap+xml;charset=UTF-8",
+                format!(
+                    "<s:Envelope xml:lang=\"en-US\" xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\" \
+                     xmlns:rsp=\"http://schemas.microsoft.com/wbem/wsman/1/windows/shell\"><s:Header/><s:Body>{body}</s:Body></s:Envelope>"
+                ),
+            )
+        };
+        if !seen.authorization.as_deref().is_some_and(|value| value.starts_with("Basic ")) {
+            return Reply::of("text/plain", "").status(401);
+        }
+        let action = between(&seen.body, "<a:Action", "</a:Action>").rsplit('/').next().unwrap_or_default();
+        match action {
+            "Create" => {
+                let name = between(&seen.body, "<rsp:Variable Name=\"NAME\">", "</rsp:Variable>");
+                let name = name.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
+                *self.name.lock().unwrap() = name.replace("&amp;", "&");
+                envelope("<rsp:Shell><rsp:ShellId>2F6D-77</rsp:ShellId></rsp:Shell>")
+            }
+            "Command" => envelope("<rsp:CommandResponse><rsp:CommandId>C0FF-EE</rsp:CommandId></rsp:CommandResponse>"),
+            "Receive" if self.received.fetch_add(1, Ordering::SeqCst) == 0 => envelope(
+                "<s:Fault><s:Reason><s:Text>timed out</s:Text></s:Reason><s:Detail><f:WSManFault xmlns:f=\"f\" Code=\"2150858793\"/></s:Detail></s:Fault>",
+            )
+            .status(500),
+            "Receive" => envelope(&format!(
+                "<rsp:ReceiveResponse><rsp:Stream Name=\"stdout\" CommandId=\"C0FF-EE\">{}</rsp:Stream>\
+                 <rsp:CommandState CommandId=\"C0FF-EE\" State=\"http://schemas.microsoft.com/wbem/wsman/1/windows/shell/CommandState/Done\">\
+                 <rsp:ExitCode>0</rsp:ExitCode></rsp:CommandState></rsp:ReceiveResponse>",
+                BASE64_STANDARD.encode(format!("{}\r\n", self.name.lock().unwrap()))
+            )),
+            _ => envelope(""),
+        }
     }
-    let action = seen.body.split("<a:Action").nth(1).unwrap_or_default();
-    let action =
-        action.split("</a:Action>").next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
-    match action {
-        "Create" => envelope("<rsp:Shell><rsp:ShellId>2F6D-77</rsp:ShellId></rsp:Shell>"),
-        "Command" => envelope("<rsp:CommandResponse><rsp:CommandId>C0FF-EE</rsp:CommandId></rsp:CommandResponse>"),
-        "Receive" if received.fetch_add(1, Ordering::SeqCst) == 0 => envelope(
-            "<s:Fault><s:Reason><s:Text>timed out</s:Text></s:Reason><s:Detail><f:WSManFault xmlns:f=\"f\" Code=\"2150858793\"/></s:Detail></s:Fault>",
-        )
-        .status(500),
-        "Receive" => envelope(
-            "<rsp:ReceiveResponse><rsp:Stream Name=\"stdout\" CommandId=\"C0FF-EE\">UnVubmluZw0K</rsp:Stream>\
-             <rsp:CommandState CommandId=\"C0FF-EE\" State=\"http://schemas.microsoft.com/wbem/wsman/1/windows/shell/CommandState/Done\">\
-             <rsp:ExitCode>0</rsp:ExitCode></rsp:CommandState></rsp:ReceiveResponse>",
-        ),
-        _ => envelope(""),
+}
+
+fn between<'t>(text: &'t str, from: &str, to: &str) -> &'t str {
+    text.split(from).nth(1).and_then(|rest| rest.split(to).next()).unwrap_or_default()
+}
+
+const ADMIN: &str = "admin:a-password-of-windows";
+
+fn fixture_windows() -> impl Fn(&harness::Seen) -> Reply + Send + Sync + 'static {
+    let windows = Windows::default();
+    move |seen| windows.answer(seen)
+}
+
+fn runs_powershell(folder: &Path, server: &Server) {
+    let stack = server.stack(folder, "basic");
+    let (host, port) = (&server.host, server.port);
+    let job = format!(
+        "job: windows\nsteps:\n  - name: one\n    uses: remit/winrm-command@1\n    \
+         with: {{ host: {host}, port: {port}, script: \"Write-Output $env:NAME\", env: {{ NAME: \"a<b>&\\\"c\" }} }}\n    \
+         secrets: {{ login: keys/test/server }}\n    \
+         grant: {{ http: [{{ host: {host}, port: {port}, methods: [POST], paths: [/wsman], private: true }}] }}\n"
+    );
+    let shown = succeeds(&stack, folder, &job, &[]);
+    assert_eq!(shown["steps"][0]["run"]["output"]["stdout"], "a<b>&\"c\r\n");
+    if let Some(service) = &server.fixture {
+        let bodies: Vec<_> = service.seen().into_iter().map(|seen| seen.body).collect();
+        let escaped = "<rsp:Variable Name=\"NAME\">a&lt;b&gt;&amp;&quot;c</rsp:Variable>";
+        assert!(bodies[0].contains(escaped), "{}", bodies[0]);
+        assert!(bodies.last().unwrap().contains("transfer/Delete"));
     }
+    server.kept_its_credential(&stack);
 }
 
 #[test]
 fn a_windows_machine_runs_powershell() {
     let folder = tempfile::tempdir().unwrap();
-    let provider = secret(folder.path(), "windows", "admin:a-password-of-windows");
-    let received = AtomicU32::new(0);
-    let (service, rules) = serving(folder.path(), move |seen| windows(seen, &received));
-    let port = service.port();
-    let allowed = format!(
-        "[[ceiling.secrets]]\npath = \"keys/test/windows\"\nuse = \"basic\"\nhosts = [\"localhost:{port}\"]\n\n"
-    );
-    let stack = site(folder.path(), &format!("[ceiling]\n\n{rules}{allowed}{provider}"));
-    let job = format!(
-        "job: windows\nsteps:\n  - name: one\n    uses: remit/winrm-command@1\n    \
-         with: {{ host: localhost, port: {port}, script: \"(Get-Service $env:NAME).Status\", env: {{ NAME: \"a<b>&\\\"c\" }} }}\n    \
-         secrets: {{ login: keys/test/windows }}\n    \
-         grant: {{ http: [{{ host: localhost, port: {port}, methods: [POST], paths: [/wsman], private: true }}] }}\n"
-    );
-    let shown = succeeds(&stack, folder.path(), &job, &[]);
-    assert_eq!(shown["steps"][0]["run"]["output"]["stdout"], "Running\r\n");
-    let bodies: Vec<_> = service.seen().into_iter().map(|seen| seen.body).collect();
-    assert!(
-        bodies[0].contains("<rsp:Variable Name=\"NAME\">a&lt;b&gt;&amp;&quot;c</rsp:Variable>"),
-        "{}",
-        bodies[0]
-    );
-    assert!(bodies.last().unwrap().contains("transfer/Delete"));
-    assert!(stack.files_with(b"a-password-of-windows").unwrap().is_empty());
+    let server = Server::of("REMIT_TEST_WINRM", folder.path(), ADMIN, fixture_windows());
+    runs_powershell(folder.path(), &server);
+}
+
+#[test]
+fn a_live_windows_machine_runs_it_where_its_file_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, service) = elsewhere(folder.path(), ADMIN, "", fixture_windows());
+    runs_powershell(folder.path(), &server);
+    assert!(service.seen().last().unwrap().body.contains("transfer/Delete"));
 }
