@@ -4,6 +4,7 @@ mod message;
 
 use std::io::{Read as _, Write as _};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use remit_sdk::{Context, Fail, JsonSchema, log, step, tcp};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,9 @@ pub struct Relay {
     /// Whether the connection is encrypted by `STARTTLS`.
     #[serde(default)]
     pub start_tls: bool,
+    /// Who logs in; left out: nobody, as the relay takes mail from this host without.
+    #[schemars(length(min = 1, max = 200))]
+    pub user: Option<String>,
 }
 
 /// What became of it.
@@ -51,6 +55,8 @@ pub struct Output {
     pub answer: String,
 }
 
+/// The one login that shows the password to nobody.
+const SCRAM: &str = "SCRAM-SHA-256";
 /// Most bytes of one answer.
 const MAX_ANSWER: usize = 16 << 10;
 
@@ -105,7 +111,7 @@ impl Session {
         let relay_name = format!("{}:{}", relay.host, relay.port);
         let mut session = Self { connection, relay: relay_name, rest: Vec::new() };
         session.answered("the greeting", "220")?;
-        let features = session.expect("EHLO", "EHLO remit", "2")?;
+        let mut features = session.expect("EHLO", "EHLO remit", "2")?;
         if relay.start_tls {
             if !features.to_ascii_uppercase().split_whitespace().any(|word| word == "STARTTLS") {
                 return Err(Fail::new(format!("{}: the relay does not offer STARTTLS", session.relay)));
@@ -115,9 +121,53 @@ impl Session {
                 return Err(Fail::new(format!("{}: bytes came in the clear behind STARTTLS", session.relay)));
             }
             session.connection.start_tls()?;
-            session.expect("EHLO", "EHLO remit", "2")?;
+            features = session.expect("EHLO", "EHLO remit", "2")?;
+        }
+        if let Some(user) = &relay.user {
+            session.log_in(user, &features)?;
         }
         Ok(session)
+    }
+
+    /// Logs in after RFC 4954 and RFC 5802: the runner has the password, and what it makes of it proves it without showing it.
+    fn log_in(&mut self, user: &str, features: &str) -> Result<(), Fail> {
+        let named = |line: &str| {
+            let mut words = line.split_whitespace();
+            words.next().is_some_and(|first| first.eq_ignore_ascii_case("AUTH"))
+                && words.any(|word| word == SCRAM)
+        };
+        if !features.lines().any(named) {
+            return Err(Fail::new(format!(
+                "{}: the relay does not offer {SCRAM}, the one login in which it is not shown the password",
+                self.relay
+            )));
+        }
+        if user.is_empty() || user.chars().any(char::is_control) {
+            return Err(Fail::new("`relay.user` is no name"));
+        }
+        let mut random = [0; 18];
+        getrandom::fill(&mut random).map_err(|_| Fail::new("there is no randomness"))?;
+        let name = user.replace('=', "=3D").replace(',', "=2C");
+        let first = format!("n={name},r={}", STANDARD.encode(random));
+        let begun = format!("AUTH {SCRAM} {}", STANDARD.encode(format!("n,,{first}")));
+        let asked = self.expect("the login", &begun, "334")?;
+        let asked = self.decoded(&asked)?;
+        let proof = self.connection.scram_sha_256(&first, &asked)?;
+        let proved = self.expect("the login", &STANDARD.encode(&proof.answer), "334")?;
+        if self.decoded(&proved)? != proof.expected {
+            return Err(Fail::new(format!(
+                "{}: the relay could not prove that it knows the password",
+                self.relay
+            )));
+        }
+        self.expect("the login", "", "235").map(drop)
+    }
+
+    fn decoded(&self, text: &str) -> Result<String, Fail> {
+        let bytes = STANDARD.decode(text.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        bytes.ok_or_else(|| {
+            Fail::new(format!("{}: what the relay says at the login is no text in base64", self.relay))
+        })
     }
 
     fn say(&mut self, line: &str) -> Result<(), Fail> {
@@ -245,6 +295,60 @@ mod tests {
             &input("relay", json!({"host": "mail.a.example", "port": 25, "start_tls": true})),
         );
         assert!(run.result.unwrap_err().message().contains("in the clear"));
+    }
+
+    /// A relay that knows a password, of which the runner makes `proof`.
+    fn guarded(line: &str) -> &'static str {
+        match line {
+            line if line.starts_with("EHLO") => {
+                "250-mail.a.example\r\n250-STARTTLS\r\n250-AUTH PLAIN SCRAM-SHA-256\r\n250 8BITMIME\r\n"
+            }
+            // `r=server,s=c2FsdA==,i=4096`
+            line if line.starts_with("AUTH SCRAM-SHA-256 ") => "334 cj1zZXJ2ZXIscz1jMkZzZEE9PSxpPTQwOTY=\r\n",
+            // `proof`, and for it `v=known`
+            "cHJvb2Y=\r\n" => "334 dj1rbm93bg==\r\n",
+            "\r\n" => "235 welcome\r\n",
+            line => usual(line),
+        }
+    }
+
+    fn logs_in() -> Value {
+        input("relay", json!({"host": "mail.a.example", "port": 25, "start_tls": true, "user": "re,mit"}))
+    }
+
+    fn proving(fake: Fake, expected: &'static str) -> Fake {
+        fake.scram("mail.a.example", 25, move |first, asked| {
+            assert!(first.starts_with("n=re=2Cmit,r="), "{first}");
+            assert_eq!(asked, "r=server,s=c2FsdA==,i=4096");
+            tcp::Proof { answer: "proof".to_owned(), expected: expected.to_owned() }
+        })
+    }
+
+    #[test]
+    fn a_login_proves_the_password_and_does_not_show_it() {
+        let (fake, heard) = relay(guarded);
+        let run = proving(fake, "v=known").call(notify_email, &logs_in());
+        assert_eq!(run.result.unwrap()["answer"], "ok");
+        let heard = heard.borrow();
+        let begun = heard.lines().find_map(|line| line.strip_prefix("AUTH SCRAM-SHA-256 ")).unwrap();
+        assert!(STANDARD.decode(begun).unwrap().starts_with(b"n,,n=re=2Cmit,r="));
+        assert!(heard.find("cHJvb2Y=").unwrap() < heard.find("MAIL FROM").unwrap());
+    }
+
+    #[test]
+    fn a_login_that_does_not_come_about_is_said_and_no_mail_is_sent() {
+        fn check(answers: fn(&str) -> &'static str, expected: &'static str, part: &str) {
+            let (fake, heard) = relay(answers);
+            let fail = proving(fake, expected).call(notify_email, &logs_in()).result.unwrap_err();
+            assert!(fail.message().contains(part), "{fail}");
+            assert!(!heard.borrow().contains("MAIL FROM"), "{}", heard.borrow());
+        }
+        check(usual, "v=known", "does not offer SCRAM-SHA-256");
+        check(guarded, "v=other", "could not prove that it knows the password");
+        let closed = |line: &str| if line == "cHJvb2Y=\r\n" { "535 5.7.8 no\r\n" } else { guarded(line) };
+        check(closed, "v=known", "refused the login: 535 5.7.8 no");
+        let odd = |line: &str| if line.starts_with("AUTH") { "334 ***\r\n" } else { guarded(line) };
+        check(odd, "v=known", "is no text in base64");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use harness::{Authority, MailServer};
 
-use super::{fails, succeeds};
+use super::{fails, secret, succeeds};
 use crate::site;
 
 fn ceiling(port: u16, more: &str) -> String {
@@ -74,4 +74,43 @@ fn mail_goes_through_a_relay_in_the_clear_or_after_starttls_as_the_grant_says() 
     // The server wants encryption first: what the grant does not say is not done.
     fails(&stack, folder.path(), &job(encrypted.port(), false, "start"), "refused MAIL");
     fails(&stack, folder.path(), &job(plain.port(), true, "never"), "does not offer STARTTLS");
+}
+
+#[test]
+fn a_relay_is_proved_a_password_that_nobody_is_shown() {
+    const PASSWORD: &str = "a-password-of-the-relay";
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new().unwrap();
+    let (certificate, key, ca) =
+        (folder.path().join("cert.pem"), folder.path().join("key.pem"), folder.path().join("ca.pem"));
+    authority.write(&ca).unwrap();
+    authority.write_server("localhost", &certificate, &key).unwrap();
+    let place = folder.path().join("mail");
+    let relay = MailServer::guarded(&place, (&certificate, &key), "remit", PASSWORD).unwrap();
+    let port = relay.port();
+    let provider = secret(folder.path(), "mail", PASSWORD);
+    secret(folder.path(), "wrong", "another-password-of-the-relay");
+    let ceiling = format!(
+        "[ceiling]\n\n[[ceiling.tcp]]\nhost = \"localhost\"\nport = {port}\ntls = \"start\"\nprivate = [\"127.0.0.0/8\", \"::1/128\"]\nca_file = {ca:?}\n\n\
+         [[ceiling.secrets]]\npath = \"keys/test/mail\"\nuse = \"scram-sha-256\"\nhosts = [\"localhost:{port}\"]\n\n\
+         [[ceiling.secrets]]\npath = \"keys/test/wrong\"\nuse = \"scram-sha-256\"\nhosts = [\"localhost:{port}\"]\n\n{provider}"
+    );
+    let stack = site(folder.path(), &ceiling);
+    let job = |user: &str, secrets: &str| {
+        format!(
+            "job: tell\nsteps:\n  - name: tell\n    uses: remit/notify-email@1\n    with:\n      \
+             relay: {{ host: localhost, port: {port}, start_tls: true{user} }}\n      from: remit@a.example\n      \
+             to: [ops@a.example]\n      subject: done\n      text: done\n{secrets}    \
+             grant: {{ tcp: [{{ host: localhost, port: {port}, tls: start, private: true }}] }}\n"
+        )
+    };
+    let bound = |name: &str| format!("    secrets: {{ password: keys/test/{name} }}\n");
+    succeeds(&stack, folder.path(), &job(", user: remit", &bound("mail")), &[]);
+    assert_eq!(relay.mails().unwrap().len(), 1);
+    fails(&stack, folder.path(), &job(", user: remit", &bound("wrong")), "refused the login: 535");
+    fails(&stack, folder.path(), &job(", user: other", &bound("mail")), "refused the login: 535");
+    fails(&stack, folder.path(), &job(", user: remit", ""), "a secret on");
+    fails(&stack, folder.path(), &job("", ""), "refused MAIL: 530");
+    assert_eq!(relay.mails().unwrap().len(), 1);
+    assert!(stack.files_with(PASSWORD.as_bytes()).unwrap().is_empty());
 }

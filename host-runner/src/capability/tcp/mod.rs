@@ -9,6 +9,7 @@ mod scram;
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use remit_protocol::{
     capability::{
         Denial, Side,
@@ -95,6 +96,14 @@ enum Stream {
 /// Links `remit:tcp/connect`.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     connect::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+/// True if what has come holds the other side's message: as it is, or in base64 as protocols of lines carry it (RFC 4954).
+fn holds(heard: &[u8], asked: &str) -> bool {
+    let coded = STANDARD.encode(asked);
+    [asked, &coded]
+        .iter()
+        .any(|text| !text.is_empty() && heard.windows(text.len()).any(|part| part == text.as_bytes()))
 }
 
 /// The rule that permits a connection, or what is lacking. Of several that match, the one for the exact name holds; if they
@@ -288,8 +297,7 @@ impl Broker {
             };
             return Err(Fault::denied(&self.account, denial));
         };
-        let said = made.heard.windows(asked.len().max(1)).any(|part| part == asked.as_bytes());
-        if !said || std::mem::replace(&mut made.proved, true) {
+        if !holds(&made.heard, &asked) || std::mem::replace(&mut made.proved, true) {
             return Err(Fault::failed(
                 "a proof is given once a connection, under TLS, to what the other side has said",
             ));
@@ -428,6 +436,18 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_proof_is_given_to_what_was_said_and_to_nothing_else() {
+        fn check(heard: &str, asked: &str, expect: bool) {
+            assert_eq!(holds(heard.as_bytes(), asked), expect, "{heard} {asked}");
+        }
+        check("xr=a,s=b,i=4096\0", "r=a,s=b,i=4096", true);
+        check("334 cj1hLHM9YixpPTQwOTY=\r\n", "r=a,s=b,i=4096", true);
+        check("334 cj1hLHM9YixpPTQwOTY=\r\n", "r=a,s=c,i=4096", false);
+        check("", "r=a,s=b,i=4096", false);
+        check("anything", "", false);
+    }
 
     #[test]
     fn the_exact_name_decides_and_rules_that_differ_decide_nothing() {
