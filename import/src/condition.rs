@@ -1,6 +1,9 @@
 //! Conditional steps: their groups of conditions become the `when` of each step in them.
 
-use remit_job::{document::LinePattern, expression::Expression};
+use remit_job::{
+    document::{LinePattern, When},
+    expression::Expression,
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -46,22 +49,16 @@ impl Condition {
         Self(self.0.iter().flat_map(both).collect())
     }
 
-    /// The `when` of a step: after what did not end badly, of the steps that are named, and if the conditions hold.
-    pub(crate) fn when(&self, before: &[String]) -> Result<String, String> {
+    /// The `when` of a step: if the conditions hold and, where it is `guarded`, no earlier step ended badly.
+    pub(crate) fn when(&self, guarded: bool) -> Result<String, String> {
         let groups: Vec<String> = self.0.iter().map(|group| group.join(" && ")).collect();
         let own = match &groups[..] {
             [one] => one.clone(),
             several => format!("({})", several.join(" || ")),
         };
-        let all: Vec<String> = before.iter().map(|step| ended_well(step)).chain([own]).collect();
-        let when = all.join(" && ");
-        Expression::new(&when).map(|_| when).map_err(|invalid| format!("its condition {}", invalid.why))
+        Expression::new(&own).map_err(|invalid| format!("its condition {}", invalid.why))?;
+        Ok(if guarded { format!("on-success && {own}") } else { own })
     }
-}
-
-/// Holds for a step that has not ended badly.
-fn ended_well(step: &str) -> String {
-    format!("steps.{step}.outcome in ['succeeded', 'skipped']")
 }
 
 /// One condition: a reference, an operator, and a value.
@@ -116,13 +113,16 @@ fn literal(text: &str) -> String {
 /// The groups of Rundeck that a `when` stands for, if it is one of an import; `as_text` gives a template as text with
 /// references there.
 pub(crate) fn groups(
-    when: &str,
-    before: &[String],
+    when: &When,
+    guarded: bool,
     options: &Options,
     as_text: impl Fn(&str) -> Option<String>,
 ) -> Option<Value> {
-    let guard: String = before.iter().map(|step| format!("{} && ", ended_well(step))).collect();
-    let own = when.strip_prefix(&guard)?;
+    let own = match when {
+        When::Expression(own) if !guarded => own.as_str(),
+        When::OnSuccessIf(own) if guarded => own.as_str(),
+        _ => return None,
+    };
     let several = own.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
     let several = several.map(|inner| split(inner, " || ")).filter(|groups| groups.len() > 1);
     let mut groups = Vec::new();
@@ -133,7 +133,7 @@ pub(crate) fn groups(
     let groups = Value::Array(groups);
     // The import is the judge: what it would read differently is not written.
     let again = Condition::read(&groups, options, "", &mut Report::default()).ok()?;
-    (again.when(before).ok()? == when).then_some(groups)
+    (again.when(false).ok()? == own).then_some(groups)
 }
 
 /// Parts of an expression outside of quotes and brackets.
@@ -266,32 +266,31 @@ mod tests {
 
     #[test]
     fn groups_come_back_as_they_were() {
-        fn check(groups: Value, before: &[&str], expect: &str) {
-            let before: Vec<String> = before.iter().map(|step| (*step).to_owned()).collect();
+        fn check(groups: Value, guarded: bool, expect: &str) {
             let condition = Condition::read(&groups, &options(), "", &mut Report::default()).unwrap();
-            let when = condition.when(&before).unwrap();
+            let when = condition.when(guarded).unwrap();
             assert_eq!(when, expect);
+            let when = When::try_from(when).unwrap();
             let text = |template: &str| match template {
                 "${options.env}" => Some("${option.env}".to_owned()),
                 "${has(options.n_o) ? options.n_o : ''}" => Some("${option.n-o}".to_owned()),
                 _ => None,
             };
-            assert_eq!(self::groups(&when, &before, &options(), text), Some(groups));
+            assert_eq!(self::groups(&when, guarded, &options(), text), Some(groups));
+            assert_eq!(self::groups(&when, !guarded, &options(), text), None);
         }
         let (env, number) = (test("${option.env}", "==", "a || b)"), test("${option.n-o}", "<", "1.5"));
-        check(json!([[env]]), &[], r#"options.env == "a || b)""#);
+        check(json!([[env]]), false, r#"options.env == "a || b)""#);
         check(
             json!([[number, env], [env]]),
-            &["one"],
-            r#"steps.one.outcome in ['succeeded', 'skipped'] && (double((has(options.n_o) ? options.n_o : '')) < double("1.5") && options.env == "a || b)" || options.env == "a || b)")"#,
+            true,
+            r#"on-success && (double((has(options.n_o) ? options.n_o : '')) < double("1.5") && options.env == "a || b)" || options.env == "a || b)")"#,
         );
         for other in ["options.env == 'a'", "true", "(options.env == \"a\")", "steps.one.outcome == 'failed'"]
         {
-            assert_eq!(
-                self::groups(other, &[], &options(), |_| Some("${option.env}".to_owned())),
-                None,
-                "{other}"
-            );
+            let when = When::try_from(other.to_owned()).unwrap();
+            let found = self::groups(&when, false, &options(), |_| Some("${option.env}".to_owned()));
+            assert_eq!(found, None, "{other}");
         }
     }
 
@@ -302,8 +301,8 @@ mod tests {
         let outer = read(json!([[one("a")], [one("b")]]));
         let inner = read(json!([[one("c"), one("d")], [one("e")]]));
         let expect = r#"(options.env == "a" && options.env == "c" && options.env == "d" || options.env == "a" && options.env == "e" || options.env == "b" && options.env == "c" && options.env == "d" || options.env == "b" && options.env == "e")"#;
-        assert_eq!(outer.and(&inner).when(&[]).as_deref(), Ok(expect));
-        let many: Vec<String> = (0..40).map(|number| format!("step_{number}")).collect();
-        assert!(outer.when(&many).unwrap_err().contains("bytes"));
+        assert_eq!(outer.and(&inner).when(false).as_deref(), Ok(expect));
+        let long = read(json!([[one(&"x".repeat(2000))]]));
+        assert!(long.when(true).unwrap_err().contains("bytes"));
     }
 }

@@ -103,7 +103,7 @@ impl<'a> Steps<'a> {
         report: &mut Report,
     ) {
         let keep_going = self.job.keep_going;
-        let guarded: &[String] = if keep_going { &[] } else { &self.names };
+        let guarded = !keep_going && !self.names.is_empty();
         let when = condition.map(|condition| condition.when(guarded)).transpose();
         let usual = (keep_going && !self.names.is_empty()).then(|| "always".to_owned());
         let (when, not) = match (when, not) {

@@ -16,7 +16,7 @@ use remit_protocol::{
 use crate::{
     document::{
         Action, ComponentAction, Concurrency, Document, Gate, JobAction, Nodes, Per, Retry, RetryOutcome,
-        Share, Step, StepLog, Threads, Tiers, Timeout, VERSION, When, WhenFull,
+        Share, Step, StepLog, Threads, Tiers, Timeout, VERSION, WhenFull,
     },
     expression::{Reference, Root},
     filter::Order,
@@ -399,7 +399,7 @@ impl Check<'_> {
                 "add `nodes: { filter: \"tags: …\" }` to the job",
             );
         }
-        if let When::Expression(expression) = &step.when {
+        if let Some(expression) = step.when.expression() {
             self.references(&format!("{place}.when"), expression.references(), View::When(at));
         }
         if let Some(items) = &step.for_each {

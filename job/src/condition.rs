@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     document::{Document, When},
-    expression::{InvalidExpression, Scope},
+    expression::{Expression, InvalidExpression, Scope},
     sections::Section,
 };
 
@@ -16,18 +16,25 @@ pub fn holds(
     earlier: impl IntoIterator<Item = Outcome>,
     scope: &Scope,
 ) -> Result<bool, InvalidExpression> {
-    match when {
-        When::OnSuccess => Ok(earlier.into_iter().all(Outcome::is_good)),
-        When::OnFailure => Ok(!earlier.into_iter().all(Outcome::is_good)),
-        When::Always => Ok(true),
-        When::Expression(expression) => match expression.evaluate(scope)? {
-            Value::Bool(run) => Ok(run),
-            _ => Err(InvalidExpression {
-                text: expression.as_str().to_owned(),
-                why: "does not come to true or false, which `when` wants".to_owned(),
-                column: None,
-            }),
-        },
+    let fits = match when {
+        When::OnSuccess | When::OnSuccessIf(_) => earlier.into_iter().all(Outcome::is_good),
+        When::OnFailure | When::OnFailureIf(_) => !earlier.into_iter().all(Outcome::is_good),
+        When::Always | When::Expression(_) => true,
+    };
+    match when.expression() {
+        Some(expression) if fits => comes_true(expression, scope),
+        _ => Ok(fits),
+    }
+}
+
+fn comes_true(expression: &Expression, scope: &Scope) -> Result<bool, InvalidExpression> {
+    match expression.evaluate(scope)? {
+        Value::Bool(run) => Ok(run),
+        _ => Err(InvalidExpression {
+            text: expression.as_str().to_owned(),
+            why: "does not come to true or false, which `when` wants".to_owned(),
+            column: None,
+        }),
     }
 }
 
@@ -80,19 +87,49 @@ mod tests {
         check("on-failure", &[], false);
         check("on-failure", &[Skipped, Succeeded], false);
         check("options.go", &[Failed], true);
+        check("on-success && options.go", &[], true);
+        check("on-success && options.go", &[Succeeded, Skipped], true);
+        check("on-success && !options.go", &[Succeeded], false);
+        check("on-success && options.go", &[Failed], false);
+        check("on-success && options.nosuch", &[Failed], false);
+        check("on-failure&&options.go", &[Failed], true);
+        check("on-failure && options.go", &[Succeeded], false);
+        check("on-failure && options.go || true", &[Succeeded], false);
         check("steps.fetch.outputs.status == 404", &[], false);
         check("has(options.nosuch)", &[], false);
     }
 
     #[test]
     fn a_condition_that_is_no_boolean_is_an_error() {
-        for (condition, part) in
-            [("options.go + ''", "boolean"), ("1", "true or false"), ("options.nosuch", "no value")]
-        {
+        for (condition, part) in [
+            ("options.go + ''", "boolean"),
+            ("1", "true or false"),
+            ("options.nosuch", "no value"),
+            ("on-success && 1", "true or false"),
+        ] {
             let found = holds(&when(condition), [], &scope(json!({"go": true})))
                 .map_err(|invalid| invalid.to_string());
             assert!(found.as_ref().is_err_and(|why| why.contains(part)), "{condition}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_condition_is_written_as_it_is_read() {
+        fn check(text: &str, expect: Result<&str, &str>) {
+            match (When::try_from(text.to_owned()), expect) {
+                (Ok(when), Ok(expect)) => assert_eq!(String::from(when), expect),
+                (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
+        }
+        check("on-success && options.a == 'b && c'", Ok("on-success && options.a == 'b && c'"));
+        check("on-failure  &&  options.a", Ok("on-failure && options.a"));
+        check("options.a && options.b", Ok("options.a && options.b"));
+        check("on-success || options.a", Err("on"));
+        check("on-success && ", Err(""));
+        check("always && options.a", Err("always"));
+        let long = format!("on-success && options.a == '{}'", "x".repeat(2000));
+        check(&long, Err("1024"));
     }
 
     fn document(conditions: &[(&str, &str)]) -> Document {

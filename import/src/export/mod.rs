@@ -204,25 +204,20 @@ impl Exporter<'_> {
         };
         // Going on after a failure is a matter of the whole job there, and of each later step here.
         let later = source.steps.get(1..).unwrap_or_default();
-        let groups = |at: usize, before: &[String]| match &source.steps[at].when {
-            When::Expression(when) => {
-                let as_text = |template: &str| context.text(template).ok();
-                condition::groups(when.as_str(), before, &context.options, as_text)
-            }
-            When::OnSuccess | When::OnFailure | When::Always => None,
+        let groups = |at: usize, guarded: bool| {
+            let as_text = |template: &str| context.text(template).ok();
+            condition::groups(&source.steps[at].when, guarded, &context.options, as_text)
         };
         let goes_on =
-            |(at, step): (usize, &StepSource)| step.when == When::Always || groups(at + 1, &[]).is_some();
+            |(at, step): (usize, &StepSource)| step.when == When::Always || groups(at + 1, false).is_some();
         let keepgoing = !later.is_empty() && later.iter().enumerate().all(goes_on);
-        let mut before: Vec<String> = Vec::new();
         let mut commands: Vec<(Option<Value>, Vec<Tree>)> = Vec::new();
         for (at, step) in source.steps.iter().enumerate() {
-            let groups = groups(at, if keepgoing { &[] } else { &before });
+            let groups = groups(at, !keepgoing && at > 0);
             let usual = if keepgoing && at > 0 { When::Always } else { When::OnSuccess };
             if groups.is_none() && step.when != usual {
                 report.add(Kind::Lost, &format!("steps.{}", step.name), "the condition of a step");
             }
-            before.push(step.name.to_string());
             let command = step::export(step, context, self, report);
             match commands.last_mut() {
                 Some((known, steps)) if groups.is_some() && *known == groups => steps.push(command),

@@ -177,14 +177,26 @@ fn a_conditional_step_becomes_steps_with_a_condition() {
             .collect();
         assert_eq!(placeholders, ["steps[1].subSteps[1].subSteps[0]"]);
     }
-    let well = |number: u32| format!("steps.step_{number}.outcome in ['succeeded', 'skipped'] && ");
     let (prod, both) = ("options.env == \"prod\"", "options.env == \"prod\" && options.env.contains(\"p\")");
-    let (first, second) = (format!("{}{prod}", well(1)), format!("{}{}{both}", well(1), well(2)));
+    let (first, second) = (format!("on-success && {prod}"), format!("on-success && {both}"));
     check(
         false,
         &[("step_1", "on-success"), ("step_2", &first), ("step_3", &second), ("step_4", "on-success")],
     );
     check(true, &[("step_1", "on-success"), ("step_2", prod), ("step_3", both), ("step_4", "always")]);
+}
+
+#[test]
+fn a_condition_is_as_long_after_a_hundred_steps_as_after_one() {
+    let before = "{exec: a}, ".repeat(100);
+    let imported = job(&format!(
+        "options: [{{name: env, required: true}}], sequence: {{keepgoing: false, commands: [{before}\
+         {{type: conditional, conditionGroups: [[{{key: '${{option.env}}', operator: '==', value: prod}}]], subSteps: [{{exec: b}}]}}]}}"
+    ));
+    assert_eq!(imported.faults, []);
+    let source = JobSource::parse(imported.source.as_deref().unwrap()).unwrap();
+    assert_eq!(String::from(source.steps[100].when.clone()), "on-success && options.env == \"prod\"");
+    assert!(imported.notices.iter().all(|notice| notice.kind != Kind::Placeholder), "{:?}", imported.notices);
 }
 
 #[test]

@@ -68,18 +68,40 @@ pub enum When {
     OnFailure,
     /// In any case.
     Always,
-    /// The expression comes to true.
+    /// The expression comes to true, whatever came before.
     Expression(Expression),
+    /// No earlier step ended badly, and the expression comes to true: `on-success && …`.
+    OnSuccessIf(Expression),
+    /// An earlier step ended badly, and the expression comes to true: `on-failure && …`.
+    OnFailureIf(Expression),
+}
+
+impl When {
+    /// The expression in it.
+    pub fn expression(&self) -> Option<&Expression> {
+        match self {
+            Self::OnSuccess | Self::OnFailure | Self::Always => None,
+            Self::Expression(own) | Self::OnSuccessIf(own) | Self::OnFailureIf(own) => Some(own),
+        }
+    }
 }
 
 impl TryFrom<String> for When {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
+        // Neither word could begin an expression: there is no value `on`.
+        let parts = text.split_once("&&").map(|(word, rest)| (word.trim_end(), rest.trim_start()));
+        let expression = |text: &str| Expression::new(text).map_err(|invalid| invalid.to_string());
+        match parts {
+            Some(("on-success", rest)) => return expression(rest).map(Self::OnSuccessIf),
+            Some(("on-failure", rest)) => return expression(rest).map(Self::OnFailureIf),
+            _ => {}
+        }
         match text.as_str() {
             "on-success" => Ok(Self::OnSuccess),
             "on-failure" => Ok(Self::OnFailure),
             "always" => Ok(Self::Always),
-            _ => Expression::new(&text).map(Self::Expression).map_err(|invalid| invalid.to_string()),
+            _ => expression(&text).map(Self::Expression),
         }
     }
 }
@@ -91,6 +113,8 @@ impl From<When> for String {
             When::OnFailure => "on-failure".to_owned(),
             When::Always => "always".to_owned(),
             When::Expression(expression) => expression.into(),
+            When::OnSuccessIf(expression) => format!("on-success && {}", expression.as_str()),
+            When::OnFailureIf(expression) => format!("on-failure && {}", expression.as_str()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use remit_job::{document::When, expression::Root};
+use remit_job::expression::Root;
 use remit_protocol::{
     AttemptId, Span, StepIndex, StepName, Timestamp,
     assignment::{Assignment, NodeWork},
@@ -65,7 +65,7 @@ fn steps_read(live: &Live, StepIndex(first): StepIndex, count: u32) -> HashSet<S
             .flat_map(|component| component.with.references())
             .map(|(_, reference)| reference)
             .collect();
-        if let When::Expression(expression) = &step.when {
+        if let Some(expression) = step.when.expression() {
             references.extend(expression.references().iter().cloned());
         }
         references.extend(step.for_each.iter().flat_map(|items| items.references()).cloned());
