@@ -228,7 +228,14 @@ impl Context<'_> {
                 let remedy = match given.scope.endpoint() {
                     None => lines,
                     Some(name) => {
-                        format!("{lines}\nunix = \"/run/{name}.sock\"\ncomponents = [\"{component}\"]")
+                        // Where the owner has it already stays on the host.
+                        let known =
+                            self.ceiling.http.iter().any(|rule| rule.scope.endpoint() == Some(name.clone()));
+                        let unix = match known {
+                            true => "unix = \"/…\"   # the socket of its other rules".to_owned(),
+                            false => format!("unix = \"/run/{name}.sock\""),
+                        };
+                        format!("{lines}\n{unix}\ncomponents = [\"{component}\"]")
                     }
                 };
                 denials.push(Denial { permission: given.scope.to_string(), side: Side::Ceiling, remedy });
@@ -585,7 +592,12 @@ mod tests {
         assert_eq!(
             other.remedy,
             "[[ceiling.http]]\nendpoint = \"docker\"\nmethods = [\"GET\"]\npaths = [\"/v1.41/containers/json\"]\n\
-             unix = \"/run/docker.sock\"\ncomponents = [\"acme/x\"]"
+             unix = \"/…\"   # the socket of its other rules\ncomponents = [\"acme/x\"]"
+        );
+        let unknown = denied(compute(asked.clone(), asked.clone(), Ceiling::default()));
+        assert!(
+            unknown.remedy.ends_with("\nunix = \"/run/docker.sock\"\ncomponents = [\"acme/x\"]"),
+            "{unknown}"
         );
         let wider = json!({"http": rule(&["/v1.41/images"])});
         assert_eq!(
