@@ -105,6 +105,9 @@ pub struct Applied {
     pub document: Value,
     /// What steps may do that they could not before.
     pub wider: Vec<Wider>,
+    /// Why no runner that is there could run a step: what the ceilings lack, a sentence each. The job is saved all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// A job as it is listed.

@@ -172,6 +172,17 @@ fn an_endpoint_that_no_runner_has_is_told_when_a_source_is_saved() {
     let saved = stack.json(&["nodes", "source", "apply", &file.display().to_string()]).unwrap();
     let told = "The ceiling of runner local lacks the endpoint docker ([[ceiling.http]] with endpoint = \"docker\").";
     assert_eq!(saved["missing"], json!([told]), "{saved:#}");
+    // So it is when a job is saved, and when it is only checked.
+    let job = folder.path().join("job.yaml");
+    let text =
+        "job: contained\nsteps:\n  - name: ran\n    uses: remit/docker-run@2\n    with: { image: a }\n";
+    std::fs::write(&job, text).unwrap();
+    for check in [&["--check"][..], &[]] {
+        let place = job.display().to_string();
+        let words = [&["job", "apply", place.as_str()], check].concat();
+        let saved = stack.json(&words).unwrap();
+        assert_eq!(saved["missing"], json!([format!("Step ran: {told}")]), "{saved:#}");
+    }
     // And what happens then is a refusal with the lines that the owner would write.
     let asked = stack.remit(&["--output", "json", "nodes", "source", "refresh", "containers"]).unwrap();
     assert_ne!(asked.code, 0, "{asked:?}");

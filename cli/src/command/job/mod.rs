@@ -131,7 +131,10 @@ impl ApplyJob {
                 signed: sign::signed_beside(&file)?,
             };
             match connection.post::<Applied>(&address, &apply).await {
-                Ok(applied) => output.print(&applied, applied_text),
+                Ok(applied) => {
+                    output.print(&applied, applied_text);
+                    applied.missing.iter().for_each(|sentence| note(sentence));
+                }
                 Err(mut failure) => {
                     failure.message = format!("{}: {}", file.display(), failure.message);
                     if !several {

@@ -38,6 +38,9 @@ use crate::{
     store::{Job, NewRevision},
 };
 
+/// Most sentences about what runners lack for a job.
+const MAX_TOLD: usize = 20;
+
 /// Compiles a job file and saves it as the job's newest revision.
 #[utoipa::path(post, path = path::JOBS, tag = "jobs", params(("project" = ProjectName, Path)), request_body = Apply, responses((status = 200, body = Applied)))]
 pub(crate) async fn apply(
@@ -87,8 +90,20 @@ pub(crate) async fn apply(
     if !wider.is_empty() && !apply.accept_wider && apply.mode == ApplyMode::Save {
         return Err(Failure::wider(wider.iter().map(wider_fault).collect()));
     }
-    let made = Made { project, document, bytes, wider, known };
+    let missing = missing(&app, &project, &document).await?;
+    let made = Made { project, document, bytes, wider, missing, known };
     save(&app, &caller, made, apply).await.map(Json)
+}
+
+/// Why the runners that could be chosen cannot run a step, a sentence each: it will be refused, unless its owner changes the ceiling.
+async fn missing(app: &App, project: &ProjectName, document: &Document) -> Result<Vec<String>, Failure> {
+    let runners = super::node::chosen(app, project, document).await?;
+    let of_step = |step: &Step| {
+        let sentences =
+            step.components().flat_map(|component| super::node::lacking(&runners, &component.grant));
+        sentences.map(|sentence| format!("Step {}: {sentence}", step.name)).collect::<Vec<_>>()
+    };
+    Ok(document.steps.iter().flat_map(of_step).take(MAX_TOLD).collect())
 }
 
 /// Schedules whose times are all over: they would never fire.
@@ -115,11 +130,12 @@ struct Made {
     document: Document,
     bytes: Vec<u8>,
     wider: Vec<Wider>,
+    missing: Vec<String>,
     known: Option<Job>,
 }
 
 async fn save(app: &App, caller: &Caller, made: Made, apply: Apply) -> Result<Applied, Failure> {
-    let Made { project, document, bytes, wider, known } = made;
+    let Made { project, document, bytes, wider, missing, known } = made;
     let digest = digest::Sized::of(&bytes);
     let value: Value = serde_json::from_slice(&bytes).map_err(Failure::internal)?;
     let newest = known.as_ref().map(|job| job.revision);
@@ -165,7 +181,7 @@ async fn save(app: &App, caller: &Caller, made: Made, apply: Apply) -> Result<Ap
             (saved.revision, change)
         }
     };
-    Ok(Applied { project, job: document.job, revision, change, digest, document: value, wider })
+    Ok(Applied { project, job: document.job, revision, change, digest, document: value, wider, missing })
 }
 
 /// The published components that the steps of a job select, by what the job writes.

@@ -11,7 +11,7 @@ use remit_job::{
 };
 use remit_protocol::{
     JobName, Origin, ProjectName, SourceName, Span,
-    capability::offer,
+    capability::{Grant, offer},
     limits::MAX_NODE_SET,
     manifest::Kind,
     node::NodeSet,
@@ -182,12 +182,8 @@ async fn of_job(
 
 /// Why the runners that could be chosen for a source cannot ask it; nothing if one of them can, or has not told.
 async fn missing(app: &App, project: &ProjectName, document: &Document) -> Result<Vec<String>, Failure> {
+    let runners = chosen(app, project, document).await?;
     let tags = &document.runner.tags;
-    let chosen = |runner: &store::Runner| {
-        let tagged = if tags.is_empty() { runner.local } else { tags.is_subset(&runner.tags) };
-        tagged && runner.enabled && runner.projects.includes(project)
-    };
-    let runners: Vec<_> = app.store.runners().await?.into_iter().filter(chosen).collect();
     let grant = document.steps.first().and_then(|step| match &step.action {
         Action::Component(action) => Some(&action.grant),
         _ => None,
@@ -199,15 +195,35 @@ async fn missing(app: &App, project: &ProjectName, document: &Document) -> Resul
             if tags.is_empty() { "is local".to_owned() } else { format!("carries {}", tags.join(", ")) };
         return Ok(vec![format!("No runner of {project} {which}: nobody can ask the source.")]);
     }
+    Ok(lacking(&runners, grant))
+}
+
+/// The runners that could be chosen for a document.
+pub(super) async fn chosen(
+    app: &App,
+    project: &ProjectName,
+    document: &Document,
+) -> Result<Vec<store::Runner>, Failure> {
+    let tags = &document.runner.tags;
+    let chosen = |runner: &store::Runner| {
+        let tagged = if tags.is_empty() { runner.local } else { tags.is_subset(&runner.tags) };
+        tagged && runner.enabled && runner.projects.includes(project)
+    };
+    Ok(app.store.runners().await?.into_iter().filter(chosen).collect())
+}
+
+/// Why none of these runners can do what a grant gives, a sentence each; nothing if one of them can, or has not told, and
+/// nothing if there is none.
+pub(super) fn lacking(runners: &[store::Runner], grant: &Grant) -> Vec<String> {
     let lacking: Vec<_> =
         runners.iter().map(|runner| (runner, offer::missing(grant, &runner.features))).collect();
     if lacking.iter().any(|(_, what)| what.is_empty()) {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let sentence = |(runner, what): &(&store::Runner, Vec<String>)| {
         format!("The ceiling of runner {} lacks {}.", runner.name, what.join(", "))
     };
-    Ok(lacking.iter().take(20).map(sentence).collect())
+    lacking.iter().take(20).map(sentence).collect()
 }
 
 /// The nodes that a source gave last, whole.
