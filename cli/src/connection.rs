@@ -54,11 +54,12 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
+    /// Where it is; what else is kept for the person lies beside it.
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that looks for the person's own configuration"
     )]
-    fn path() -> Option<PathBuf> {
+    pub(crate) fn path() -> Option<PathBuf> {
         if let Some(path) = std::env::var_os("REMIT_PROFILE") {
             return Some(path.into());
         }

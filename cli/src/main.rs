@@ -10,6 +10,7 @@ mod failure;
 mod files;
 mod output;
 mod package;
+mod pins;
 mod programs;
 mod sse;
 

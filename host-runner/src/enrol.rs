@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use remit_protocol::{RunnerName, endpoint::Enrol};
+use remit_protocol::{Digest, RunnerName, endpoint::Enrol};
 use remit_signing::{
     KeyName, SigningKey,
     enrol::{EnrolFault, EnrolRequest},
@@ -15,7 +15,7 @@ use crate::{
     config::{OrchestratorUrl, ProxyUrl},
     orchestrator::{CallError, Caller, Road},
     start::{CannotStart, dialer, hostname},
-    state::{Identity, State, StateError},
+    state::{Identity, State, StateError, sealing},
 };
 
 /// What an enrolment needs beside the ticket.
@@ -54,11 +54,20 @@ pub enum NotEnrolled {
     Key(#[from] remit_signing::key::InvalidKey),
 }
 
-/// Enrols this host with the ticket in `text`; gives the name under which people know the runner.
+/// Who this host is from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolled {
+    /// The name under which people know the runner.
+    pub name: RunnerName,
+    /// The fingerprint of its identity key.
+    pub key: Digest,
+}
+
+/// Enrols this host with the ticket in `text`.
 ///
 /// # Errors
 /// [`NotEnrolled`]. A ticket that was not taken can be used again.
-pub async fn enrol(plan: &Plan, text: &str) -> Result<RunnerName, NotEnrolled> {
+pub async fn enrol(plan: &Plan, text: &str) -> Result<Enrolled, NotEnrolled> {
     let ticket = Ticket::parse(text)?;
     let state = State::create(&plan.state)?;
     match state.identity() {
@@ -85,7 +94,8 @@ pub async fn enrol(plan: &Plan, text: &str) -> Result<RunnerName, NotEnrolled> {
         ca: ticket.ca(),
     };
     state.enrol(&identity, enrolled.session)?;
-    Ok(enrolled.name)
+    sealing::settle(state.path(), &identity, clock::random, clock::system())?;
+    Ok(Enrolled { name: enrolled.name, key: identity.key.public().fingerprint() })
 }
 
 /// A `runner.toml` to begin with: an empty ceiling, under which nothing can happen.

@@ -66,6 +66,8 @@ enum Command {
     },
     /// Let hostile components attack this program on this host, and report what held.
     Conformance(conformance::Conformance),
+    /// Say who this runner is: the key that people pin who type secrets for it, or whose owners believe its results.
+    Identity(Report),
     /// Values in this host's encrypted store.
     #[command(subcommand)]
     Secret(secret::Secret),
@@ -218,6 +220,7 @@ fn dispatch(command: Command, environment: &Environment, arguments: Vec<String>)
         Command::Worker { confinement, scratch } => part::work(scratch, confinement),
         Command::Broker => part::keep_and_call(),
         Command::Check(report) => owner::check_files(&report),
+        Command::Identity(report) => owner::show_identity(&report),
         Command::Audit(audit) => audit::show_audit(audit),
         Command::Explain(asked) => owner::explain_step(&asked),
         Command::Conformance(suite) => block_on(conformance::conform(suite, environment)),

@@ -31,7 +31,7 @@ use crate::{
         Providers,
         providers::{ProvidersError, Surroundings},
     },
-    state::{State, StateError, make_empty},
+    state::{State, StateError, make_empty, sealing},
     trust::{self, heads::Heads},
     worker::Crew,
 };
@@ -251,6 +251,7 @@ pub async fn runner(
         hostname: hostname(),
         features: features(&config.ceiling),
         slots: config.runner.slots,
+        sealing: sealing::note(state.path())?,
     };
     let seed = u64::from_le_bytes(clock::random());
     Ok(Runner::new(facts, state, Arc::new(workshop), seed)?)

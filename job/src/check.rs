@@ -11,6 +11,7 @@ use remit_protocol::{
     log_limit::LogMost,
     manifest::Kind,
     notice::Occasion,
+    sealed::MAX_TYPED,
 };
 
 use crate::{
@@ -278,6 +279,33 @@ impl Check<'_> {
             }
             self.description(&format!("options.{}.description", option.name), &option.description);
             self.faults.extend(option.faults(&document.options[..at]));
+        }
+        self.typed();
+    }
+
+    /// Secrets that are typed: each arrives at a path of its own that a step uses, and nothing runs the job again unasked.
+    fn typed(&mut self) {
+        let document = self.document;
+        let typed: Vec<_> =
+            document.options.iter().filter_map(|option| Some((&option.name, option.kind.typed()?))).collect();
+        if typed.len() > MAX_TYPED {
+            let message = format!("{} secrets are typed, at most {MAX_TYPED} may be", typed.len());
+            self.fault("options", message, "split the job, or let the runner's owner store some of them");
+        }
+        for (at, (name, path)) in typed.iter().enumerate() {
+            let place = format!("options.{name}.typed");
+            if typed[..at].iter().any(|(_, other)| other == path) {
+                self.fault(&place, format!("{path} is typed twice"), "give each option a path of its own");
+            }
+            if !document.uses_secret(0..document.steps.len(), path) {
+                let remedy = format!("bind it at a step: `secrets: {{ NAME: \"${{options.{name}}}\" }}`");
+                self.fault(&place, format!("no step uses {path}"), remedy);
+            }
+        }
+        if let (Some((name, _)), Some(_)) = (typed.first(), &document.retry) {
+            let message =
+                format!("a job that is tried again is another run, and nobody types {name} for that one");
+            self.fault("retry", message, "use `retry` at the step: it is tried again within the same run");
         }
     }
 
@@ -719,11 +747,15 @@ impl Check<'_> {
                 format!("declare it: `options: {{ {option}: {{ type: secret, values: [keys/…] }} }}`"),
             ));
         };
-        let OptionType::Secret { values } = &definition.kind else {
-            return Err((
-                format!("the option `{option}` is of the type {}", definition.kind.as_str()),
-                "a secret's path can only be chosen by an option of the type `secret`".to_owned(),
-            ));
+        let values = match &definition.kind {
+            OptionType::Secret { values } => values.as_slice(),
+            OptionType::Typed { path } => std::slice::from_ref(path),
+            _ => {
+                return Err((
+                    format!("the option `{option}` is of the type {}", definition.kind.as_str()),
+                    "a secret's path can only be chosen by an option of the type `secret`".to_owned(),
+                ));
+            }
         };
         if values != paths {
             return Err((
@@ -734,7 +766,10 @@ impl Check<'_> {
         if !definition.required && definition.default.is_none() {
             return Err((
                 format!("the option `{option}` may be left out, and then there is no path"),
-                "add `required: true` or a `default` to the option".to_owned(),
+                match definition.kind.typed() {
+                    Some(_) => "add `required: true` to the option".to_owned(),
+                    None => "add `required: true` or a `default` to the option".to_owned(),
+                },
             ));
         }
         Ok(())

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     AttemptId, Epoch, ExecutionId, JobName, NodeName, Origin, Outcome, ProjectName, Revision, SectionNumber,
-    Span, StepIndex, StepName, capability::Effect, digest, json, report::SignedResult,
+    Span, StepIndex, StepName, capability::Effect, digest, json, report::SignedResult, sealed::Sealed,
 };
 
 /// Whether the runner asks before it begins.
@@ -66,6 +66,9 @@ pub struct Assignment {
     /// The signed notes of who agreed at gates before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<String>,
+    /// What was typed for options that steps of this section use, sealed to the runner that is to run it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sealed: Vec<Sealed>,
     /// What earlier steps came to.
     #[serde(default)]
     pub earlier: BTreeMap<StepName, StepView>,

@@ -93,6 +93,9 @@ pub struct OpenSession {
     pub features: BTreeSet<String>,
     /// How many sandboxes it runs at once.
     pub slots: u32,
+    /// The `remit/sealing/v1` note: to which key secrets for it are sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing: Option<String>,
     /// Attempts in its journal.
     pub attempts: Vec<Held>,
 }

@@ -23,6 +23,7 @@ pub mod operator;
 pub mod origin;
 pub mod refusal;
 pub mod report;
+pub mod sealed;
 pub mod time;
 pub mod weigh;
 

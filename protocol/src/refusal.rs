@@ -138,6 +138,9 @@ refusal_codes! {
     /// A secret cannot be had.
     Secret = "E_SECRET", "A secret that the step uses cannot be had at this runner.",
         "Let the runner's owner store it: `remit-runner secret set PATH`.";
+    /// A typed secret that is not for this, or not any more.
+    Sealed = "E_SEALED", "A secret that was typed is not sealed for this runner and this part of this run, or not any more.",
+        "Begin a new run and type it again: `remit job run JOB --secret OPTION`.";
     /// Could not be compiled.
     Compile = "E_COMPILE", "The component could not be compiled within its limits.",
         "Build it with a supported toolchain, and make it smaller.";

@@ -23,9 +23,11 @@ fn messages_keep_their_form() {
     check::<endpoint::Hello>("hello");
     check::<endpoint::Enrol>("enrol");
     check::<endpoint::OpenSession>("open_session");
+    check::<endpoint::OpenSession>("open_session_sealing");
     check::<endpoint::SessionOpened>("session_opened");
     check::<endpoint::Poll>("poll");
     check::<endpoint::PollAnswer>("poll_answer");
+    check::<endpoint::PollAnswer>("poll_answer_sealed");
     check::<endpoint::Report>("report");
     check::<endpoint::ReportAnswer>("report_answer");
     check::<endpoint::ComponentBundle>("component_bundle");

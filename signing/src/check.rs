@@ -62,7 +62,9 @@ pub fn note<'a>(
             NoteKind::Approve => ApproveNote::parse(&note)
                 .ok()
                 .map(|note| format!("gate {} in run {} of {}", note.step, note.order.run, note.order.job)),
-            NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail | NoteKind::Result => None,
+            NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail | NoteKind::Result | NoteKind::Sealing => {
+                None
+            }
         };
         check.signers = verify::known_signers(&note, policy)?;
         match kind {
@@ -75,10 +77,10 @@ pub fn note<'a>(
                 let gate = (&approval.order, approval.step.as_str(), 1);
                 verify::approvals([bytes], gate, &BTreeSet::new(), policy, now)?;
             }
-            NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail | NoteKind::Result => {
+            NoteKind::Enrol | NoteKind::Enrolled | NoteKind::Trail | NoteKind::Result | NoteKind::Sealing => {
                 return Err(Refusal::syntax(
                     "No policy judges this kind of note: an enrolment is for its two sides, a trail for `remit audit verify`, \
-                     a result for the runner that goes on from it.",
+                     a result for the runner that goes on from it, a sealing key for who has pinned its runner.",
                 ));
             }
         }

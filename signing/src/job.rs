@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use remit_protocol::{InvalidId, JobName, ProjectName, Timestamp, digest::Sized};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Refusal,
     component::check_validity,
@@ -14,7 +16,8 @@ use crate::{
 pub const MAX_VALIDITY: Duration = Duration::from_secs(180 * 86_400);
 
 /// A job in its project, `project/job`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct JobPath {
     /// The project.
     pub project: ProjectName,

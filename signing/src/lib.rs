@@ -4,7 +4,7 @@
 //! payload bytes ([`component`], [`job`], [`run`], [`verdict`], [`enrol`]). The owner of a runner says in a [`policy`] whose signatures count
 //! for what, and [`verify`] brings the two together. [`http`] signs and verifies requests between runner and
 //! orchestrator, [`ticket`] is how a runner first gets there, [`check`] is for people, [`log`] shows that
-//! a note is public, [`trail`] that nothing was taken out of a record.
+//! a note is public, [`trail`] that nothing was taken out of a record; [`sealing`] keeps what was typed from whoever carries it.
 //!
 //! *Never here:* IO, a clock, randomness, async; time, seeds and nonces are arguments. *Invariant:* nothing is believed
 //! before it is verified, nothing is re-serialised in between, and what was verified is a value that only the check makes.
@@ -20,6 +20,7 @@ pub mod note;
 pub mod policy;
 pub mod refusal;
 pub mod run;
+pub mod sealing;
 pub mod sections;
 pub mod ticket;
 pub mod trail;

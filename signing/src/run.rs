@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use remit_protocol::{AttemptId, ExecutionId, RunnerId, SectionNumber, StepName, Timestamp, digest::Sized};
+use remit_protocol::{
+    AttemptId, Digest, ExecutionId, RunnerId, SectionNumber, StepName, Timestamp, digest::Sized,
+    sealed::MAX_SEALED,
+};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     JobPath, Refusal,
@@ -15,7 +19,8 @@ use crate::{
 pub const MAX_VALIDITY: Duration = Duration::from_secs(24 * 3600);
 
 /// What a run is of: fixed from its beginning to its end, and the same in every note about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Order {
     /// The execution.
     pub run: ExecutionId,
@@ -30,7 +35,7 @@ pub struct Order {
 }
 
 impl Order {
-    fn write(&self, text: TextWriter) -> TextWriter {
+    pub(crate) fn write(&self, text: TextWriter) -> TextWriter {
         let text = text
             .line("run", self.run)
             .line("job", &self.job)
@@ -40,6 +45,11 @@ impl Order {
             Some(nodes) => text.sized("nodes", nodes),
             None => text,
         }
+    }
+
+    /// What stands for this very order: the digest of its lines.
+    pub(crate) fn identity(&self) -> Digest {
+        Digest::of(self.write(TextWriter::headed("remit/order/v1")).finish().as_bytes())
     }
 
     fn read(fields: &mut Fields<'_>) -> Result<Self, Refusal> {
@@ -58,6 +68,8 @@ impl Order {
 pub struct RunNote {
     /// What is run.
     pub order: Order,
+    /// Digest and length of each secret that was typed and sealed for it, in any order; at most [`MAX_SEALED`].
+    pub sealed: Vec<Sized>,
     /// The one runner that may; none: any that believes the note, and each of them once.
     pub runner: Option<RunnerId>,
     /// When it was signed, to the second.
@@ -70,6 +82,7 @@ impl RunNote {
     /// The text to sign.
     pub fn to_text(&self) -> String {
         let text = self.order.write(TextWriter::new(NoteKind::Run));
+        let text = self.sealed.iter().fold(text, |text, sealed| text.sized("sealed", sealed));
         let text = match &self.runner {
             Some(runner) => text.line("runner", runner),
             None => text,
@@ -85,11 +98,20 @@ impl RunNote {
         expect(note, NoteKind::Run)?;
         let mut fields = Fields::of(note);
         let order = Order::read(&mut fields)?;
+        let mut sealed = Vec::new();
+        while let Some(one) = fields.optional_sized("sealed")? {
+            if sealed.len() == MAX_SEALED {
+                return Err(Refusal::syntax(format_args!(
+                    "The note has more than {MAX_SEALED} lines 'sealed'."
+                )));
+            }
+            sealed.push(one);
+        }
         let runner = fields.optional_parsed("runner")?;
         let (issued, expires) = (fields.time("issued")?, fields.time("expires")?);
         fields.finish()?;
         check_validity(issued, expires, MAX_VALIDITY)?;
-        Ok(Self { order, runner, issued, expires })
+        Ok(Self { order, sealed, runner, issued, expires })
     }
 }
 

@@ -14,7 +14,7 @@ mod work;
 use harness::{Authority, Service, Stack, wait_for};
 
 use self::{
-    misbehaviours::{Expect, LOGGED, REVIEWED, Row, SIGNED, number, open},
+    misbehaviours::{Expect, LOGGED, REVIEWED, Row, SIGNED, TYPED, number, open},
     orchestrator::Orchestrator,
     runs::RUNS,
 };
@@ -28,6 +28,8 @@ fn ceiling(folder: &std::path::Path, port: u16, more: &str) -> String {
          [[ceiling.exec]]\nprogram = \"uname\"\npath = \"/usr/bin/uname\"\nargs = [\"-s\"]\n\n\
          [[ceiling.secrets]]\npath = \"keys/prod/token\"\nuse = \"bearer\"\nhosts = [\"api.example\"]\n\n\
          [[ceiling.secrets]]\npath = \"keys/prod/absent\"\nuse = \"bearer\"\nhosts = [\"api.example\"]\n\n\
+         [[ceiling.secrets]]\npath = \"keys/typed/db\"\nuse = \"env\"\nprograms = [\"uname\"]\n\n\
+         [[provider]]\nmount = \"keys/typed\"\nkind = \"sealed\"\n\n\
          [[provider]]\nmount = \"keys/prod\"\nkind = \"directory\"\npath = {:?}\n",
         folder.join("secrets")
     )
@@ -102,7 +104,7 @@ fn against(phase: u32, more: &str, trust: impl FnOnce(&Stack) -> String, rows: &
         assert!(recorded, "{attempt} {code} is not in the record");
     }
     let log = runner.log();
-    for secret in ["a-token-that-must-not-leave", "panicked"] {
+    for secret in ["a-token-that-must-not-leave", "what-was-typed-must-not-leave", "panicked"] {
         assert!(!log.contains(secret) && !trail.contains(secret), "{secret}");
     }
 }
@@ -117,6 +119,11 @@ fn an_owned_orchestrator_widens_nothing() {
 #[test]
 fn where_runs_are_signed_it_neither_begins_nor_orders_them() {
     against(3, "require_signed = [\"job\", \"run\", \"approve\"]\n\n", |_| String::new(), RUNS);
+}
+
+#[test]
+fn what_somebody_typed_it_cannot_take_elsewhere() {
+    against(6, "", |_| String::new(), TYPED);
 }
 
 #[test]

@@ -28,6 +28,7 @@ use remit_protocol::{
 use remit_signing::{
     KeyName, SigningKey,
     http::{Content, header, sign_answer},
+    sealing::SealingNote,
 };
 use serde_json::{Value, json};
 
@@ -85,6 +86,8 @@ struct State {
     ran: BTreeMap<String, bool>,
     polls: u64,
     redirected: u64,
+    /// The note on the runner's sealing key, as it told it.
+    sealing: Option<String>,
     log: Option<Log>,
 }
 
@@ -198,6 +201,13 @@ impl Orchestrator {
         self.state().ran.get(attempt).copied().unwrap_or_default()
     }
 
+    /// To which key secrets for the runner are sealed, once it has told that.
+    pub(crate) fn sealing(&self) -> SealingNote {
+        let told =
+            harness::wait_for("the runner's sealing key", || Ok(self.state().sealing.clone())).unwrap();
+        SealingNote::read(told.as_bytes()).unwrap()
+    }
+
     /// How many polls there were.
     pub(crate) fn polls(&self) -> u64 {
         self.state().polls
@@ -273,6 +283,7 @@ fn session(body: &[u8], state: &Mutex<State>) -> Vec<u8> {
     let open: OpenSession = serde_json::from_slice(body).unwrap();
     let mut state = state.lock().unwrap();
     state.session = open.last.0 + 1;
+    state.sealing = open.sealing;
     state.given = None;
     let opened = json!({
         "session": state.session, "name": "local", "tags": [], "hold": "1s", "lease": "75s", "forget": [],

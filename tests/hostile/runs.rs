@@ -1,7 +1,7 @@
 //! What an attacker does to a run that somebody signed: begins another one, leaves steps out, repeats them, invents what
 //! came before, opens gates.
 
-use remit_protocol::{AttemptId, ExecutionId, SectionNumber, Timestamp, digest::Sized};
+use remit_protocol::{AttemptId, ExecutionId, SectionNumber, Timestamp, digest::Sized, sealed::Sealed};
 use remit_signing::{
     SigningKey, note,
     run::{ApproveNote, Order, ResultNote, RunNote},
@@ -9,7 +9,7 @@ use remit_signing::{
 use serde_json::{Value, json};
 
 use super::{
-    misbehaviours::{Expect, Row},
+    misbehaviours::{Expect, Row, typed},
     work::{Release, Work, id, key, today},
 };
 use Expect::{Refused, Succeeds};
@@ -61,7 +61,7 @@ fn signed(mut work: Work, version: u32) -> Work {
     work
 }
 
-fn order(work: &Work) -> Order {
+pub(crate) fn order(work: &Work) -> Order {
     Order {
         run: work.assignment["execution"].as_str().unwrap().parse().unwrap(),
         job: "demo/hostile".parse().unwrap(),
@@ -81,7 +81,8 @@ fn soon() -> Timestamp {
 
 /// Puts a note on the run, after a change.
 fn want(work: &mut Work, by: &str, change: impl FnOnce(&mut RunNote)) {
-    let mut says = RunNote { order: order(work), runner: None, issued: today(), expires: soon() };
+    let mut says =
+        RunNote { order: order(work), sealed: Vec::new(), runner: None, issued: today(), expires: soon() };
     change(&mut says);
     work.assignment["run_note"] = text(note::sign(&says.to_text(), &[&key(by)]).unwrap());
 }
@@ -155,6 +156,20 @@ fn common(component: &str) -> Release {
 fn once(number: u32) -> Work {
     let mut work = shared(number, 80_001, &common("run-command"), EFFECT, |_| {});
     work.assignment["start"] = "guarded".into();
+    work
+}
+
+/// A run with a typed secret, which its initiator has signed with it or not.
+fn typed_and_signed(number: u32, both: bool) -> Work {
+    let sign: fn(&mut Work) = match both {
+        true => |work| {
+            let sealed: Sealed = serde_json::from_value(work.assignment["sealed"][0].clone()).unwrap();
+            want(work, INITIATOR, |says| says.sealed = vec![sealed.value.sized()]);
+        },
+        false => |work| want(work, INITIATOR, |_| {}),
+    };
+    let mut work = typed(number, |_| {}, sign);
+    work.sign("acme.example/author", number.into());
     work
 }
 
@@ -386,6 +401,8 @@ pub(crate) const RUNS: &[Row] = &[
         },
         Refused("E_RUN"),
     ),
+    ("a typed secret that the initiator signed with the run", |n| typed_and_signed(n, true), Succeeds),
+    ("a typed secret that he did not", |n| typed_and_signed(n, false), Refused("E_SEALED")),
     ("a run under an id of its own", |n| shared(n, 80_000, &common("transform"), PURE, |_| {}), Succeeds),
     (
         "another order under the same id",

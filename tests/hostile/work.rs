@@ -7,12 +7,17 @@ use remit_job::{
     document::Document,
     source::JobSource,
 };
-use remit_protocol::{ComponentSelector, Digest, ProjectName, Timestamp, digest::Sized, manifest::Manifest};
+use remit_protocol::{
+    ComponentSelector, Digest, OptionName, ProjectName, RunnerId, SecretPath, Timestamp, digest::Sized,
+    manifest::Manifest, sealed::Sealed,
+};
 use remit_signing::{
     KeyName, SigningKey,
     component::ComponentNote,
     job::{JobNote, JobPath},
     note,
+    run::Order,
+    sealing::{Purpose, SealingNote, SealingPublic},
 };
 use serde_json::{Value, json};
 
@@ -107,6 +112,9 @@ impl Release {
     }
 }
 
+/// What is sealed wrongly, and what is done to the work afterwards.
+type Misdeed = (fn(&mut Seal), fn(&mut Work));
+
 /// An attempt as it is handed out, with everything that it leads to; each part can be changed before.
 pub(crate) struct Work {
     pub(crate) assignment: Value,
@@ -120,6 +128,8 @@ pub(crate) struct Work {
     pub(crate) answers: Vec<(&'static str, Twist)>,
     /// What the log shows of its release.
     pub(crate) shown: Shown,
+    /// What is typed for it is sealed so, as soon as the runner has told its key; and what is done to the work then.
+    pub(crate) seals: Option<Misdeed>,
     /// The size that the log had when the release was put into it, if that was before its turn.
     early: Option<u64>,
 }
@@ -155,6 +165,7 @@ impl Work {
             twist: Twist::Honest,
             answers,
             shown: Shown::Nothing,
+            seals: None,
             early: None,
         }
     }
@@ -179,8 +190,14 @@ impl Work {
         self.assignment["attempt"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Puts the release into the log before its turn, where that is what the row wants.
+    /// Seals what is typed for it, and puts the release into the log before its turn, where that is what the row wants.
     pub(crate) fn prepare(&mut self, orchestrator: &Orchestrator) {
+        if let Some((change, after)) = self.seals {
+            let mut seal = Seal::of(self, &orchestrator.sealing());
+            change(&mut seal);
+            self.assignment["sealed"] = json!([seal.sealed()]);
+            after(self);
+        }
         if matches!(self.shown, Shown::Older | Shown::OlderWithheld) {
             let note = self.bundle["note"].as_str().unwrap();
             self.early = Some(orchestrator.log(|log| log.early(note.as_bytes())));
@@ -202,6 +219,38 @@ impl Work {
             orchestrator.twist(path, twist);
         }
         orchestrator.hand_out(json!({ "run": self.assignment }), self.twist);
+    }
+}
+
+/// For what something is sealed.
+pub(crate) struct Seal {
+    pub(crate) order: Order,
+    pub(crate) option: OptionName,
+    pub(crate) path: SecretPath,
+    pub(crate) runner: RunnerId,
+    pub(crate) key: SealingPublic,
+    pub(crate) issued: Timestamp,
+    pub(crate) expires: Timestamp,
+}
+
+impl Seal {
+    /// As an honest command line seals it.
+    fn of(work: &Work, runner: &SealingNote) -> Self {
+        Self {
+            order: super::runs::order(work),
+            option: "password".parse().unwrap(),
+            path: "keys/typed/db".parse().unwrap(),
+            runner: runner.runner,
+            key: runner.key.clone(),
+            issued: today(),
+            expires: today().plus(std::time::Duration::from_secs(3600)),
+        }
+    }
+
+    fn sealed(&self) -> Sealed {
+        let Self { order, option, path, runner, key, issued, expires } = self;
+        let purpose = Purpose { order, option, path, runner: *runner, issued: *issued, expires: *expires };
+        purpose.seal(key, b"what-was-typed-must-not-leave", [3; 32]).unwrap()
     }
 }
 

@@ -30,6 +30,7 @@ mod secret;
 mod signed;
 mod trigger;
 mod trust;
+mod typed;
 
 use std::path::Path;
 

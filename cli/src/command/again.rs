@@ -115,7 +115,7 @@ impl RerunExecution {
                 output.print(&plan, |plan| plan_text(plan, &nodes));
                 return Ok(());
             };
-            asked.signed = Some(signed(connection, plan, &key::load(file)?, self.valid_for).await?);
+            asked.signed = Some(signed(connection, plan, &key::load(file)?, self.valid_for, None).await?);
         }
         let triggered = connection.post(&path::fill(path::EXECUTION_RERUN, &[&self.id]), &asked).await?;
         self.how.begun(triggered, connection, output).await

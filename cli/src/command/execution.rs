@@ -268,6 +268,10 @@ fn view_text(view: &ExecutionView) -> String {
     }
     lines.extend(view.command.as_ref().map(|command| format!("command: {}", harmless(command))));
     lines.extend(view.again.as_ref().map(ToString::to_string));
+    lines.extend(view.sealed.as_ref().map(|sealed| {
+        let names: Vec<&str> = sealed.runners.iter().map(|name| name.as_str()).collect();
+        format!("sealed to {}, until {}", names.join(", "), sealed.until.to_seconds_text())
+    }));
     if let Some(until) = view.waited_until.filter(|_| summary.outcome == Some(Outcome::TimedOut)) {
         lines.push(format!("its turn in the job's queue did not come until {}", until.to_seconds_text()));
     }

@@ -13,6 +13,7 @@ use crate::{
     failure::{Code, Failure, Result},
     files,
     output::{Output, table},
+    pins::{self, Pin, Pins},
 };
 
 #[derive(Subcommand)]
@@ -72,6 +73,23 @@ pub(crate) enum Runner {
         /// Where the signed note goes.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+    },
+    /// Believe a runner by the key that its owner has told you: secrets that you type are sealed to pinned runners only.
+    Pin {
+        /// Its name.
+        name: RunnerName,
+        /// Its identity key or the fingerprint of that, as `remit-runner identity` prints it.
+        key: String,
+        /// In the place of another key that was pinned before.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// List the runners whose keys are pinned.
+    Pins,
+    /// Believe a runner no more.
+    Unpin {
+        /// Its name.
+        name: RunnerName,
     },
     /// Delete it; its host cannot come back without a new runner.
     Delete {
@@ -225,6 +243,25 @@ impl Runner {
                 output.print(&issued, ticket_text);
             }
             Self::Trail { name, out } => trail(connection, &name, out, output).await?,
+            Self::Pin { name, key, replace } => {
+                let key = pins::fingerprint(&key)?;
+                let pin = Pin { orchestrator: connection.url().to_owned(), runner: name, key };
+                Pins::read()?.pin(pin.clone(), replace)?;
+                output.print(&pin, |pin| format!("{} is pinned: {}", pin.runner, pin.key));
+            }
+            Self::Pins => {
+                let pins = Pins::read()?.at(connection.url());
+                output.print(&pins, |pins| {
+                    let row = |pin: &Pin| vec![pin.runner.to_string(), pin.key.to_string()];
+                    table(&["RUNNER", "KEY"], &pins.iter().map(row).collect::<Vec<_>>())
+                });
+            }
+            Self::Unpin { name } => {
+                Pins::read()?.unpin(connection.url(), &name)?;
+                output.print(&serde_json::json!({ "unpinned": name }), |_| {
+                    format!("{name} is not pinned any more")
+                });
+            }
             Self::Delete { name } => {
                 let _: serde_json::Value = connection.delete(&at(path::RUNNER, &name)).await?;
                 output

@@ -11,6 +11,7 @@ mod prepare;
 mod record;
 mod schedule;
 mod step;
+mod typed;
 mod voice;
 
 use std::{

@@ -23,7 +23,7 @@ use remit_protocol::{
 };
 use remit_signing::{Refusal, policy::Wanted, verify};
 
-use super::{Workshop, order};
+use super::{Workshop, order, typed};
 use crate::{
     broker::apart::{Admitted, Case, asks},
     capability::files::OptionFiles,
@@ -31,6 +31,7 @@ use crate::{
     config::SignedKind,
     orchestrator::CallError,
     sandbox::{Metering, realm},
+    secrets::TypedSecrets,
     trust::{NotBelieved, heads::NotShown},
 };
 
@@ -67,6 +68,8 @@ pub struct ReadyComponent {
     pub realm: Digest,
     /// What the broker process runs it by, unless it asks for nothing and no secret is near it.
     pub admitted: Option<Admitted>,
+    /// Those of its secrets that were typed for this run.
+    pub typed: Vec<SecretPath>,
     /// Its secrets, as options have chosen them.
     secrets: BTreeMap<SecretName, Vec<SecretPath>>,
 }
@@ -183,7 +186,9 @@ pub(super) async fn section(
         let found = ready_step(workshop, &assignment, index, step).await;
         ready.push(found.map_err(|not| not.of(&step.name))?);
     }
-    admit(workshop, &assignment.project, &mut ready).await?;
+    let typed = typed::check(workshop, (&assignment, &document), &ready, run.as_ref(), &belief)?;
+    admit(workshop, &assignment.project, typed.as_ref(), &mut ready).await?;
+    let run = typed::wanted(run, typed.as_ref());
     let files = Arc::new(option_files(workshop, &assignment, &document, &ready).await?);
     let before = (0_u32..).map(StepIndex).zip(&document.steps);
     let seen = before.filter(|(index, _)| document.sees(assignment.first_step, *index));
@@ -195,7 +200,12 @@ pub(super) async fn section(
 
 /// Admits at the broker process what has to be run there: whatever asks for anything, and beside a secret everything, since
 /// all that leaves is redacted where secrets are known. Says early if one cannot be had.
-async fn admit(workshop: &Workshop, project: &ProjectName, steps: &mut [ReadyStep]) -> Result<(), NotReady> {
+async fn admit(
+    workshop: &Workshop,
+    project: &ProjectName,
+    typed: Option<&TypedSecrets>,
+    steps: &mut [ReadyStep],
+) -> Result<(), NotReady> {
     let secret = steps.iter().flat_map(ReadyStep::components).any(|ready| !ready.remit.secrets().is_empty());
     let mut case = None;
     for ready in steps {
@@ -203,7 +213,11 @@ async fn admit(workshop: &Workshop, project: &ProjectName, steps: &mut [ReadySte
         for component in std::iter::once(&mut ready.own).chain(handler) {
             if secret || asks(&component.remit) {
                 let case = case.get_or_insert_with(|| workshop.broker.case());
-                let admitted = admitted(case, project, component).await;
+                let secrets = component.remit.secrets();
+                let typed = typed::part(typed, |path| secrets.iter().any(|secret| secret.path == *path));
+                component.typed =
+                    typed.iter().flat_map(|typed| &typed.values).map(|sealed| sealed.path.clone()).collect();
+                let admitted = admitted(case, project, typed, component).await;
                 component.admitted = Some(admitted.map_err(|not| not.of(&ready.step.name))?);
             }
         }
@@ -214,13 +228,14 @@ async fn admit(workshop: &Workshop, project: &ProjectName, steps: &mut [ReadySte
 async fn admitted(
     case: &Arc<Case>,
     project: &ProjectName,
+    typed: Option<TypedSecrets>,
     ready: &ReadyComponent,
 ) -> Result<Admitted, NotReady> {
     let Some(component) = ready.loaded.prepared.apart() else {
         return Err(NotReady::host("There is no broker process for it.".to_owned()));
     };
     let given = (&ready.action.grant, &ready.secrets);
-    let admitted = case.admit(component, project, given, (&ready.remit, ready.remit_digest)).await;
+    let admitted = case.admit(component, project, given, typed, (&ready.remit, ready.remit_digest)).await;
     admitted.map_err(|(code, detail)| match code {
         Some(code) => NotReady::refused(code, detail),
         None => NotReady::host(detail),
@@ -394,7 +409,16 @@ async fn ready_component(
     let realm = realm(&assignment.project, remit_digest);
     let (action, secrets) = (action.clone(), narrowed.secrets);
     let remit = Arc::new(remit);
-    Ok(ReadyComponent { action, loaded, remit_digest, realm, remit, admitted: None, secrets })
+    Ok(ReadyComponent {
+        action,
+        loaded,
+        remit_digest,
+        realm,
+        remit,
+        admitted: None,
+        typed: Vec::new(),
+        secrets,
+    })
 }
 
 /// Fuel is counted where the component's author, the job or the runner's owner names a number for it.

@@ -95,6 +95,7 @@ fn accepted(step: &StepName, ready: &ReadyComponent) -> AcceptedStep {
         exempt: ready.loaded.exempt.clone(),
         remit: ready.remit_digest,
         secrets,
+        typed: ready.typed.clone(),
     }
 }
 

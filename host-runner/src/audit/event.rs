@@ -143,4 +143,7 @@ pub struct AcceptedStep {
     pub remit: Digest,
     /// Secrets that it may use.
     pub secrets: Vec<SecretPath>,
+    /// Those of them that were typed for this run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub typed: Vec<SecretPath>,
 }

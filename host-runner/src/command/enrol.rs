@@ -80,8 +80,10 @@ pub(crate) async fn enrol_host(arguments: Enrol) -> anyhow::Result<ExitCode> {
             standard_input(MAX_TICKET)?
         }
     };
-    let name = enrol::enrol(&plan, std::str::from_utf8(&ticket).context("the ticket")?).await?;
+    let enrol::Enrolled { name, key } =
+        enrol::enrol(&plan, std::str::from_utf8(&ticket).context("the ticket")?).await?;
     say(&format!("enrolled as {name}; its identity is in {}", plan.state.display()));
+    say(&format!("whoever types secrets for it pins its key: remit runner pin {name} {key}"));
     if let (Some(path), Some(_)) = (&arguments.config, &arguments.url) {
         for (path, text) in [
             (path.clone(), enrol::starter_config(&plan)),

@@ -4,13 +4,15 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use remit_protocol::{manifest::Manifest, weigh};
+use remit_protocol::{Digest, RunnerId, RunnerName, manifest::Manifest, weigh};
 use remit_runner::{
     check,
     doctor::{self, Finding, Severity, Thorough},
     explain,
     start::Environment,
+    state,
 };
+use serde::Serialize;
 
 use super::{Configured, Form, Report, read_config, runtime};
 use crate::terminal::{say, say_json, standard_input};
@@ -35,6 +37,47 @@ pub(crate) fn check_files(report: &Report) -> anyhow::Result<ExitCode> {
         Form::Text => mistakes.iter().for_each(|mistake| say(&mistake.to_string())),
     }
     Ok(if mistakes.iter().all(|mistake| mistake.warning) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Who a runner is.
+#[derive(Serialize)]
+struct Shown {
+    runner: RunnerId,
+    name: RunnerName,
+    /// Its identity key, as a `[[peer]]` of a trust policy names it.
+    key: String,
+    /// How it is pinned.
+    fingerprint: Digest,
+    /// The note on its sealing key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sealing: Option<String>,
+}
+
+pub(crate) fn show_identity(report: &Report) -> anyhow::Result<ExitCode> {
+    let state = read_config(&report.configured.config)?.runner.state;
+    let identity = state::Identity::read(&state)?;
+    let shown = Shown {
+        runner: identity.runner,
+        fingerprint: identity.key.public().fingerprint(),
+        key: identity.key.vkey().to_string(),
+        sealing: state::sealing::note(&state)?,
+        name: identity.name,
+    };
+    match report.output {
+        Form::Json => say_json(&shown)?,
+        Form::Text => {
+            let Shown { runner, name, key, fingerprint, sealing } = &shown;
+            let sealed = match sealing {
+                Some(_) => "there is a key to which secrets are sealed",
+                None => "no key yet to which secrets are sealed: one is made when the runner starts",
+            };
+            say(&format!(
+                "runner       {name} ({runner})\nkey          {key}\nfingerprint  {fingerprint}\nsealing      {sealed}"
+            ));
+            say(&format!("who types secrets for it pins it: remit runner pin {name} {fingerprint}"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn examine(

@@ -5,6 +5,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::{Context as _, bail};
 use remit_runner::{
     broker::apart::Charter,
+    clock,
     config::Config,
     confine::{self, Part, Reach},
     launcher::{Catalogue, Client, Launcher},
@@ -70,6 +71,10 @@ fn split_off(path: &Path, environment: &Environment) -> anyhow::Result<(Config, 
     let (program, state) = (&environment.program, &config.runner.state);
     if config.providers.iter().any(|provider| matches!(provider, ProviderConfig::Store { .. })) {
         settle(state)?;
+    }
+    // Who is not enrolled is told so when it is looked for.
+    if let Ok(identity) = state::Identity::read(state) {
+        state::sealing::settle(state, &identity, clock::random, clock::system())?;
     }
     let catalogue = Catalogue::new(program, &state.join(state::SCRATCH), config.runner.confinement)
         .with_workers(&state.join(state::WORKERS))

@@ -408,7 +408,7 @@ impl Reader<'_> {
     }
 
     fn provider(&mut self, entry: &Value<'_>, place: &str) -> Option<ProviderConfig> {
-        const KINDS: [&str; 5] = ["store", "directory", "environment", "vault", "program"];
+        const KINDS: [&str; 6] = ["store", "directory", "environment", "vault", "program", "sealed"];
         let supported = KINDS.join(", ");
         let table = self.section(entry, place)?;
         let kind = value(table, "kind").and_then(|kind| Some((kind.get_ref().as_str()?, kind.span())));
@@ -430,6 +430,7 @@ impl Reader<'_> {
                 "cache",
             ],
             Some(("program", _)) => &["kind", "mount", "path", "args", "env", "timeout", "cache"],
+            Some(("sealed", _)) => &["kind", "mount"],
             Some((other, span)) => {
                 let meant = nearest(other, KINDS);
                 let remedy = meant.map_or(format!("supported are: {supported}"), |meant| {
@@ -661,6 +662,12 @@ kind = "store"
             "kind = \"store\"",
             "kind = \"stor\"",
             &["48: provider[0].kind: there is no provider of kind \"stor\"; did you mean \"store\"?"],
+        );
+        check("kind = \"store\"", "kind = \"sealed\"", &[]);
+        check(
+            "kind = \"store\"",
+            "kind = \"sealed\"\npath = \"x\"",
+            &["49: provider[0]: unknown key \"path\"; "],
         );
         check("kind = \"store\"", "kind = \"store\"\nkind = \"store\"", &["49: runner.toml: duplicate key"]);
         check(

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::Config,
     secrets::{ProviderConfig, store},
-    state::{OPTIONS, SCRATCH},
+    state::{OPTIONS, SCRATCH, sealing},
 };
 
 /// Whether the runner begins on a kernel that cannot confine it.
@@ -122,7 +122,7 @@ impl Reach {
     }
 
     /// What the broker of `config` needs: what steps may read, what proves hosts to it, and where secrets are, `credentials`
-    /// among it. Of the state directory it has the scratch directories, the store and the files of options.
+    /// among it. Of the state directory it has the scratch directories, the store, the sealing key and the files of options.
     pub fn of_broker(config: &Config, credentials: Option<&Path>) -> Self {
         let state = real(&config.runner.state);
         // As above, unless that would show the whole state: then it is the file that is there now.
@@ -141,6 +141,7 @@ impl Reach {
             match provider {
                 ProviderConfig::Directory { path, .. } => read.push(path.clone()),
                 ProviderConfig::Store { .. } => read.push(store::place(&config.runner.state)),
+                ProviderConfig::Sealed { .. } => read.push(sealing::place(&config.runner.state)),
                 _ => {}
             }
             read.extend(provider.reads().into_iter().map(near));
@@ -272,12 +273,13 @@ mod tests {
         std::fs::write(root.join("ca.pem"), "").unwrap();
         let text = "[[ceiling.ssh]]\naddresses = [\"10.0.0.0/8\"]\nusers = [\"ops\"]\nknown_hosts = \"pki/hosts\"\n\
              [[provider]]\nkind = \"store\"\nmount = \"keys/s\"\n\
+             [[provider]]\nkind = \"sealed\"\nmount = \"keys/t\"\n\
              [[provider]]\nkind = \"directory\"\nmount = \"keys/d\"\npath = \"values\"\n";
         let config = config(text, root);
         let broker = Reach::of_broker(&config, Some(Path::new("/run/credentials/x")));
         assert_eq!(broker.write, [root.join("state/scratch")]);
         let own = broker.read.iter().filter(|path| !HOST.contains(&path.to_str().unwrap()));
-        let expect = ["ca.pem", "pki", "state/store", "values"].map(|name| root.join(name));
+        let expect = ["ca.pem", "pki", "state/store", "state/sealing", "values"].map(|name| root.join(name));
         let last = [PathBuf::from("/run/credentials/x"), root.join("state/options")];
         let expect: Vec<_> = expect.into_iter().chain(last).collect();
         assert_eq!(own.cloned().collect::<Vec<_>>(), expect);

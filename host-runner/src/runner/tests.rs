@@ -37,6 +37,7 @@ impl Bench {
             hostname: "dmz-1".to_owned(),
             features: super::features(&Default::default()),
             slots: 4,
+            sealing: Some("a note".to_owned()),
         };
         let core = Core::new(facts, Session(6), &journal, now, 7);
         let journal = core.snapshot();
@@ -134,6 +135,7 @@ fn run(start: StartMode) -> Command {
         run_note: None,
         results: Vec::new(),
         approvals: Vec::new(),
+        sealed: Vec::new(),
         earlier: [].into(),
         nodes: None,
         time_left: None,
@@ -197,6 +199,7 @@ fn the_first_poll_tells_what_there_is_and_later_ones_do_not() {
     let mut bench = Bench::new(Vec::new());
     let Some(Action::Open(open)) = bench.act().pop() else { panic!("no session") };
     assert_eq!((open.last, open.slots), (Session(6), 4));
+    assert_eq!(open.sealing.as_deref(), Some("a note"));
     let mut bench = Bench::new(Vec::new());
     bench.connect();
     let acted = bench.polled(1, vec![run(StartMode::Fast)]);

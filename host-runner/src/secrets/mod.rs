@@ -16,17 +16,20 @@ mod program;
 pub mod providers;
 pub mod store;
 pub mod trial;
+mod typed;
 mod value;
 mod vault;
 
 use async_trait::async_trait;
-use remit_protocol::{SecretPath, capability::Remit};
+use remit_protocol::{RefusalCode, SecretPath, capability::Remit};
 
 use crate::report::redact::Redactor;
 
 pub use mount::Mount;
 pub(crate) use program::VARIABLES as PROGRAM_VARIABLES;
 pub use providers::{ProviderConfig, Providers};
+pub use typed::TypedSecrets;
+pub(crate) use typed::WithTyped;
 pub use value::{InvalidSecret, MAX_SECRET, MIN_SECRET, SecretValue};
 
 /// Why a secret could not be had. The text names path and remedy, never a value.
@@ -60,6 +63,14 @@ pub enum SecretError {
         /// What is wrong with its length.
         why: InvalidSecret,
     },
+    /// It was typed for something else, or its time is over.
+    #[error("the secret {path} that was typed cannot be opened. {why}")]
+    Sealed {
+        /// The path.
+        path: SecretPath,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The provider failed.
     #[error("the secret {path} could not be read from {place}: {why}")]
     Unreadable {
@@ -86,6 +97,19 @@ pub trait Resolve: Send + Sync {
     /// Keeps alive what ends without use, such as a provider's own login. Does not return.
     async fn keep(&self) {
         std::future::pending::<()>().await;
+    }
+}
+
+impl SecretError {
+    /// The refusal that this comes to, before anything was run.
+    pub fn code(&self) -> RefusalCode {
+        match self {
+            Self::Sealed { .. } => RefusalCode::Sealed,
+            Self::NoProvider { .. }
+            | Self::Missing { .. }
+            | Self::Invalid { .. }
+            | Self::Unreadable { .. } => RefusalCode::Secret,
+        }
     }
 }
 

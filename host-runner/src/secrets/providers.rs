@@ -18,6 +18,7 @@ use super::{
     environment::Environment,
     program::{Program, Starter},
     store::{self, KeySource, Store},
+    typed,
     vault::{self, Vault},
 };
 use crate::{dial::Dialer, launcher::Launch};
@@ -73,6 +74,11 @@ pub enum ProviderConfig {
         /// How long a value is kept; absent: 10 s.
         cache: Option<Span>,
     },
+    /// What somebody types for a run, sealed to this runner.
+    Sealed {
+        /// Its paths.
+        mount: Mount,
+    },
 }
 
 impl ProviderConfig {
@@ -82,7 +88,8 @@ impl ProviderConfig {
             Self::Store { mount, .. }
             | Self::Directory { mount, .. }
             | Self::Environment { mount, .. }
-            | Self::Program { mount, .. } => mount,
+            | Self::Program { mount, .. }
+            | Self::Sealed { mount } => mount,
             Self::Vault(settings) => &settings.mount,
         }
     }
@@ -95,6 +102,7 @@ impl ProviderConfig {
             Self::Environment { .. } => "environment",
             Self::Vault(_) => "vault",
             Self::Program { .. } => "program",
+            Self::Sealed { .. } => typed::KIND,
         }
     }
 
@@ -103,7 +111,10 @@ impl ProviderConfig {
     pub fn reads(&self) -> Vec<&Path> {
         match self {
             Self::Store { key_file, .. } => key_file.as_deref().into_iter().collect(),
-            Self::Directory { .. } | Self::Environment { .. } | Self::Program { .. } => Vec::new(),
+            Self::Directory { .. }
+            | Self::Environment { .. }
+            | Self::Program { .. }
+            | Self::Sealed { .. } => Vec::new(),
             Self::Vault(settings) => settings.files().map(PathBuf::as_path).collect(),
         }
     }
@@ -123,7 +134,7 @@ impl ProviderConfig {
         match self {
             Self::Store { key_file, .. } => key_file.iter_mut().for_each(anchor),
             Self::Directory { path, .. } | Self::Program { path, .. } => anchor(path),
-            Self::Environment { .. } => {}
+            Self::Environment { .. } | Self::Sealed { .. } => {}
             Self::Vault(settings) => settings.files_mut().for_each(anchor),
         }
     }
@@ -236,6 +247,7 @@ impl Providers {
                     };
                     Arc::new(Cached::new(program, cached(cache), clock.clone()))
                 }
+                ProviderConfig::Sealed { .. } => Arc::new(typed::Untyped),
             };
             providers.mount(config.mount().clone(), config.kind(), provider)?;
         }
@@ -454,6 +466,8 @@ mod tests {
         check(vault, false);
         check("mount = \"keys/p\"\nkind = \"program\"\npath = \"/usr/bin/give\"\ncache = \"0s\"", true);
         check("mount = \"keys/p\"\nkind = \"program\"", false);
+        check("mount = \"keys/typed\"\nkind = \"sealed\"", true);
+        check("mount = \"keys/typed\"\nkind = \"sealed\"\npath = \"/x\"", false);
         check("mount = \"local\"\nkind = \"store\"", false);
         check("mount = \"keys/\"\nkind = \"store\"", false);
         check("mount = \"keys/local\"\nkind = \"store\"\npath = \"/x\"", false);

@@ -3,6 +3,8 @@
 //! Its directories are 0700 and its files 0600; each file is replaced as a whole, durably, so that a crash leaves the old
 //! one or the new one. One process at a time holds it. *Invariant:* a session number is on disk before it is used.
 
+pub mod sealing;
+
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},

@@ -29,6 +29,10 @@ pub(super) fn export(source: &JobSource, fetchers: &Fetchers, report: &mut Repor
             report.add(Kind::Lost, &place(option), "an option that chooses a secret");
             continue;
         }
+        if let OptionType::Typed { .. } = option.kind {
+            report.add(Kind::Lost, &place(option), "an option whose secret is typed and sealed to runners");
+            continue;
+        }
         let one = Asked { option, delimiter: delimiter.as_deref(), fetchers };
         let (tree, always) = one.export(report);
         trees.push(tree);
@@ -150,7 +154,7 @@ impl Asked<'_> {
                 map.push(("enforced".to_owned(), flag(true)));
             }
             OptionType::File { .. } => map.push(("type".to_owned(), "file".into())),
-            OptionType::Secret { .. } => {}
+            OptionType::Secret { .. } | OptionType::Typed { .. } => {}
         }
     }
 

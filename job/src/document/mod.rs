@@ -7,11 +7,11 @@ mod log;
 mod share;
 mod step;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use remit_protocol::{
-    JobName, LogLimit, ProjectName, Span, StepIndex, StepName, Tag, assignment::Strategy, endpoint::Fault,
-    json, limits::MAX_JOB, manifest::Kind,
+    JobName, LogLimit, ProjectName, SecretPath, Span, StepIndex, StepName, Tag, assignment::Strategy,
+    endpoint::Fault, json, limits::MAX_JOB, manifest::Kind,
 };
 use serde::{Deserialize, Serialize};
 
@@ -294,6 +294,12 @@ impl Document {
             self.steps.get(usize::try_from(index.0).unwrap_or(usize::MAX)).and_then(|step| step.group)
         };
         earlier < step && (group(step).is_none() || group(step) != group(earlier))
+    }
+
+    /// Whether one of these steps may use the secret at `path`.
+    pub fn uses_secret(&self, steps: Range<usize>, path: &SecretPath) -> bool {
+        let components = self.steps.get(steps).unwrap_or_default().iter().flat_map(Step::components);
+        components.flat_map(|component| component.secrets.values()).flatten().any(|own| own == path)
     }
 
     /// The step of this name and its place.

@@ -140,6 +140,12 @@ impl OptionType {
                 choose(a_text(given)?, &paths)?;
                 Ok(given.clone())
             }
+            // Whatever else stands here may be the secret itself: it is in no message.
+            Self::Typed { path } if given.as_str() == Some(path.as_str()) => Ok(given.clone()),
+            Self::Typed { .. } => refused(
+                "is typed by whoever runs the job, and sealed before it leaves his machine",
+                "run it with `remit job run JOB --secret OPTION`; if you have just given the secret in the clear, change it",
+            ),
         }
     }
 
@@ -176,6 +182,7 @@ impl OptionType {
                 parts.push(format!("a file of at most {most}"));
             }
             Self::Secret { .. } => parts.push("a secret's path".to_owned()),
+            Self::Typed { path } => parts.push(format!("typed, with `--secret`: arrives as {path}")),
         }
         parts.join(", ")
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use remit_protocol::{endpoint::Fault, limits::MAX_VALUE};
+use remit_protocol::{OptionName, endpoint::Fault, limits::MAX_VALUE};
 use serde_json::{Map, Value};
 
 use super::{OptionDefinition, OptionType, Outside, Values, accept::Refused};
@@ -34,6 +34,13 @@ impl OptionDefinition {
         let Some(default) = &self.default else {
             if !self.required {
                 return Ok(None);
+            }
+            if self.kind.typed().is_some() {
+                return Err(fault(
+                    format!("options.{}", self.name),
+                    format!("the secret {} has to be typed", self.name),
+                    format!("run it with `--secret {}`", self.name),
+                ));
             }
             return Err(fault(
                 format!("options.{}", self.name),
@@ -106,7 +113,14 @@ pub fn check_ahead(definitions: &[OptionDefinition], given: &Map<String, Value>)
     let own = |values: &Values| matches!(values, Values::Listed(_));
     let mut faults = unknown(definitions, given);
     for definition in definitions {
-        match given.get(definition.name.as_str()) {
+        let given = given.get(definition.name.as_str());
+        if definition.kind.typed().is_some() {
+            if given.is_some() || definition.required {
+                faults.push(nobody_types(&definition.name));
+            }
+            continue;
+        }
+        match given {
             Some(value) if definition.kind.values().is_none_or(own) => {
                 if let Err(refused) = definition.kind.accept(value, &Map::new(), &outside) {
                     faults.push(definition.refused("the value", refused));
@@ -121,6 +135,16 @@ pub fn check_ahead(definitions: &[OptionDefinition], given: &Map<String, Value>)
         }
     }
     faults
+}
+
+/// A typed secret where nobody is there to type it.
+pub fn nobody_types(name: &OptionName) -> Fault {
+    fault(
+        format!("options.{name}"),
+        format!("the secret {name} is typed by whoever runs the job, and here nobody is there to type it"),
+        "give the option `values` of stored secrets in place of `typed`, or leave it out where it is not `required`"
+            .to_owned(),
+    )
 }
 
 fn unknown(definitions: &[OptionDefinition], given: &Map<String, Value>) -> Vec<Fault> {

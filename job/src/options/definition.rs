@@ -153,6 +153,13 @@ impl OptionDefinition {
                 }
                 return finder.faults;
             }
+            OptionType::Typed { .. } => {
+                if self.default.is_some() {
+                    let remedy = "remove it: the value is typed when the job is run, and stands nowhere";
+                    finder.push("default", "what is typed has no default", remedy);
+                }
+                return finder.faults;
+            }
             OptionType::Secret { values } => {
                 let paths: Vec<String> = values.iter().map(ToString::to_string).collect();
                 finder.listed("values", &paths);

@@ -13,8 +13,9 @@ mod values;
 
 use remit_protocol::{OptionName, SecretPath, Size};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-pub use check::{Described, check, check_ahead, describe};
+pub use check::{Described, check, check_ahead, describe, nobody_types};
 pub use file::{GivenFile, files};
 pub use values::{ByOption, Listed, OfJob, OfNodes, Outside, Values};
 
@@ -122,6 +123,12 @@ pub enum OptionType {
         /// The paths that may be chosen.
         values: Vec<SecretPath>,
     },
+    /// A secret that is typed when the job is run, for that run alone. Its value among the others is the path: what was typed
+    /// travels sealed, to runners that alone can open it.
+    Typed {
+        /// As the secret of which path it arrives there.
+        path: SecretPath,
+    },
 }
 
 impl OptionType {
@@ -134,7 +141,7 @@ impl OptionType {
             Self::List { .. } => "list",
             Self::Date { .. } => "date",
             Self::File { .. } => "file",
-            Self::Secret { .. } => "secret",
+            Self::Secret { .. } | Self::Typed { .. } => "secret",
         }
     }
 
@@ -151,9 +158,28 @@ impl OptionType {
             | Self::Boolean {}
             | Self::Date { .. }
             | Self::File { .. }
-            | Self::Secret { .. } => None,
+            | Self::Secret { .. }
+            | Self::Typed { .. } => None,
         }
     }
+
+    /// As the secret of which path it arrives, if its value is typed.
+    pub fn typed(&self) -> Option<&SecretPath> {
+        match self {
+            Self::Typed { path } => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// The typed options among checked values, each with its path: what is given for them is the path, and nothing else.
+pub fn typed<'a>(
+    definitions: &'a [OptionDefinition],
+    values: &Map<String, Value>,
+) -> Vec<(&'a OptionName, &'a SecretPath)> {
+    let given = |definition: &&OptionDefinition| values.contains_key(definition.name.as_str());
+    let typed = |definition: &'a OptionDefinition| Some((&definition.name, definition.kind.typed()?));
+    definitions.iter().filter(given).filter_map(typed).collect()
 }
 
 #[cfg(test)]

@@ -254,10 +254,10 @@ fn fill_chosen(steps: &mut [StepSource], options: &[OptionDefinition]) {
     for component in steps.iter_mut().flat_map(StepSource::components_mut) {
         for (name, chosen) in &component.chosen {
             let option = options.iter().find(|option| option.name == *chosen);
-            if let (Some(OptionType::Secret { values }), Some(paths)) =
-                (option.map(|option| &option.kind), component.secrets.get_mut(name))
-            {
-                paths.clone_from(values);
+            match (option.map(|option| &option.kind), component.secrets.get_mut(name)) {
+                (Some(OptionType::Secret { values }), Some(paths)) => paths.clone_from(values),
+                (Some(OptionType::Typed { path }), Some(paths)) => *paths = vec![path.clone()],
+                _ => {}
             }
         }
     }

@@ -42,7 +42,7 @@ impl Kind {
             Self::List => &["values", "open", "pattern", "min_items", "max_items"],
             Self::Date => &["format", "min", "max"],
             Self::File => &["max_size"],
-            Self::Secret => &["values"],
+            Self::Secret => &["values", "typed"],
         }
     }
 }
@@ -146,6 +146,16 @@ fn kind_with(reader: &mut Reader, kind: Kind, fields: &Fields<'_>, place: &str) 
             max_size: fields.get("max_size").and_then(|node| reader.text_as(node, &at("max_size"))),
         },
         Kind::Secret => {
+            let typed = fields.get("typed").map(|node| (node, reader.text_as(node, &at("typed"))));
+            if let Some((node, path)) = typed {
+                if fields.get("values").is_some() {
+                    let remedy = "write `values` for secrets that the runner has stored, or `typed` for one that is typed";
+                    reader.faults.push(node.mark.fault(&at("typed"), "there are `values`, too", remedy));
+                }
+                if let Some(path) = path {
+                    return OptionType::Typed { path };
+                }
+            }
             let paths = fields.get("values").map(|node| reader.list_of(node, &at("values")));
             OptionType::Secret { values: paths.unwrap_or_default() }
         }

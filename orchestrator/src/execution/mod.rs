@@ -29,7 +29,7 @@ pub use live::{Draft, Live, Order, OrderKind, Remembered, Section};
 pub use notice::Notice;
 pub use record::{
     Approval, AttemptRecord, Change, Happening, Head, NodeSelection, Parent, Place, Purpose, ResultLine,
-    SectionRecord, Work,
+    SealedTo, SectionRecord, Work,
 };
 pub use recovery::{Answer, Undecidable};
 pub use state::{AttemptState, ExecutionState, Hold, NodeState, SectionState};

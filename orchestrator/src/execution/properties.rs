@@ -102,6 +102,7 @@ fn head(nodes: u32) -> Head {
         options: Default::default(),
         files: Vec::new(),
         run_note: None,
+        sealed: None,
         started_by: "test".to_owned(),
         origin: remit_protocol::Origin::Operator,
         variables: serde_json::Map::new(),

@@ -1,11 +1,11 @@
 //! What is kept of an execution: its head, sections and attempts; the changes to them; what people are told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use remit_job::document::Share;
 use remit_protocol::{
-    AttemptId, Epoch, ExecutionId, JobName, LogLimit, NodeIndex, Origin, Outcome, ProjectName, Revision,
-    RunnerId, SectionNumber, Session, SourceName, Span, StepIndex, Tag, Timestamp,
+    AttemptId, Digest, Epoch, ExecutionId, JobName, LogLimit, NodeIndex, Origin, Outcome, ProjectName,
+    Revision, RunnerId, RunnerName, SectionNumber, Session, SourceName, Span, StepIndex, Tag, Timestamp,
     assignment::{OptionValues, Strategy},
     capability::Effect,
     digest,
@@ -43,6 +43,9 @@ pub struct Head {
     /// The signed note of who wants this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_note: Option<String>,
+    /// For whom what was typed for it is sealed. The sealed values are kept elsewhere, until it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<SealedTo>,
     /// Who or what began it.
     pub started_by: String,
     /// Its trigger.
@@ -88,6 +91,17 @@ pub struct Head {
 
 fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+/// For whom typed secrets are sealed: nobody else can run what they are for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedTo {
+    /// The digest of the sealed values, by which the same request is known again.
+    pub digest: Digest,
+    /// The runners, with their names then.
+    pub runners: BTreeMap<RunnerId, RunnerName>,
+    /// From then on not all of them can be opened any more.
+    pub until: Timestamp,
 }
 
 /// For what another execution began this one.

@@ -9,12 +9,18 @@ use remit_protocol::{ComponentSelector, Digest, manifest::StepFile};
 use serde_json::json;
 
 fn component(selector: &ComponentSelector) -> Option<ResolvedComponent> {
-    let effect = selector.name().name();
+    let name = selector.name().name();
+    let effect = if name == "keyed" { "read" } else { name };
     let mut file = json!({
         "name": selector.name(), "version": "1.0.0", "kind": "step", "description": "d", "effect": effect,
     });
     if matches!(effect, "idempotent" | "effect") {
         file["http"] = json!([{"host": "api.example", "methods": ["POST"], "paths": ["/"]}]);
+    }
+    if name == "keyed" {
+        file["http"] = json!([{
+            "host": "api.example", "methods": ["GET"], "paths": ["/"], "secret": {"name": "token", "use": "bearer"},
+        }]);
     }
     let file: StepFile = serde_json::from_value(file).unwrap();
     let manifest = file.into_manifest(vec![], json!({"type": "object"}), json!({}));
@@ -25,7 +31,8 @@ fn component(selector: &ComponentSelector) -> Option<ResolvedComponent> {
     })
 }
 
-/// Compiles a job of the project `ops` whose steps use `test/pure@1`, `test/read@1`, `test/idempotent@1`, `test/effect@1`.
+/// Compiles a job of the project `ops` whose steps use `test/pure@1`, `test/read@1`, `test/idempotent@1`, `test/effect@1`, or
+/// `test/keyed@1`, which reads with the secret `token`.
 pub(crate) fn document(yaml: &str) -> Document {
     let source = JobSource::parse(yaml).unwrap();
     compile(&source, &"ops".parse().unwrap(), &component).unwrap()

@@ -19,6 +19,7 @@ use super::{
     children::MAX_DEPTH,
     names,
     projects::variables,
+    sealed::typed_before,
     trigger::{Drafted, Triggered, fault, of_a_signed_run, unstored},
 };
 use crate::{
@@ -59,6 +60,7 @@ impl Scheduler {
             return Err(fault("execution", "it refreshed a node source", "`remit nodes refresh` does that"));
         }
         let document = self.document(record.head.document).await?;
+        typed_before(&document, (earlier, &record.head.options))?;
         let settings = self.settings(&record.head.project).await?;
         if trigger.parent.is_none() {
             self.check_quota(&record.head.project, settings.quotas.open_executions)?;
@@ -76,6 +78,7 @@ impl Scheduler {
         let tags = trigger.tags(&document, &record.head.tags)?;
         let mut head = Head {
             run_note: trigger.signed.as_ref().map(|signed| signed.note.clone()),
+            sealed: None,
             started_by: trigger.started_by.clone(),
             origin: trigger.origin.clone(),
             variables: variables(&settings),
@@ -111,7 +114,7 @@ impl Scheduler {
             None => std::sync::Arc::from([]),
         };
         let runners = self.could_run(&head);
-        Ok(Drafted { id, head, document, nodes, runners, taken })
+        Ok(Drafted { id, head, document, nodes, runners, sealed: Vec::new(), taken })
     }
 
     /// Makes the executions by which jobs are tried again. What is due is kept in the store until the execution is made, in

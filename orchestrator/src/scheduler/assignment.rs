@@ -6,12 +6,19 @@ use remit_job::expression::Root;
 use remit_protocol::{
     AttemptId, Span, StepIndex, StepName, Timestamp,
     assignment::{Assignment, NodeWork},
+    sealed::Sealed,
 };
 
 use crate::execution::{Live, Work};
 
-/// The assignment of an open attempt; none if it does not count any more.
-pub(super) fn assignment(live: &Live, attempt: AttemptId, now: Timestamp) -> Option<Assignment> {
+/// The assignment of an open attempt; none if it does not count any more. Of what was typed, it has what is sealed for its
+/// runner and used by its steps.
+pub(super) fn assignment(
+    live: &Live,
+    sealed: &[Sealed],
+    attempt: AttemptId,
+    now: Timestamp,
+) -> Option<Assignment> {
     let at = live.section_of(attempt)?;
     let section = &live.sections[at];
     let record = section.open_attempt()?;
@@ -24,6 +31,9 @@ pub(super) fn assignment(live: &Live, attempt: AttemptId, now: Timestamp) -> Opt
         keep_going: selection.keep_going,
         strategy: selection.strategy,
     });
+    let [begin, end] =
+        [first.0, first.0.saturating_add(*count)].map(|at| usize::try_from(at).unwrap_or(usize::MAX));
+    let its = |one: &&Sealed| one.runner == record.runner && live.document.uses_secret(begin..end, &one.path);
     Some(Assignment {
         attempt,
         epoch: record.epoch,
@@ -43,6 +53,7 @@ pub(super) fn assignment(live: &Live, attempt: AttemptId, now: Timestamp) -> Opt
         run_note: live.head.run_note.clone(),
         results: live.results_before(*first),
         approvals: live.approvals_before(*first),
+        sealed: sealed.iter().filter(its).cloned().collect(),
         earlier: live.earlier(|name| read.contains(name)),
         nodes,
         time_left: live.deadline().map(|deadline| {

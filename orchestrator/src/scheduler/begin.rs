@@ -20,7 +20,7 @@ impl Scheduler {
         drafted: Drafted,
         key: Option<(IdempotencyKey, Digest)>,
     ) -> Result<Triggered, TriggerError> {
-        let (id, head) = (drafted.id, drafted.head.clone());
+        let (id, head, sealed) = (drafted.id, drafted.head.clone(), drafted.sealed.clone());
         let turn = self.store().turn().await?;
         let (creating, mut aftermath) = {
             let mut state = self.state();
@@ -38,6 +38,7 @@ impl Scheduler {
             let new = NewExecution {
                 id,
                 head,
+                sealed,
                 at: now,
                 key,
                 changes: commit.changes,
@@ -72,7 +73,7 @@ impl Scheduler {
 
     /// Puts a new execution into memory, lets it go if its turn has come, and hands out what can be.
     fn plan(&self, state: &mut State, drafted: Drafted) -> Result<Draft, TriggerError> {
-        let Drafted { id, head, document, nodes, taken, .. } = drafted;
+        let Drafted { id, head, document, nodes, sealed, taken, .. } = drafted;
         let (now, elapsed) = (self.now(), self.elapsed());
         let places = plan::places(&document, head.nodes.as_ref());
         let (mut live, mut draft) = plan::start(id, head, document, nodes, places);
@@ -105,6 +106,9 @@ impl Scheduler {
             });
         }
         state.live.insert(id, live);
+        if !sealed.is_empty() {
+            state.sealed.insert(id, sealed);
+        }
         state.absorb(id, &draft, now, elapsed);
         let mut drafts = Drafts::default();
         *drafts.of(id) = draft;

@@ -47,6 +47,7 @@ impl Scheduler {
             options: OptionValues::default(),
             files: Vec::new(),
             run_note: None,
+            sealed: None,
             started_by: run.started_by.clone(),
             origin: Origin::Operator,
             variables: variables(&settings),
@@ -68,6 +69,6 @@ impl Scheduler {
             return Err(fault("filter", "no node matches", remedy));
         }
         let runners = self.could_run(&head);
-        Ok(Drafted { id, head, document, nodes, runners, taken: None })
+        Ok(Drafted { id, head, document, nodes, runners, sealed: Vec::new(), taken: None })
     }
 }

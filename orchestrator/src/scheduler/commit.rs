@@ -161,6 +161,7 @@ impl State {
     /// Lets go of all that is known of an execution.
     pub(super) fn drop_live(&mut self, id: ExecutionId) {
         let Some(live) = self.live.remove(&id) else { return };
+        self.sealed.remove(&id);
         self.queued.remove(&id);
         self.forget_ready(id, &live.head);
         for section in &live.sections {
@@ -267,6 +268,10 @@ impl Scheduler {
             return Ok(());
         }
         let results = self.store().outcomes(id).await?;
+        let sealed = match &record.head.sealed {
+            Some(_) => self.store().sealed(id).await?,
+            None => Vec::new(),
+        };
         let dispatched = self.store().dispatched(id).await?;
         let document = self.document(record.head.document).await?;
         let names = self.node_names(record.head.nodes.as_ref().map(|nodes| nodes.set)).await?;
@@ -305,6 +310,9 @@ impl Scheduler {
             })
             .collect();
         state.live.insert(id, live);
+        if !sealed.is_empty() {
+            state.sealed.insert(id, sealed);
+        }
         state.absorb(id, &seen, now, elapsed);
         // Whether these were ever told is not known: they are told again, and who knows them passes them over.
         for (attempt, section, stopping, mode) in out {

@@ -23,11 +23,14 @@ pub(super) struct Requirement {
     pub(super) project: ProjectName,
     /// All of them; none: the local runner.
     pub(super) tags: BTreeSet<Tag>,
+    /// One of these, for whom typed secrets are sealed; none: any.
+    pub(super) among: BTreeSet<RunnerId>,
 }
 
 impl Requirement {
     pub(super) fn of(head: &Head) -> Self {
-        Self { project: head.project.clone(), tags: head.tags.clone() }
+        let among = head.sealed.as_ref().map(|to| to.runners.keys().copied().collect());
+        Self { project: head.project.clone(), tags: head.tags.clone(), among: among.unwrap_or_default() }
     }
 
     pub(super) fn has_tags(&self, runner: &Runner) -> bool {
@@ -35,7 +38,11 @@ impl Requirement {
     }
 
     pub(super) fn fits(&self, runner: &Runner) -> bool {
-        self.has_tags(runner) && runner.projects.includes(&self.project)
+        self.has_tags(runner) && runner.projects.includes(&self.project) && self.can_open(runner.id)
+    }
+
+    pub(super) fn can_open(&self, runner: RunnerId) -> bool {
+        self.among.is_empty() || self.among.contains(&runner)
     }
 }
 

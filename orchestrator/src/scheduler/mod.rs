@@ -22,6 +22,7 @@ mod projects;
 mod reconcile;
 mod report;
 mod runner;
+mod sealed;
 mod selection;
 mod session;
 mod slow;
@@ -43,6 +44,7 @@ use remit_protocol::{
     AttemptId, Digest, ExecutionId, NodeName, ProjectName, RunnerId, Timestamp,
     node::NodeSet,
     operator::{ProjectSettings, RunnerStatus},
+    sealed::Sealed,
 };
 use tokio::sync::{Notify, watch};
 
@@ -100,6 +102,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     live: HashMap<ExecutionId, Live>,
+    /// What was typed for live executions, sealed.
+    sealed: HashMap<ExecutionId, Vec<Sealed>>,
     /// The attempts of live executions.
     attempts: HashMap<AttemptId, ExecutionId>,
     runners: HashMap<RunnerId, runner::Known>,

@@ -148,6 +148,7 @@ impl Scheduler {
         let options = described.into_iter().map(|one| OptionView {
             name: one.definition.name.clone(),
             kind: one.definition.kind.as_str().to_owned(),
+            typed: one.definition.kind.typed().cloned(),
             description: one.definition.description.clone(),
             required: one.definition.required,
             rule: one.definition.kind.rule(),

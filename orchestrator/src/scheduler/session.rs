@@ -16,6 +16,7 @@ use super::{
     assignment::assignment,
     commit::Drafts,
     runner::{Known, Message},
+    sealed::told_by,
 };
 use crate::{
     execution::{AttemptState, Draft, Live},
@@ -70,11 +71,14 @@ impl Scheduler {
         if !self.state().runners.contains_key(&id) {
             self.runner_changed(id).await?;
         }
+        let key = self.state().runners.get(&id).and_then(|known| known.runner.key);
+        let sealing = told_by(open.sealing, id, key)?;
         let facts = SessionFacts {
             version: open.version.chars().take(100).collect(),
             hostname: open.hostname.chars().take(255).collect(),
             features: open.features.into_iter().filter(|word| word.len() <= 300).take(MAX_FEATURES).collect(),
             slots: open.slots,
+            sealing,
             at: self.now(),
         };
         let session = match self.store().open_session(id, open.last, facts.clone()).await {
@@ -388,7 +392,10 @@ impl State {
         match message {
             Message::Run(attempt, _) => {
                 let live = self.attempts.get(&attempt).and_then(|id| self.live.get(id));
-                let made = live.and_then(|live| assignment(live, attempt, now));
+                let made = live.and_then(|live| {
+                    let sealed = self.sealed.get(&live.id).map(Vec::as_slice).unwrap_or_default();
+                    assignment(live, sealed, attempt, now)
+                });
                 made.map_or(Command::Forget { attempt }, |made| Command::Run(Box::new(made)))
             }
             Message::Cancel(attempt, epoch) => {

@@ -45,6 +45,7 @@ impl Scheduler {
             options: OptionValues::default(),
             files: Vec::new(),
             run_note: None,
+            sealed: None,
             started_by: by.to_owned(),
             origin,
             variables: Map::new(),
@@ -61,7 +62,8 @@ impl Scheduler {
             again: None,
         };
         let nodes = Arc::from([]);
-        let drafted = Drafted { id, head, document, nodes, runners: Vec::new(), taken: None };
+        let drafted =
+            Drafted { id, head, document, nodes, runners: Vec::new(), sealed: Vec::new(), taken: None };
         Ok(self.begin(drafted, None).await?.execution)
     }
 

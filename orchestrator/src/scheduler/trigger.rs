@@ -14,6 +14,7 @@ use remit_protocol::{
     digest::{self, Digest},
     endpoint::Fault,
     operator::{Again, RunnerStatus, SignedRun},
+    sealed::{Sealed, SealedRun},
 };
 use remit_signing::{
     note::{NoteKind, UnverifiedNote},
@@ -21,7 +22,13 @@ use remit_signing::{
 };
 use serde_json::{Map, Value};
 
-use super::{Scheduler, begin::turns, matching::Requirement, projects::variables};
+use super::{
+    Scheduler,
+    begin::turns,
+    matching::Requirement,
+    projects::variables,
+    sealed::{self, of_a_sealed_run},
+};
 use crate::{
     execution::{Earlier, Head, Parent, Purpose},
     store::{BlobError, StoreError},
@@ -56,6 +63,8 @@ pub struct Trigger {
     pub parent: Option<Parent>,
     /// The run as somebody signed it: its id, option values and nodes are then these.
     pub signed: Option<SignedRun>,
+    /// What was typed for it, sealed for an execution of this id, with these option values and nodes.
+    pub sealed: Option<SealedRun>,
     /// The earlier execution to which it goes back: revision, options and nodes are then its.
     pub again: Option<Again>,
 }
@@ -82,6 +91,7 @@ impl Trigger {
             not_before: None,
             parent: None,
             signed: None,
+            sealed: None,
             again: None,
         }
     }
@@ -116,6 +126,8 @@ pub struct Drafted {
     pub nodes: Arc<[NodeName]>,
     /// The runners that carry its tags and work for its project.
     pub runners: Vec<(RunnerId, RunnerName, RunnerStatus)>,
+    /// What was typed for it, sealed.
+    pub(super) sealed: Vec<Sealed>,
     /// What it takes over from an earlier execution.
     pub(super) taken: Option<Earlier>,
 }
@@ -190,7 +202,13 @@ impl Scheduler {
                 false => Err(fault("signed", "there is an execution of this id", "sign it anew")),
             };
         }
+        if let (None, Some(sealed)) = (&trigger.signed, &trigger.sealed)
+            && let Some(begun) = self.begun_with(&trigger, sealed).await?
+        {
+            return Ok(begun);
+        }
         let drafted = self.draft(&trigger).await?;
+        sealed::nothing_is_missing(&drafted.document, &drafted.head)?;
         let key = trigger.idempotency_key.clone().map(|key| (key, request_digest(&trigger)));
         self.begin(drafted, key).await
     }
@@ -216,6 +234,19 @@ impl Scheduler {
             .as_ref()
             .map(|signed| of_a_signed_run(signed, trigger, job.document))
             .transpose()?;
+        let sealed = trigger.sealed.as_ref();
+        let sealed = sealed.map(|sealed| of_a_sealed_run(sealed, trigger, job.document)).transpose()?;
+        if let (Some((order, _)), Some((other, _))) = (&signed, &sealed)
+            && order != other
+        {
+            return Err(fault(
+                "sealed",
+                "what was sealed is for another run than was signed",
+                "sign it anew",
+            ));
+        }
+        // What was signed, or bound into a seal, is what it is.
+        let signed = signed.or(sealed);
         let id = match &signed {
             Some((order, _)) => order.run,
             None => ExecutionId::from_parts(self.now(), self.inner.surroundings.random()),
@@ -234,6 +265,7 @@ impl Scheduler {
             Some(_) => return Err(fault("options", "they are not what was signed", "sign it anew")),
             None => OptionValues::from(options),
         };
+        let sealed = self.sealed_for(trigger, (&document, &options))?;
         let files = self.given_files(&trigger.project, &document, &options).await?;
         let size = options.text().len();
         if size > OptionValues::MOST {
@@ -252,6 +284,7 @@ impl Scheduler {
             options,
             files,
             run_note: trigger.signed.as_ref().map(|signed| signed.note.clone()),
+            sealed,
             started_by: trigger.started_by.clone(),
             origin: trigger.origin.clone(),
             variables,
@@ -278,7 +311,8 @@ impl Scheduler {
         turns(&mut head, &document, self.now());
         let nodes = self.resolve(id, &mut head, &document, filter, given).await?;
         let runners = self.could_run(&head);
-        Ok(Drafted { id, head, document, nodes, runners, taken: None })
+        let sealed = trigger.sealed.as_ref().map(|sealed| sealed.values.clone()).unwrap_or_default();
+        Ok(Drafted { id, head, document, nodes, runners, sealed, taken: None })
     }
 
     pub(super) fn could_run(&self, head: &Head) -> Vec<(RunnerId, RunnerName, RunnerStatus)> {

@@ -53,6 +53,8 @@ pub enum Reason {
     NoLocalRunner,
     /// Runners would do, but none of them works for the project.
     NotAssigned(ProjectName, Vec<RunnerName>),
+    /// Runners would do, but what was typed for it is sealed for none of them.
+    NotSealed(Vec<RunnerName>),
     /// Each runner that would do has no free slot.
     Busy(Vec<RunnerName>),
     /// Runners would do, but none of them takes work.
@@ -106,6 +108,11 @@ impl fmt::Display for Reason {
             Self::NotAssigned(project, runners) => write!(
                 f,
                 "the runners that would do ({}) do not work for project {project}: add the project to one of them",
+                list(runners)
+            ),
+            Self::NotSealed(runners) => write!(
+                f,
+                "what was typed for it is sealed for none of the runners that would do ({}): cancel it, and run it anew",
                 list(runners)
             ),
             Self::Busy(runners) => write!(f, "all slots of {} are in use", list(runners)),
@@ -231,6 +238,12 @@ impl State {
         if assigned.is_empty() {
             return Reason::NotAssigned(requirement.project.clone(), names(&tagged));
         }
+        let able: Vec<&Known> =
+            assigned.iter().copied().filter(|known| requirement.can_open(known.runner.id)).collect();
+        if able.is_empty() {
+            return Reason::NotSealed(names(&assigned));
+        }
+        let assigned = able;
         let healthy: Vec<&Known> =
             assigned.iter().copied().filter(|known| known.status(elapsed) == RunnerStatus::Healthy).collect();
         if healthy.is_empty() {

@@ -36,6 +36,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0010_artifact.sql"),
     include_str!("../../migrations/sqlite/0011_retry.sql"),
     include_str!("../../migrations/sqlite/0012_file.sql"),
+    include_str!("../../migrations/sqlite/0013_sealed.sql"),
 ];
 
 /// The migration after which the record's entries are linked lines.

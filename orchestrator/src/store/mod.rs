@@ -24,6 +24,7 @@ mod record;
 mod row;
 mod runners;
 mod schedules;
+mod sealed;
 mod tiles;
 mod tokens;
 mod trails;

@@ -2,13 +2,13 @@
 
 use remit_protocol::{
     AttemptId, Digest, ExecutionId, IdempotencyKey, NodeIndex, Origin, Outcome, StepIndex, Timestamp,
-    report::StepEnded,
+    report::StepEnded, sealed::Sealed,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Created, Refreshed, ScheduleKey, Store, StoreError, artifacts, database::Turn, hooks, nodes::refreshed,
-    notices, row, schedules,
+    notices, row, schedules, sealed,
 };
 use crate::execution::{AttemptRecord, Change, ExecutionState, Happening, Head, Purpose, SectionRecord};
 
@@ -19,6 +19,8 @@ pub struct NewExecution {
     pub id: ExecutionId,
     /// What it is of.
     pub head: Head,
+    /// What was typed for it, sealed.
+    pub sealed: Vec<Sealed>,
     /// When it is made.
     pub at: Timestamp,
     /// What makes the request repeatable: a key of the caller's choosing, and the digest of the request. The same key
@@ -174,6 +176,9 @@ fn create(tx: &Connection, new: NewExecution) -> Result<Created, StoreError> {
             parent.map(|parent| parent.section.0),
             parent.map(|parent| parent.item),
         ])?;
+    if ended.is_none() {
+        sealed::keep(tx, new.id, &new.sealed)?;
+    }
     if let Purpose::Source(name) = &new.head.purpose {
         tx.prepare_cached("update source set execution = ? where project = ? and name = ?")?
             .execute(params![id, project, name.as_str()])?;
@@ -235,6 +240,9 @@ fn record(tx: &Connection, commit: &Commit) -> Result<(), StoreError> {
             .optional()?,
     };
     let last = last.ok_or_else(|| stale(commit.execution))?;
+    if moved(&commit.changes).is_some_and(|(_, _, ended, _)| ended.is_some()) {
+        sealed::forget(tx, commit.execution)?;
+    }
     for change in &commit.changes {
         apply(tx, commit.execution, change, commit.at)?;
     }

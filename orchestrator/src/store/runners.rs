@@ -1,6 +1,6 @@
 //! Runners: who they are, where they may work, and the counters that tell a restart from a copy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use remit_protocol::{
     Description, RunnerId, RunnerName, Session, Tag, TicketId, Timestamp, operator::Projects,
@@ -256,7 +256,7 @@ impl Store {
                 }
                 tx.prepare_cached("update ticket set used = ? where id = ?")?.execute(params![at, ticket])?;
                 tx.prepare_cached(
-                    "update runner set key = ?, enrolled = ?, session = 0, confirmed = 0, locked = null
+                    "update runner set key = ?, enrolled = ?, session = 0, confirmed = 0, locked = null, sealing = null
                      where id = ?",
                 )?
                 .execute(params![enrolment.key, at, row::key(id)])?;
@@ -293,7 +293,7 @@ impl Store {
                 let session = runner.session.max(last).next();
                 tx.prepare_cached(
                     "update runner set session = ?, confirmed = coalesce(confirmed, 0), seen = ?, version = ?,
-                     hostname = ?, features = ?, slots = ? where id = ?",
+                     hostname = ?, features = ?, slots = ?, sealing = ? where id = ?",
                 )?
                 .execute(params![
                     session.0,
@@ -302,6 +302,7 @@ impl Store {
                     facts.hostname,
                     row::to_json(&facts.features)?,
                     facts.slots,
+                    facts.sealing,
                     key
                 ])?;
                 Ok(Opening::Opened(session))
@@ -391,6 +392,25 @@ impl Store {
             .await
     }
 
+    /// The notes on the keys to which secrets for these runners are sealed, as far as there are such.
+    pub async fn sealing_notes(
+        &self,
+        runners: Vec<RunnerId>,
+    ) -> Result<BTreeMap<RunnerId, String>, StoreError> {
+        self.db
+            .read(move |db| {
+                let mut query = db.prepare_cached("select sealing from runner where id = ?")?;
+                let mut notes = BTreeMap::new();
+                for id in runners {
+                    let found: Option<Option<String>> =
+                        query.query_row([row::key(id.to_u128())], |row| row.get(0)).optional()?;
+                    notes.extend(found.flatten().map(|note| (id, note)));
+                }
+                Ok(notes)
+            })
+            .await
+    }
+
     /// Every runner, by name.
     pub async fn runners(&self) -> Result<Vec<Runner>, StoreError> {
         self.db
@@ -414,6 +434,8 @@ pub struct SessionFacts {
     pub features: BTreeSet<String>,
     /// How many sandboxes it runs at once.
     pub slots: u32,
+    /// The note on the key to which secrets for it are sealed.
+    pub sealing: Option<String>,
     /// When.
     pub at: Timestamp,
 }

@@ -12,6 +12,7 @@ use crate::{
     digest,
     endpoint::Fault,
     operator::{RunnerStatus, StepKind},
+    sealed::SealedRun,
 };
 
 /// What to do with a job file.
@@ -172,6 +173,9 @@ pub struct Trigger {
     /// The run as the caller signed it. Options are then those of the signed text, nodes those of the note.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<SignedRun>,
+    /// What was typed for options, sealed. The execution is then the one of this id, with these option values and nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<SealedRun>,
 }
 
 /// A command that is run once, without a job: on nodes over SSH, or on a runner's host.
@@ -250,6 +254,9 @@ pub struct Plan {
     pub definition: digest::Sized,
     /// The exact text of the option values, defaults filled in.
     pub options: String,
+    /// The options among them whose value has to be typed, and sealed to runners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub typed: Vec<PlannedSecret>,
     /// The nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<PlannedNodes>,
@@ -257,6 +264,16 @@ pub struct Plan {
     pub runners: Vec<PlannedRunner>,
     /// The steps, in order.
     pub steps: Vec<PlannedStep>,
+}
+
+/// A typed secret of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PlannedSecret {
+    /// The option.
+    pub option: OptionName,
+    /// As the secret of which path it arrives.
+    pub path: SecretPath,
 }
 
 /// The nodes of a plan.
@@ -287,6 +304,9 @@ pub struct PlannedRunner {
     pub name: RunnerName,
     /// How it is doing.
     pub status: RunnerStatus,
+    /// Its `remit/sealing/v1` note, where the job has options that are typed: believe it by a key that you have pinned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing: Option<String>,
 }
 
 /// A step of a plan.
@@ -368,6 +388,9 @@ pub struct OptionView {
     /// Its type: `string`, `integer`, `boolean`, `list`, `date`, `secret`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// Its value is typed and sealed to runners, and arrives as the secret of this path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub typed: Option<SecretPath>,
     /// What it is for.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,

@@ -12,7 +12,12 @@ pub struct TextWriter(String);
 impl TextWriter {
     /// Begins a text of `kind`.
     pub fn new(kind: NoteKind) -> Self {
-        Self(format!("{}\n", kind.type_line()))
+        Self::headed(kind.type_line())
+    }
+
+    /// Begins a text that nobody signs, with a first line of its own.
+    pub(crate) fn headed(first: &str) -> Self {
+        Self(format!("{first}\n"))
     }
 
     /// Adds the line `key value`. What the strict form does not allow in a value is found when the note is signed.

@@ -45,11 +45,13 @@ pub enum NoteKind {
     Approve,
     /// A runner stands for what a section of a run came to.
     Result,
+    /// A runner stands for the key to which secrets for it are sealed.
+    Sealing,
 }
 
 impl NoteKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Component,
         Self::Job,
         Self::Enrol,
@@ -59,6 +61,7 @@ impl NoteKind {
         Self::Run,
         Self::Approve,
         Self::Result,
+        Self::Sealing,
     ];
 
     /// The first line of such a note.
@@ -73,6 +76,7 @@ impl NoteKind {
             Self::Run => "remit/run/v1",
             Self::Approve => "remit/approve/v1",
             Self::Result => "remit/result/v1",
+            Self::Sealing => "remit/sealing/v1",
         }
     }
 }

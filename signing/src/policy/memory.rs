@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::TrustPolicy;
 use crate::{
     Refusal,
+    run::Order,
     verify::{self, Signer, VerifiedJob, VerifiedRun},
 };
 
@@ -86,6 +87,17 @@ pub enum Wanted {
     Signed(VerifiedRun),
     /// The job's author signed a schedule, and this is one of its times.
     Scheduled(Firing),
+    /// Somebody typed a secret for it, and nobody had to sign it.
+    Typed(TypedRun),
+}
+
+/// A run for which a secret was typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypedRun {
+    /// The run.
+    pub order: Order,
+    /// Until when the secrets can be opened.
+    pub expires: Timestamp,
 }
 
 impl Wanted {
@@ -97,14 +109,15 @@ impl Wanted {
         match self {
             Self::Signed(run) => run.note().order.run,
             Self::Scheduled(firing) => firing.run,
+            Self::Typed(run) => run.order.run,
         }
     }
 
-    /// Whose signatures began it: nobody's for a schedule.
+    /// Whose signatures began it: nobody's for a schedule, or where nobody had to sign.
     pub fn signers(&self) -> BTreeSet<Signer> {
         match self {
             Self::Signed(run) => run.signers().clone(),
-            Self::Scheduled(_) => BTreeSet::new(),
+            Self::Scheduled(_) | Self::Typed(_) => BTreeSet::new(),
         }
     }
 
@@ -112,6 +125,7 @@ impl Wanted {
         match self {
             Self::Signed(run) => run.identity(),
             Self::Scheduled(firing) => firing.note,
+            Self::Typed(run) => run.order.identity(),
         }
     }
 
@@ -119,12 +133,13 @@ impl Wanted {
         match self {
             Self::Signed(run) => run.note().expires,
             Self::Scheduled(firing) => firing.due.plus(Self::LATEST),
+            Self::Typed(run) => run.expires,
         }
     }
 
     fn firing(&self) -> Option<&Firing> {
         match self {
-            Self::Signed(_) => None,
+            Self::Signed(_) | Self::Typed(_) => None,
             Self::Scheduled(firing) => Some(firing),
         }
     }

@@ -17,7 +17,7 @@ use std::{
 
 use remit_protocol::{ComponentName, ComponentVersion, Digest, Namespace, ProjectName, Timestamp};
 
-pub use memory::{Firing, TrustMemory, Wanted};
+pub use memory::{Firing, TrustMemory, TypedRun, Wanted};
 pub use review::{Exemption, Review};
 pub use table::PolicyFault;
 

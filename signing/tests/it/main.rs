@@ -21,6 +21,8 @@ mod policy;
 #[cfg(test)]
 mod run;
 #[cfg(test)]
+mod sealing;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod verdict;

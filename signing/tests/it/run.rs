@@ -51,6 +51,7 @@ fn order() -> Order {
 fn run() -> RunNote {
     RunNote {
         order: order(),
+        sealed: Vec::new(),
         runner: None,
         issued: at("2026-11-20T23:00:00Z"),
         expires: at("2026-11-21T01:00:00Z"),
@@ -77,7 +78,8 @@ fn code<T: std::fmt::Debug>(found: Result<T, Refusal>) -> &'static str {
 #[test]
 fn a_run_is_believed_or_refused_for_its_reason() {
     let pinned = RunNote { runner: Some("01JD3Z2V8B3F9J0XW8Q4C5T6R7".parse().unwrap()), ..run() };
-    for run in [run(), pinned, RunNote { order: Order { nodes: None, ..order() }, ..run() }] {
+    let typed = RunNote { sealed: vec![Sized::of(b"one"), Sized::of(b"two")], ..run() };
+    for run in [run(), pinned, typed, RunNote { order: Order { nodes: None, ..order() }, ..run() }] {
         assert_eq!(*verified(&run).note(), run);
     }
     fn check(change: impl FnOnce(&mut RunNote), signer: &str, lines: &str, expect: &str) {
@@ -93,6 +95,7 @@ fn a_run_is_believed_or_refused_for_its_reason() {
     check(|run| run.expires = at("2026-11-21T00:00:00Z"), "run/alice", "", "E_WINDOW");
     check(|run| run.issued = at("2026-11-21T00:00:01Z"), "run/alice", "", "E_WINDOW");
     check(|run| run.expires = at("2026-11-22T00:00:00Z"), "run/alice", "", "E_SYNTAX");
+    check(|run| run.sealed = vec![Sized::of(b"one"); 257], "run/alice", "", "E_SYNTAX");
     let revoked = format!("[revoked]\nkeys = [\"{}\"]", key("run/alice").vkey());
     check(|_| {}, "run/alice", &revoked, "E_REVOKED_KEY");
     let revoked = format!("[revoked]\nnotes = [\"{}\"]", verified(&self::run()).identity());

@@ -6,13 +6,16 @@ mod log;
 mod permission;
 mod review;
 mod signed;
+mod typed;
 mod wire;
 
 use serde_json::Value;
 
 use super::work::{Release, Work, id};
 
-pub(crate) use self::{log::ROWS as LOGGED, review::ROWS as REVIEWED, signed::ROWS as SIGNED};
+pub(crate) use self::{
+    log::ROWS as LOGGED, review::ROWS as REVIEWED, signed::ROWS as SIGNED, typed::ROWS as TYPED, typed::typed,
+};
 
 /// What has to come of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]

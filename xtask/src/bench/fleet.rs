@@ -236,6 +236,7 @@ impl Site {
             hostname: "fleet".to_owned(),
             features: std::collections::BTreeSet::new(),
             slots: 1,
+            sealing: None,
             attempts: Vec::new(),
         };
         let opened: SessionOpened = parked.call(endpoint::SESSION, &open).await?;

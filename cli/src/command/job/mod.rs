@@ -14,6 +14,7 @@ use super::execution::{Execution, Quiet, follow};
 mod options;
 pub(super) mod run;
 mod sign;
+mod typed;
 
 use crate::{
     connection::Connection,

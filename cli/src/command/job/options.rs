@@ -12,6 +12,7 @@ use remit_protocol::{
 };
 use serde_json::Value;
 
+use super::typed;
 use crate::{
     connection::Connection,
     failure::{Failure, Result},
@@ -34,9 +35,18 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// The values by name, after their files were uploaded.
-    pub(super) async fn bring(&self, connection: &Connection) -> Result<BTreeMap<OptionName, Value>> {
+    /// The values by name, after their files were uploaded. A secret of the job that is to be typed is not among them: nothing
+    /// is sent then.
+    pub(super) async fn bring(
+        &self,
+        connection: &Connection,
+        job: &JobName,
+    ) -> Result<BTreeMap<OptionName, Value>> {
         let mut values = self.read()?;
+        if !values.is_empty() {
+            let document = typed::document(connection, job).await?;
+            typed::nothing_in_the_clear(&document.options, values.keys())?;
+        }
         for option in &self.files {
             let (name, path) = split(option)?;
             let path = Path::new(path);
@@ -94,7 +104,7 @@ pub(crate) struct OptionsOf {
 impl OptionsOf {
     pub(super) async fn run(self, connection: &Connection, output: Output) -> Result<()> {
         let address = path::fill(path::JOB_OPTIONS, &[&connection.project()?, &self.name]);
-        let asked = OptionsAsked { options: self.given.bring(connection).await? };
+        let asked = OptionsAsked { options: self.given.bring(connection, &self.name).await? };
         let options: JobOptions = connection.post(&address, &asked).await?;
         output.print(&options, shown);
         Ok(())

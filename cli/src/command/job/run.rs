@@ -11,13 +11,17 @@ use remit_protocol::{
     limits::MAX_NODE_SET,
     node::NodeSet,
     operator::{JobView, Plan, SignedRun, Trigger, Triggered, path},
+    sealed::SealedRun,
 };
 use remit_signing::{
     JobPath, note,
     run::{MAX_VALIDITY, Order, RunNote},
 };
 
-use super::options;
+use super::{
+    options,
+    typed::{self, Typed, Wanted},
+};
 use crate::{
     command::{
         execution::{Quiet, follow, word},
@@ -37,6 +41,8 @@ pub(crate) struct RunJob {
     name: JobName,
     #[command(flatten)]
     options: options::Given,
+    #[command(flatten)]
+    typed: Typed,
     /// Other nodes than the job says.
     #[arg(long)]
     filter: Option<String>,
@@ -67,14 +73,25 @@ impl RunJob {
     pub(super) async fn run(self, connection: &Connection, output: Output) -> Result<()> {
         let tags: BTreeSet<Tag> = self.runner_tags.iter().cloned().collect();
         let mut trigger = Trigger {
-            options: self.options.bring(connection).await?,
+            options: self.options.bring(connection, &self.name).await?,
             filter: self.filter.clone(),
             runner_tags: (!tags.is_empty()).then_some(tags),
             idempotency_key: self.idempotency_key.clone(),
             at: self.at,
             signed: None,
+            sealed: None,
         };
         let project = connection.project()?;
+        let typed = match self.typed.is_empty() {
+            true => None,
+            false => {
+                let document = typed::document(connection, &self.name).await?;
+                Some((self.typed.wanted(&document)?, document))
+            }
+        };
+        for Wanted { option, path, .. } in typed.iter().flat_map(|(wanted, _)| wanted) {
+            trigger.options.insert(option.clone(), path.as_str().into());
+        }
         if self.dry_run {
             let plan: Plan =
                 connection.post(&path::fill(path::JOB_PLAN, &[&project, &self.name]), &trigger).await?;
@@ -82,11 +99,18 @@ impl RunJob {
             output.print(&plan, |plan| plan_text(plan, &nodes));
             return Ok(());
         }
-        if let Some(file) = &self.sign {
-            let key = key::load(file)?;
+        let key = self.sign.as_deref().map(key::load).transpose()?;
+        if typed.is_some() || key.is_some() {
             let plan: Plan =
                 connection.post(&path::fill(path::JOB_PLAN, &[&project, &self.name]), &trigger).await?;
-            trigger.signed = Some(signed(connection, plan, &key, self.valid_for).await?);
+            if let Some((wanted, document)) = typed {
+                let sealed = self.typed.seal(connection, (&self.name, &plan, &document), wanted, self.at)?;
+                trigger.sealed = Some(sealed);
+            }
+            if let Some(key) = &key {
+                let signed = signed(connection, plan, key, self.valid_for, trigger.sealed.as_ref()).await?;
+                trigger.signed = Some(signed);
+            }
             (trigger.options, trigger.filter) = (Default::default(), None);
         }
         let address = path::fill(path::JOB_EXECUTIONS, &[&project, &self.name]);
@@ -111,6 +135,7 @@ pub(in crate::command) async fn signed(
     plan: Plan,
     key: &remit_signing::SigningKey,
     valid_for: Span,
+    sealed: Option<&SealedRun>,
 ) -> Result<SignedRun> {
     if valid_for.duration() > MAX_VALIDITY {
         return Err(Failure::input("a signed run is valid for at most 24 hours"));
@@ -134,10 +159,12 @@ pub(in crate::command) async fn signed(
     }
     say(&plan_text(&plan, &nodes));
     let second = Timestamp::from_millis(note_command::now().as_secs() * 1000);
-    let only: Option<RunnerId> = match &plan.runners[..] {
-        [one] => Some(one.id),
-        _ => None,
+    let sealed = sealed.map(|sealed| sealed.values.as_slice()).unwrap_or_default();
+    let able: BTreeSet<RunnerId> = match sealed {
+        [] => plan.runners.iter().map(|runner| runner.id).collect(),
+        sealed => sealed.iter().map(|one| one.runner).collect(),
     };
+    let only = able.first().copied().filter(|_| able.len() == 1);
     let says = RunNote {
         order: Order {
             run: plan.execution,
@@ -146,6 +173,7 @@ pub(in crate::command) async fn signed(
             options: Sized::of(plan.options.as_bytes()),
             nodes: plan.nodes.map(|nodes| nodes.set),
         },
+        sealed: sealed.iter().map(|one| one.value.sized()).collect(),
         runner: only,
         issued: second,
         expires: second.plus(valid_for.duration()),
@@ -180,6 +208,9 @@ pub(in crate::command) fn plan_text(plan: &Plan, nodes: &[String]) -> String {
         format!("{}/{} revision {}  {}", plan.project, plan.job, plan.revision, plan.definition.digest),
         format!("options  {}", harmless(&plan.options)),
     ];
+    lines.extend(
+        plan.typed.iter().map(|typed| format!("typed    {} arrives as {}", typed.option, typed.path)),
+    );
     if let Some(planned) = &plan.nodes {
         let more = nodes.len().saturating_sub(SHOWN);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };

@@ -33,6 +33,7 @@ use crate::{
     frames::{Kind, encode},
     launcher::Launch,
     sandbox::{Cancel, Ended, Invocation, LoadError, Metering, cancelled, fault},
+    secrets::TypedSecrets,
     state,
     worker::NoWorker,
 };
@@ -242,7 +243,7 @@ impl Keeper {
 }
 
 impl Case {
-    /// Admits runs of a component with this grant and these secrets, for which the supervisor has computed `remit`. Secrets
+    /// Admits runs of a component with this grant and these secrets, some of which were typed, for which the supervisor has computed `remit`. Secrets
     /// that cannot be had are told now.
     ///
     /// # Errors
@@ -252,6 +253,7 @@ impl Case {
         component: &Arc<Component>,
         project: &ProjectName,
         (grant, secrets): (&Grant, &BTreeMap<SecretName, Vec<SecretPath>>),
+        typed: Option<TypedSecrets>,
         (remit, digest): (&Remit, Digest),
     ) -> Result<Admitted, (Option<RefusalCode>, String)> {
         let admission = Admission {
@@ -262,6 +264,7 @@ impl Case {
             grant: grant.clone(),
             secrets: secrets.clone(),
             remit: digest,
+            typed,
         };
         let admitted = Admitted(Arc::new(Inner {
             component: Arc::clone(component),

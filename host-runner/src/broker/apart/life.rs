@@ -42,8 +42,9 @@ use crate::{
     launcher::{Launch, Launcher, Remote},
     report::redact::Redactor,
     sandbox::{Cancel, Ended, Invocation, Prepared, Sandbox, SandboxConfig, realm},
-    secrets::{Providers, Resolve, know, providers::Surroundings},
+    secrets::{ProviderConfig, Providers, Resolve, WithTyped, know, providers::Surroundings},
     start,
+    state::sealing::{self, Sealing},
     worker::{Crew, NoWorker},
 };
 
@@ -137,6 +138,8 @@ struct Office {
     options: PathBuf,
     dialer: Arc<Dialer>,
     providers: Arc<Providers>,
+    /// Opens what was typed, where the owner lets that arrive.
+    sealing: Option<Arc<Sealing>>,
     components: HashMap<u32, Result<Arc<Prepared>, Unloadable>>,
     cases: HashMap<u32, Case>,
     admissions: HashMap<u32, Result<Arc<Granted>, Refusal>>,
@@ -153,6 +156,7 @@ struct Case {
 /// What runs of a component are given.
 struct Granted {
     remit: Arc<Remit>,
+    secrets: Arc<dyn Resolve>,
     prepared: Arc<Prepared>,
     redactor: Redactor,
     realm: Digest,
@@ -203,6 +207,11 @@ impl Office {
         let crew = Crew { program: charter.program().to_owned(), confinement: config.runner.confinement };
         let providers = Providers::open(&config.providers, &surroundings, |name| charter.take(name))
             .map_err(|error| words(&error))?;
+        let typed = |provider: &ProviderConfig| matches!(provider, ProviderConfig::Sealed { .. });
+        let sealing = match config.providers.iter().any(typed) {
+            true => sealing::read(&config.runner.state).map_err(|error| words(&error))?,
+            false => None,
+        };
         let scratch = config.runner.state.join(crate::state::SCRATCH);
         let launch = Remote::new(Launcher::from(line), scratch.clone()).map_err(|error| words(&error))?;
         let launch: Arc<dyn Launch> = Arc::new(launch);
@@ -215,6 +224,7 @@ impl Office {
             options: config.runner.state.join(crate::state::OPTIONS),
             dialer,
             providers: Arc::new(providers),
+            sealing: sealing.map(Arc::new),
             components: HashMap::new(),
             cases: HashMap::new(),
             admissions: HashMap::new(),
@@ -350,12 +360,11 @@ impl Office {
         let granted = self.granted(&admission, redactor);
         match granted {
             Ok(granted) if frame.run != 0 => {
-                let (providers, question) = (Arc::clone(&self.providers), frame.run);
+                let question = frame.run;
                 tasks.spawn(async move {
-                    let known = know(&granted.remit, &*providers, &granted.redactor).await;
-                    let granted = known
-                        .map(|()| granted)
-                        .map_err(|error| refusal(RefusalCode::Secret, format!("{error}.")));
+                    let known = know(&granted.remit, &*granted.secrets, &granted.redactor).await;
+                    let granted =
+                        known.map(|()| granted).map_err(|error| refusal(error.code(), format!("{error}.")));
                     Done::Known { question, admission, granted }
                 });
             }
@@ -397,7 +406,16 @@ impl Office {
             return Err(refusal(RefusalCode::Ceiling, detail));
         }
         let realm = realm(&admission.project, digest);
-        Ok(Arc::new(Granted { remit: Arc::new(remit), prepared, redactor, realm }))
+        let secrets: Arc<dyn Resolve> = match &admission.typed {
+            None => Arc::clone(&self.providers) as Arc<dyn Resolve>,
+            Some(typed) => {
+                let providers = Arc::clone(&self.providers);
+                let with =
+                    WithTyped::new(providers, self.sealing.as_ref(), typed.clone(), crate::clock::system);
+                Arc::new(with.map_err(|error| refusal(error.code, error.detail))?)
+            }
+        };
+        Ok(Arc::new(Granted { remit: Arc::new(remit), secrets, prepared, redactor, realm }))
     }
 
     fn begin(&mut self, frame: &Frame, link: &Arc<Link>, tasks: &mut JoinSet<Done>) -> Result<(), Broken> {
@@ -419,7 +437,7 @@ impl Office {
         let invocation = Invocation {
             remit: Arc::clone(&granted.remit),
             files: Arc::new(OptionFiles::lent(begin.files, &self.options)),
-            secrets: Arc::clone(&self.providers) as Arc<dyn Resolve>,
+            secrets: Arc::clone(&granted.secrets),
             input: frame.text()?,
             context: StepContext {
                 execution: begin.execution,

@@ -34,7 +34,7 @@ pub use self::{
     keeper::{Admitted, Case, Keeper, NoBroker, Plan},
     life::live,
 };
-use crate::{component::cache::MAX_NATIVE, sandbox::Metering};
+use crate::{component::cache::MAX_NATIVE, sandbox::Metering, secrets::TypedSecrets};
 
 /// This program's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -78,6 +78,9 @@ struct Admission {
     secrets: BTreeMap<SecretName, Vec<SecretPath>>,
     /// The remit that the supervisor has come to: if the broker comes to another one, nothing is run.
     remit: Digest,
+    /// What was typed for it, sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    typed: Option<TypedSecrets>,
 }
 
 /// Why something is not admitted.

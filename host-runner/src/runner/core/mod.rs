@@ -46,6 +46,8 @@ pub struct Facts {
     pub features: BTreeSet<String>,
     /// Sandboxes at once.
     pub slots: u32,
+    /// The note on the key to which secrets for it are sealed.
+    pub sealing: Option<String>,
 }
 
 /// Everything that can happen to the runner.
@@ -290,6 +292,7 @@ impl Core {
             hostname: facts.hostname.clone(),
             features: facts.features.clone(),
             slots: facts.slots,
+            sealing: facts.sealing.clone(),
             attempts: self.held(),
         }));
     }

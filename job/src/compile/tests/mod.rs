@@ -1,4 +1,5 @@
 mod flow;
+mod typed;
 
 use remit_protocol::{
     Outcome, SectionNumber, StepIndex,

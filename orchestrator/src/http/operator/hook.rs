@@ -7,6 +7,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, StatusCode},
 };
+use remit_job::options;
 use remit_protocol::{
     DeliveryId, HookName, JobName, OptionName, Origin, ProjectName, Timestamp,
     operator::{
@@ -152,7 +153,7 @@ pub(crate) async fn call(
             ..scheduler::Trigger::of(
                 project.clone(),
                 hook.job.clone(),
-                options(&hook.mapping, &Value::Object(payload)),
+                mapped(&hook.mapping, &Value::Object(payload)),
                 format!("webhook:{name}"),
             )
         })
@@ -230,7 +231,7 @@ impl Signed {
 }
 
 /// The options of a call: what the mapping names, and nothing else.
-fn options(mapping: &BTreeMap<OptionName, HookMapping>, payload: &Value) -> BTreeMap<OptionName, Value> {
+fn mapped(mapping: &BTreeMap<OptionName, HookMapping>, payload: &Value) -> BTreeMap<OptionName, Value> {
     let value = |mapping: &HookMapping| match mapping {
         HookMapping::Payload(pointer) => payload.pointer(pointer).filter(|value| !value.is_null()).cloned(),
         HookMapping::Value(value) => Some(value.clone()),
@@ -248,6 +249,14 @@ async fn check_mapping(
     let found = app.store.job(project, job, None).await?;
     let found = found.ok_or_else(|| Failure::not_found("job", job))?;
     let document = app.scheduler.document(found.document).await?;
+    for option in document.options.iter().filter(|option| option.kind.typed().is_some()) {
+        if option.required || mapping.contains_key(&option.name) {
+            return Err(Failure::faults(
+                "A webhook cannot run this job.",
+                vec![options::nobody_types(&option.name)],
+            ));
+        }
+    }
     for (name, from) in mapping {
         if document.options.iter().all(|option| option.name != *name) {
             let message = format!("The job {job} has no option {name}.");
@@ -300,7 +309,7 @@ mod tests {
             let mapping = serde_json::from_value(mapping).unwrap();
             let payload = json!({"repo": {"name": "web", "tags": ["a", "b"], "a/b": 1}, "n": 3, "nothing": null,
                 "options": {"n": 9}, "secret": "x"});
-            assert_eq!(serde_json::to_value(options(&mapping, &payload)).unwrap(), expect);
+            assert_eq!(serde_json::to_value(mapped(&mapping, &payload)).unwrap(), expect);
         }
         check(json!({}), json!({}));
         check(json!({"service": {"payload": "/repo/name"}}), json!({"service": "web"}));

@@ -16,8 +16,8 @@ use remit_protocol::{
     manifest::Manifest,
     operator::{
         Applied, Apply, ApplyMode, Change, Command, JobOptions, JobSummary, JobView, LATEST_START,
-        OptionsAsked, Page, Part, Plan, PlannedComponent, PlannedNodes, PlannedRunner, PlannedStep,
-        SignedJob, Trigger, Triggered, Wider, path,
+        OptionsAsked, Page, Part, Plan, PlannedComponent, PlannedNodes, PlannedRunner, PlannedSecret,
+        PlannedStep, SignedJob, Trigger, Triggered, Wider, path,
     },
 };
 use remit_signing::{
@@ -435,6 +435,14 @@ pub(super) async fn plan_of(app: &App, drafted: scheduler::Drafted) -> Result<Pl
         }
         None => None,
     };
+    let typed = remit_job::options::typed(&drafted.document.options, &head.options);
+    let typed =
+        typed.into_iter().map(|(option, path)| PlannedSecret { option: option.clone(), path: path.clone() });
+    let typed: Vec<_> = typed.collect();
+    let mut notes = match typed.is_empty() {
+        true => Default::default(),
+        false => app.store.sealing_notes(drafted.runners.iter().map(|(id, ..)| *id).collect()).await?,
+    };
     let runners = drafted.runners.into_iter();
     Ok(Plan {
         execution: drafted.id,
@@ -443,8 +451,11 @@ pub(super) async fn plan_of(app: &App, drafted: scheduler::Drafted) -> Result<Pl
         revision: head.revision,
         definition: head.document,
         options: head.options.text().to_owned(),
+        typed,
         nodes,
-        runners: runners.map(|(id, name, status)| PlannedRunner { id, name, status }).collect(),
+        runners: runners
+            .map(|(id, name, status)| PlannedRunner { id, name, status, sealing: notes.remove(&id) })
+            .collect(),
         steps: drafted.document.steps.iter().map(planned).collect(),
     })
 }
@@ -472,14 +483,14 @@ fn wanted(
     (project, job): (ProjectName, JobName),
     trigger: Trigger,
 ) -> Result<scheduler::Trigger, Failure> {
-    let Trigger { mut options, filter, runner_tags, idempotency_key, at, signed } = trigger;
-    if let Some(signed) = &signed {
+    let Trigger { mut options, filter, runner_tags, idempotency_key, at, signed, sealed } = trigger;
+    let text = signed.as_ref().map(|signed| &signed.options);
+    if let Some(text) = text.or(sealed.as_ref().map(|sealed| &sealed.options)) {
         let own = options.is_empty() && filter.is_none();
-        let text = serde_json::from_str(&signed.options);
-        options = match text {
+        options = match serde_json::from_str(text) {
             Ok(text) if own => text,
             _ => {
-                let message = "options and nodes of a signed run are those that were signed.";
+                let message = "options and nodes of a run that is signed, or for which a secret was typed, are those of its plan.";
                 return Err(Failure::invalid(message, "Send neither options nor a filter beside it."));
             }
         };
@@ -494,6 +505,7 @@ fn wanted(
         idempotency_key,
         not_before: at,
         signed,
+        sealed,
         ..scheduler::Trigger::of(project, job, options, caller.name().to_string())
     })
 }

@@ -12,6 +12,7 @@ use remit_signing::{
     enrol::EnrolRequest,
     http::{Content, RequestParts, RequestSigner, SignedRequest, read_answer},
     key::PublicKey,
+    sealing::{SealingKey, SealingNote},
     ticket::Ticket,
     trail::{Head, TrailNote},
 };
@@ -114,6 +115,7 @@ impl Runner<'_> {
             hostname: "host.example".to_owned(),
             features: Default::default(),
             slots: 4,
+            sealing: None,
             attempts: Vec::new(),
         }
     }
@@ -443,4 +445,31 @@ async fn of_a_runners_record_the_longest_signed_end_is_kept() {
     let lines = service.app.store.audit_lines(0, 100).await.unwrap().lines;
     let said = lines.iter().filter(|line| line.contains("runner.trail-against")).count();
     assert_eq!(said, 1, "once, not at each repetition");
+}
+
+#[tokio::test]
+async fn a_sealing_key_is_told_by_the_runner_itself() {
+    let service = Service::new().await;
+    let mut runner = enrol(&service, &ticket(&service).await, "own").await.unwrap();
+    let name = "web-1".parse().unwrap();
+    let note = |by: &str, id: RunnerId| {
+        let sealing = SealingKey::from_seed(&[9; 32]).public();
+        let at = Timestamp::from_millis(service.hands.now().as_secs() * 1000);
+        Some(String::from_utf8(SealingNote::sign(&key(by), (id, &name), &sealing, at).unwrap()).unwrap())
+    };
+    let other = RunnerId::from_u128(7);
+    for bad in [note("stranger", runner.id), note("own", other), Some("a note".to_owned())] {
+        let sent = runner.sign("POST", endpoint::SESSION, &OpenSession { sealing: bad, ..runner.opening() });
+        assert_eq!(runner.refused(&sent).await, "invalid");
+    }
+    let own = note("own", runner.id);
+    let opening = OpenSession { sealing: own.clone(), ..runner.opening() };
+    let opened: SessionOpened = runner.ask(endpoint::SESSION, &opening).await;
+    let notes = service.app.store.sealing_notes(vec![runner.id, other]).await.unwrap();
+    assert_eq!(notes.get(&runner.id), own.as_ref());
+    // A version that knows nothing of this tells none, and none is told of it.
+    runner.session = opened.session;
+    runner.sequence = 0;
+    let _: SessionOpened = runner.ask(endpoint::SESSION, &runner.opening()).await;
+    assert!(service.app.store.sealing_notes(vec![runner.id]).await.unwrap().is_empty());
 }

@@ -6,6 +6,7 @@ mod dispatch;
 mod flow;
 mod log;
 mod notice;
+mod sealed;
 mod turns;
 
 use std::{
@@ -193,6 +194,7 @@ impl Fake {
             hostname: "h".to_owned(),
             features: BTreeSet::new(),
             slots: 4,
+            sealing: None,
             attempts,
         };
         let opened = house.scheduler.open_session(open).await?;

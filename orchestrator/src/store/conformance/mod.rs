@@ -12,6 +12,7 @@ mod notices;
 mod results;
 mod runners;
 mod schedules;
+mod sealed;
 mod tiles;
 mod tokens;
 mod trails;
@@ -88,6 +89,7 @@ fn head(job: &str) -> Head {
         options: Default::default(),
         files: Vec::new(),
         run_note: None,
+        sealed: None,
         started_by: "ann".to_owned(),
         origin: Origin::Operator,
         variables: serde_json::Map::new(),
@@ -123,6 +125,7 @@ fn new(id: ExecutionId, job: &str) -> NewExecution {
     NewExecution {
         id,
         head: head(job),
+        sealed: Vec::new(),
         at: at(1),
         key: None,
         changes: vec![

@@ -40,10 +40,13 @@ async fn a_ticket_is_used_once_and_a_copied_runner_is_locked() {
             hostname: "h".to_owned(),
             features: BTreeSet::new(),
             slots: 3,
+            sealing: Some("a note".to_owned()),
             at: at(7),
         };
         let open = async |last| store.open_session(id, Session(last), facts.clone()).await.unwrap();
         assert_eq!(open(0).await, Opening::Opened(Session(1)));
+        let notes = store.sealing_notes(vec![id, RunnerId::from_u128(77)]).await.unwrap();
+        assert_eq!(notes, [(id, "a note".to_owned())].into());
         // The answer was lost: nobody has used session 1.
         assert_eq!(open(0).await, Opening::Opened(Session(2)));
         store.confirm_session(id, Session(2)).await.unwrap();

@@ -140,6 +140,9 @@ pub struct ExecutionView {
     /// The signed note of who wants this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_note: Option<String>,
+    /// For whom what was typed for it is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<SealedView>,
     /// The command, for people, if it runs no job but a command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
@@ -155,6 +158,16 @@ pub struct ExecutionView {
     /// The executions that it began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<ChildView>,
+}
+
+/// For whom typed secrets of an execution are sealed. The sealed values themselves are never shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SealedView {
+    /// The runners.
+    pub runners: Vec<RunnerName>,
+    /// Until when they can be opened.
+    pub until: Timestamp,
 }
 
 /// What a step does.

@@ -11,7 +11,8 @@ use remit_protocol::{
     capability::Effect,
     node::NodeSet,
     operator::{
-        ChildView, ExecutionSummary, ExecutionView, SectionState, SectionView, StepKind, StepResult, StepRun,
+        ChildView, ExecutionSummary, ExecutionView, SealedView, SectionState, SectionView, StepKind,
+        StepResult, StepRun,
     },
     report::StepEnded,
 };
@@ -249,6 +250,11 @@ pub(super) async fn view(app: &App, known: &Known) -> Result<ExecutionView, Fail
         options_text: record.head.options.text().to_owned(),
         node_set: record.head.nodes.as_ref().map(|nodes| nodes.set),
         run_note: record.head.run_note.clone(),
+        sealed: record
+            .head
+            .sealed
+            .as_ref()
+            .map(|to| SealedView { runners: to.runners.values().cloned().collect(), until: to.until }),
         nodes,
         sections: record.sections.iter().map(|section| known.section(app, section, &names)).collect(),
         steps: steps.collect(),
