@@ -87,6 +87,9 @@ fn sealed_to(
         runners.insert(*runner, name);
         until = until.min(*expires);
     }
+    if runners.is_empty() {
+        return wrong("nothing is sealed for anybody".to_owned());
+    }
     for (option, _) in typed {
         if let Some(name) = runners.iter().find(|(id, _)| !found.contains(&(*option, **id))) {
             return wrong(format!("{option} is not sealed for {}, and something else is", name.1));
@@ -211,6 +214,7 @@ mod tests {
             let error = found(values, begins).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
         };
+        bad(&[], 0, "nothing is sealed");
         bad(&whole[..3], 0, "b is not sealed for one");
         bad(&[&whole[..], &whole[..1]].concat(), 0, "two values");
         bad(&[sealed("c", 1, 900)], 0, "types nothing for c");

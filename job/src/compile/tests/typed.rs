@@ -54,11 +54,7 @@ fn what_cannot_be_typed_is_said_when_the_job_is_saved() {
     );
     bad(&job("{ type: secret, typed: keys/typed/db }", CHOSEN, ""), "steps.a.secrets.key", "required: true");
     bad(&job(TYPED, "keys/other/path", ""), "options.password.typed", "no step uses");
-    bad(
-        &job(TYPED, CHOSEN, "retry: { attempts: 2 }\n"),
-        "retry",
-        "nobody types password for that one",
-    );
+    bad(&job(TYPED, CHOSEN, "retry: { attempts: 2 }\n"), "retry", "nobody types password for that one");
     bad(
         &job(TYPED, CHOSEN, "schedules:\n- { name: nightly, cron: \"0 3 * * *\" }\n"),
         "schedules[0].options.password",
