@@ -29,6 +29,10 @@ use crate::{
 
 /// How much later than it should a worker may say that a run ended; then it is ended itself.
 const LATE: Duration = Duration::from_secs(5);
+/// How long the words of a run are worked on before they rest, and how many times as long they then rest: a run that floods its
+/// log takes a quarter of a processor here, and is itself as slow.
+const SHIFT: Duration = Duration::from_millis(1);
+const REST: u32 = 3;
 
 /// What a worker says of a run.
 pub(super) struct Heard {
@@ -63,6 +67,10 @@ struct Desk<'a> {
     deadline: Instant,
     /// When a worker that was told to cut the run off is late.
     cut_by: Option<Instant>,
+    /// Time spent on words since the last rest.
+    worked: Duration,
+    /// Until then nothing more of the run is heard.
+    rests: Option<Instant>,
 }
 
 impl Lease {
@@ -85,6 +93,8 @@ impl Lease {
             told: None,
             deadline: Instant::now() + wall.duration() + LATE,
             cut_by: None,
+            worked: Duration::ZERO,
+            rests: None,
         };
         let mut over = None;
         let served = serve(&mut broker, &mut desk, &mut over).await;
@@ -139,13 +149,10 @@ async fn serve(
                 desk.request(door.get_or_insert_with(|| broker.door()), &frame, ends)?;
             }
             Kind::Write | Kind::Stdio if over.is_some() => {}
-            Kind::Write => {
-                let (level, fields): Message = frame.head()?;
-                *over = broker.log.write(level, &frame.text()?, fields).err();
-            }
-            Kind::Stdio => {
-                let which: Output = frame.head()?;
-                *over = broker.log.stdio(which, &frame.bytes).err();
+            Kind::Write | Kind::Stdio => {
+                let begun = Instant::now();
+                *over = words(broker, &frame)?.err();
+                desk.worked(begun);
             }
             Kind::Progress => {
                 let (done, total): Progress = frame.head()?;
@@ -159,6 +166,16 @@ async fn serve(
             desk.cut();
         }
     }
+}
+
+/// Puts what the component says into its log.
+fn words(broker: &Broker, frame: &Frame) -> Result<Result<(), OverLimit>, Broken> {
+    if frame.kind == Kind::Stdio {
+        let which: Output = frame.head()?;
+        return Ok(broker.log.stdio(which, &frame.bytes));
+    }
+    let (level, fields): Message = frame.head()?;
+    Ok(broker.log.write(level, &frame.text()?, fields))
 }
 
 /// Has the broker do what a component asks. A worker whose run ended by its own clock does not wait for the answer.
@@ -209,7 +226,7 @@ impl Desk<'_> {
             let end = self.cut_by.map_or(self.deadline, |by| by.min(self.deadline));
             tokio::select! {
                 biased;
-                heard = self.heard.recv() => {
+                heard = self.heard.recv(), if self.rests.is_none() => {
                     let Some(heard) = heard else { return Event::Gone };
                     if heard.frame.kind == Kind::Finish {
                         self.port.finished.store(true, Ordering::Relaxed);
@@ -219,8 +236,19 @@ impl Desk<'_> {
                 Some(()) = self.exchanges.next(), if !self.exchanges.is_empty() => {}
                 () = self.cancel.cancelled(), if self.told.is_none() => self.tell(Stop::Asked),
                 () = self.cancel.over(), if self.told == Some(Stop::Asked) => self.cut(),
+                () = sleep_until(self.rests.unwrap_or(end)), if self.rests.is_some() => self.rests = None,
                 () = sleep_until(end) => return Event::Late,
             }
+        }
+    }
+
+    /// Words were worked on since `begun`. Whoever has many waits: its worker first, then the component.
+    fn worked(&mut self, begun: Instant) {
+        let now = Instant::now();
+        self.worked += now - begun;
+        if self.worked >= SHIFT {
+            self.rests = Some(now + self.worked * REST);
+            self.worked = Duration::ZERO;
         }
     }
 

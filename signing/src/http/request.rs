@@ -202,6 +202,8 @@ impl<'a> SignedHeaders<'a> {
 pub struct UnverifiedRequest<'a> {
     headers: SignedHeaders<'a>,
     parameters: Parameters,
+    /// The only text that stands for the parameters.
+    input: &'a str,
     session: Session,
     sequence: u64,
     signature: &'a str,
@@ -213,10 +215,11 @@ impl<'a> UnverifiedRequest<'a> {
     /// # Errors
     /// [`HttpFault::Form`].
     pub fn read(headers: SignedHeaders<'a>) -> Result<Self, HttpFault> {
-        let input = headers.input.strip_prefix("remit=").and_then(Parameters::parse);
+        let input = headers.input.strip_prefix("remit=").ok_or(HttpFault::Form("Signature-Input"))?;
         let signature = headers.signature.strip_prefix("remit=");
         Ok(Self {
-            parameters: input.ok_or(HttpFault::Form("Signature-Input"))?,
+            parameters: Parameters::parse(input).ok_or(HttpFault::Form("Signature-Input"))?,
+            input,
             signature: signature.ok_or(HttpFault::Form("Signature"))?,
             session: Session(number(headers.session).ok_or(HttpFault::Form("Remit-Session"))?),
             sequence: number(headers.sequence).ok_or(HttpFault::Form("Remit-Seq"))?,
@@ -247,7 +250,7 @@ impl<'a> UnverifiedRequest<'a> {
         now: Timestamp,
     ) -> Result<VerifiedRequest, HttpFault> {
         check_parts(parts)?;
-        let Self { headers, parameters, session, sequence, signature } = self;
+        let Self { headers, parameters, input, session, sequence, signature } = self;
         if parts.content.content_type != headers.content_type {
             return Err(HttpFault::Header(header::CONTENT_TYPE));
         }
@@ -262,7 +265,7 @@ impl<'a> UnverifiedRequest<'a> {
         let bytes = signature_bytes(signature).ok_or(HttpFault::Form("Signature"))?;
         let query = query_line(parts);
         let lines = lines(parts, &query, &digest, audience.as_str(), headers.session, headers.sequence);
-        if !key.verifies(base(&lines, &parameters.to_text()).as_bytes(), &bytes) {
+        if !key.verifies(base(&lines, input).as_bytes(), &bytes) {
             return Err(HttpFault::Signature);
         }
         check_time(&parameters, now)?;
