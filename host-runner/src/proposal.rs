@@ -14,7 +14,7 @@ use remit_protocol::{
         exec::ArgPattern,
         files::FilesRequest,
         http::{EndpointName, HttpRequest, HttpTarget, HttpWish, Method, PathPrefix, Scheme},
-        tcp::{TcpMode, TcpRequest, TcpWish},
+        tcp::{TcpMode, TcpRequest, TcpScope, TcpWish},
     },
     json::MAX_INTEGER,
     report::Usage,
@@ -252,6 +252,9 @@ fn patterns(own: Option<&[ArgPattern]>, vectors: &BTreeSet<&[String]>) -> Vec<Ve
     }
 }
 
+/// What a rule of `tcp` says that only looks whether somebody listens.
+const CONNECT_ONLY: &str = "connect_only = true\n";
+
 fn tcp(text: &mut String, requests: &Requests, used: &[Used]) {
     let scopes: BTreeSet<_> = used
         .iter()
@@ -260,39 +263,37 @@ fn tcp(text: &mut String, requests: &Requests, used: &[Used]) {
             _ => None,
         })
         .collect();
+    let secret = |asked: Option<&TcpRequest>| {
+        let secret = asked.and_then(|asked| asked.secret.as_ref());
+        secret.map_or_else(String::new, |secret| {
+            format!("secret = {{ name = \"{}\", use = \"{}\" }}\n", secret.name, secret.usage.as_str())
+        })
+    };
+    let literal = |asked: &TcpRequest, scope: &TcpScope| matches!(&asked.scope, TcpWish::Literal(own) if own.covers(scope));
+    let mut open = BTreeSet::new();
     for scope in scopes {
-        let literal =
-            |asked: &&TcpRequest| matches!(&asked.scope, TcpWish::Literal(own) if own.covers(scope));
-        let asked = requests.tcp.iter().find(literal);
-        match asked {
-            Some(asked) => {
-                let private = if asked.private { "private = true\n" } else { "" };
-                let secret = asked.secret.as_ref().map(|secret| {
-                    format!(
-                        "secret = {{ name = \"{}\", use = \"{}\" }}\n",
-                        secret.name,
-                        secret.usage.as_str()
-                    )
-                });
-                let secret = secret.unwrap_or_default();
-                let mode = match scope.mode {
-                    TcpMode::Connect => "connect_only = true\n",
-                    TcpMode::Always => "",
-                    TcpMode::Start => "tls = \"start\"\n",
-                    TcpMode::Never => "tls = \"never\"\n",
-                };
-                let _ = write!(
-                    text,
-                    "\n[[tcp]]\nhost = \"{}\"\nport = {}\n{mode}{private}{secret}",
-                    scope.host, scope.port
-                );
-            }
-            // Which place it is, the job says.
-            None if !text.contains("\n[[tcp]]\nhost = \"granted\"\n") => {
-                text.push_str("\n[[tcp]]\nhost = \"granted\"\n");
-            }
-            None => {}
-        }
+        let Some(asked) = requests.tcp.iter().find(|asked| literal(asked, scope)) else {
+            open.insert(scope.mode);
+            continue;
+        };
+        let private = if asked.private { "private = true\n" } else { "" };
+        let mode = match scope.mode {
+            TcpMode::Connect => CONNECT_ONLY,
+            TcpMode::Always => "",
+            TcpMode::Start => "tls = \"start\"\n",
+            TcpMode::Never => "tls = \"never\"\n",
+        };
+        let (host, port, secret) = (&scope.host, scope.port, secret(Some(asked)));
+        let _ = write!(text, "\n[[tcp]]\nhost = \"{host}\"\nport = {port}\n{mode}{private}{secret}");
+    }
+    // Which places they are, the job says.
+    if open.remove(&TcpMode::Connect) && open.is_empty() {
+        let _ = write!(text, "\n[[tcp]]\nhost = \"granted\"\n{CONNECT_ONLY}");
+    } else if !open.is_empty() {
+        let asked = requests.tcp.iter().find(|asked| {
+            matches!(asked.scope, TcpWish::Open { connect_only: false }) && asked.secret.is_some()
+        });
+        let _ = write!(text, "\n[[tcp]]\nhost = \"granted\"\n{}", secret(asked));
     }
 }
 
@@ -373,6 +374,36 @@ mod tests {
             {"host":"granted","methods":["GET"]}],"exec":[{"program":"ls","args":["-l","/srv"]}],
             "files":[{"scratch":true},{"name":"nodes"}]}"#;
         assert_eq!(found, serde_json::from_str::<Requests>(expect).unwrap(), "{text}");
+    }
+
+    #[test]
+    fn connections_are_proposed_as_they_were_used() {
+        fn check(requests: &str, used: &[(&str, u16, TcpMode)], expect: &str) {
+            let used: Vec<_> = used
+                .iter()
+                .map(|(host, port, mode)| TcpScope { host: host.parse().unwrap(), port: *port, mode: *mode })
+                .map(Used::Connection)
+                .collect();
+            let (found, text) = proposed(requests, &used);
+            assert_eq!(found, serde_json::from_str::<Requests>(expect).unwrap(), "{text}");
+        }
+        let open = r#"{"tcp":[{"host":"granted","connect_only":true},{"host":"granted","secret":{"name":"password","use":"scram-sha-256"}}]}"#;
+        check(
+            open,
+            &[("a.example", 25, TcpMode::Connect)],
+            r#"{"tcp":[{"host":"granted","connect_only":true}]}"#,
+        );
+        check(
+            open,
+            &[("a.example", 25, TcpMode::Connect), ("b.example", 5432, TcpMode::Start)],
+            r#"{"tcp":[{"host":"granted","secret":{"name":"password","use":"scram-sha-256"}}]}"#,
+        );
+        let literal = r#"{"tcp":[{"host":"**.example","port":25,"tls":"start","private":true},{"host":"b.example","port":80,"tls":"never"}]}"#;
+        check(
+            literal,
+            &[("a.example", 25, TcpMode::Start)],
+            r#"{"tcp":[{"host":"a.example","port":25,"tls":"start","private":true}]}"#,
+        );
     }
 
     #[test]
