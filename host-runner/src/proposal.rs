@@ -398,11 +398,11 @@ mod tests {
             &[("a.example", 25, TcpMode::Connect), ("b.example", 5432, TcpMode::Start)],
             r#"{"tcp":[{"host":"granted","secret":{"name":"password","use":"scram-sha-256"}}]}"#,
         );
-        let literal = r#"{"tcp":[{"host":"**.example","port":25,"tls":"start","private":true},{"host":"b.example","port":80,"tls":"never"}]}"#;
+        let literal = r#"{"tcp":[{"host":"**.corp.example","port":25,"tls":"start","private":true},{"host":"b.example","port":80,"tls":"never"}]}"#;
         check(
             literal,
-            &[("a.example", 25, TcpMode::Start)],
-            r#"{"tcp":[{"host":"a.example","port":25,"tls":"start","private":true}]}"#,
+            &[("a.corp.example", 25, TcpMode::Start)],
+            r#"{"tcp":[{"host":"a.corp.example","port":25,"tls":"start","private":true}]}"#,
         );
     }
 
