@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -354,6 +354,8 @@ pub struct Recorded {
     pub progress: Mutex<Vec<(u64, u64)>>,
     /// Told of each line.
     pub said: tokio::sync::Notify,
+    /// Lines are not kept: whoever floods is not to be held up by whoever remembers.
+    pub forgets: AtomicBool,
 }
 
 impl Recorded {
@@ -366,6 +368,9 @@ impl Recorded {
 
 impl LogSink for Recorded {
     fn line(&self, line: Line) {
+        if self.forgets.load(Ordering::Relaxed) {
+            return;
+        }
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         self.said.notify_one();
     }

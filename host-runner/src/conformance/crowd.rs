@@ -148,6 +148,7 @@ async fn fares(
         let (setup, act) = neighbour(what, port)?;
         let bench = quiet.beside(suite, setup)?;
         cancels.push(bench.cancel.clone());
+        bench.log.forgets.store(true, Ordering::Relaxed);
         let stop = Arc::clone(&stop);
         hostile.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
@@ -158,7 +159,6 @@ async fn fares(
                     ended.outcome,
                     ended.message
                 );
-                bench.log.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
             }
             Ok(())
         });

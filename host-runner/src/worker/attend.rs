@@ -30,9 +30,9 @@ use crate::{
 /// How much later than it should a worker may say that a run ended; then it is ended itself.
 const LATE: Duration = Duration::from_secs(5);
 /// How long the words of a run are worked on before they rest, and how many times as long they then rest: a run that floods its
-/// log takes a quarter of a processor here, and is itself as slow.
-const SHIFT: Duration = Duration::from_millis(1);
-const REST: u32 = 3;
+/// log takes a fifth of a processor here, and is itself as slow. Short, since what others wait for is one such piece.
+const SHIFT: Duration = Duration::from_micros(200);
+const REST: u32 = 4;
 
 /// What a worker says of a run.
 pub(super) struct Heard {

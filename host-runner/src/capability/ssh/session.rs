@@ -2,6 +2,8 @@
 
 use std::{
     collections::VecDeque,
+    fs::File,
+    io::Read as _,
     path::PathBuf,
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -18,7 +20,7 @@ use russh::{
     keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate, decode_secret_key},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, BufReader, ReadBuf},
     task::JoinSet,
     time::timeout,
 };
@@ -44,6 +46,8 @@ const WINDOW: u32 = 256 << 10;
 const WAITING: usize = 16;
 /// Most bytes that a node may say while it is written to.
 const MAX_EARLY: usize = 1 << 20;
+/// Bytes that are read from the connection at once.
+const READ: usize = 16 << 10;
 /// Largest known-hosts file.
 const MAX_KNOWN_HOSTS: u64 = 64 << 20;
 
@@ -383,7 +387,8 @@ async fn enter(
     let host = Host { name: plan.host.clone(), port: plan.port, file, refused: refused.clone() };
     let cut = CancellationToken::new();
     let guard = cut.clone().drop_guard();
-    let stream = Cuttable { stream, cut: Box::pin(cut.cancelled_owned()) };
+    // The library reads a packet's length and its rest one by one.
+    let stream = BufReader::with_capacity(READ, Cuttable { stream, cut: Box::pin(cut.cancelled_owned()) });
     let mut handle = client::connect_stream(Arc::new(config), stream, host)
         .await
         .map_err(|error| host_key_error(plan, place, refused.get(), error))?;
@@ -413,13 +418,17 @@ fn host_key_error(
 }
 
 async fn read(place: &SshPlace) -> Result<String, SshError> {
-    let failed = |why: String| SshError::KnownHosts { path: place.known_hosts.clone(), why };
-    let metadata =
-        tokio::fs::metadata(&place.known_hosts).await.map_err(|error| failed(error.to_string()))?;
-    if metadata.len() > MAX_KNOWN_HOSTS {
-        return Err(failed(format!("it is larger than {MAX_KNOWN_HOSTS} bytes")));
-    }
-    tokio::fs::read_to_string(&place.known_hosts).await.map_err(|error| failed(error.to_string()))
+    let path = place.known_hosts.clone();
+    let text = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        File::open(path)?.take(MAX_KNOWN_HOSTS + 1).read_to_string(&mut text).map(|_| text)
+    });
+    let why = match text.await.map_err(std::io::Error::other).flatten() {
+        Ok(text) if text.len() as u64 <= MAX_KNOWN_HOSTS => return Ok(text),
+        Ok(_) => format!("it is larger than {MAX_KNOWN_HOSTS} bytes"),
+        Err(error) => error.to_string(),
+    };
+    Err(SshError::KnownHosts { path: place.known_hosts.clone(), why })
 }
 
 /// What logs in.
