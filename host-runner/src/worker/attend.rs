@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     Begin, Finish, Message, Output, Progress, Stop,
     exchange::{Ends, RequestHead, ResponseHead, pump},
+    pace::Pace,
     pool::{Lease, Port},
 };
 use crate::{
@@ -29,11 +30,6 @@ use crate::{
 
 /// How much later than it should a worker may say that a run ended; then it is ended itself.
 const LATE: Duration = Duration::from_secs(5);
-/// How long the words of a run are worked on before they rest, and how many times as long they then rest: a run that floods its
-/// log takes a fifth of a processor here, and is itself as slow. Short, since what others wait for is one such piece.
-const SHIFT: Duration = Duration::from_micros(200);
-const REST: u32 = 4;
-
 /// What a worker says of a run.
 pub(super) struct Heard {
     pub(super) frame: Frame,
@@ -67,8 +63,7 @@ struct Desk<'a> {
     deadline: Instant,
     /// When a worker that was told to cut the run off is late.
     cut_by: Option<Instant>,
-    /// Time spent on words since the last rest.
-    worked: Duration,
+    pace: Pace,
     /// Until then nothing more of the run is heard.
     rests: Option<Instant>,
 }
@@ -93,7 +88,7 @@ impl Lease {
             told: None,
             deadline: Instant::now() + wall.duration() + LATE,
             cut_by: None,
-            worked: Duration::ZERO,
+            pace: Pace::new(Instant::now()),
             rests: None,
         };
         let mut over = None;
@@ -150,9 +145,8 @@ async fn serve(
             }
             Kind::Write | Kind::Stdio if over.is_some() => {}
             Kind::Write | Kind::Stdio => {
-                let begun = Instant::now();
                 *over = words(broker, &frame)?.err();
-                desk.worked(begun);
+                desk.rests = desk.pace.rest(frame.bytes.len(), Instant::now());
             }
             Kind::Progress => {
                 let (done, total): Progress = frame.head()?;
@@ -239,16 +233,6 @@ impl Desk<'_> {
                 () = sleep_until(self.rests.unwrap_or(end)), if self.rests.is_some() => self.rests = None,
                 () = sleep_until(end) => return Event::Late,
             }
-        }
-    }
-
-    /// Words were worked on since `begun`. Whoever has many waits: its worker first, then the component.
-    fn worked(&mut self, begun: Instant) {
-        let now = Instant::now();
-        self.worked += now - begun;
-        if self.worked >= SHIFT {
-            self.rests = Some(now + self.worked * REST);
-            self.worked = Duration::ZERO;
         }
     }
 

@@ -14,6 +14,7 @@ mod attend;
 mod exchange;
 mod life;
 mod line;
+mod pace;
 mod pool;
 
 use std::{borrow::Cow, path::Path, sync::Arc};
