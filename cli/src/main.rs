@@ -13,6 +13,7 @@ mod package;
 mod pins;
 mod programs;
 mod sse;
+mod terminal;
 
 use std::process::ExitCode;
 

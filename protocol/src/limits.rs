@@ -31,6 +31,10 @@ pub const MAX_ATTRIBUTE: usize = 16 << 10;
 pub const MAX_STEPS: usize = 500;
 /// Largest value that an expression or an option holds.
 pub const MAX_VALUE: usize = 1 << 20;
+/// Fewest bytes of a secret: shorter values could not be redacted without harming ordinary text.
+pub const MIN_SECRET: usize = 8;
+/// Most bytes of a secret: a bundle of keys and certificates fits.
+pub const MAX_SECRET: usize = 64 << 10;
 /// Largest expression source.
 pub const MAX_EXPRESSION: usize = 1 << 10;
 /// Longest line of a log; longer ones are split.

@@ -8,7 +8,7 @@ use std::fmt;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
-use crate::{ExecutionId, OptionName, RunnerId, SecretPath, Span, Timestamp, digest};
+use crate::{ExecutionId, OptionName, RunnerId, SecretPath, Span, Timestamp, digest, limits::MAX_SECRET};
 
 /// Most sealed values of one run: its typed options, each for every runner that it may go to.
 pub const MAX_SEALED: usize = 256;
@@ -23,8 +23,6 @@ pub const LONGEST_VALIDITY: Span = Span::from_secs(24 * 3600);
 
 /// Bytes that a seal adds: an encapsulated key and a tag.
 const OVERHEAD: usize = 32 + 16;
-/// Largest value of a secret.
-const MAX_VALUE: usize = 64 << 10;
 
 /// An encapsulated key with the ciphertext behind it: standard base64 of at most 64 KiB and 48 bytes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +40,7 @@ impl SealedBytes {
     /// # Errors
     /// They are fewer than a seal alone has, or more than one of the largest value.
     pub fn new(bytes: Vec<u8>) -> Result<Self, InvalidSealed> {
-        let fits = (OVERHEAD..=MAX_VALUE + OVERHEAD).contains(&bytes.len());
+        let fits = (OVERHEAD..=MAX_SECRET + OVERHEAD).contains(&bytes.len());
         if fits { Ok(Self(bytes)) } else { Err(InvalidSealed) }
     }
 

@@ -10,10 +10,10 @@ use cap_std::{
     ambient_authority,
     fs::{Dir, OpenOptions, OpenOptionsExt},
 };
-use remit_protocol::SecretPath;
+use remit_protocol::{SecretPath, limits::MAX_SECRET};
 use zeroize::Zeroizing;
 
-use super::{MAX_SECRET, Resolve, SecretError, SecretValue, trim_newline};
+use super::{Resolve, SecretError, SecretValue, trim_newline};
 
 /// A directory whose file `a/b` is the secret `<mount>/a/b`.
 ///

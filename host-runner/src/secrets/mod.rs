@@ -30,7 +30,7 @@ pub(crate) use program::VARIABLES as PROGRAM_VARIABLES;
 pub use providers::{ProviderConfig, Providers};
 pub use typed::TypedSecrets;
 pub(crate) use typed::WithTyped;
-pub use value::{InvalidSecret, MAX_SECRET, MIN_SECRET, SecretValue};
+pub use value::{InvalidSecret, SecretValue};
 
 /// Why a secret could not be had. The text names path and remedy, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -11,11 +11,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use remit_protocol::SecretPath;
+use remit_protocol::{SecretPath, limits::MAX_SECRET};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::{MAX_SECRET, Resolve, SecretError, SecretValue, trim_newline};
+use super::{Resolve, SecretError, SecretValue, trim_newline};
 use crate::launcher::{self, Exit, Launch, Source};
 
 /// The variable with the whole path, such as `keys/pass/prod/token`.

@@ -1,11 +1,7 @@
 //! The value of a secret, and what bytes can be one.
 
+use remit_protocol::limits::{MAX_SECRET, MIN_SECRET};
 use zeroize::Zeroizing;
-
-/// Fewest bytes of a secret: shorter values could not be redacted without harming ordinary text.
-pub const MIN_SECRET: usize = 8;
-/// Most bytes of a secret: a bundle of keys and certificates fits.
-pub const MAX_SECRET: usize = 64 << 10;
 
 /// The value of a secret.
 ///

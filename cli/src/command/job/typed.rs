@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{IsTerminal as _, Read as _, Write as _},
+    io::{IsTerminal as _, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -11,6 +11,7 @@ use remit_job::{document::Document, options::OptionDefinition};
 use remit_protocol::{
     JobName, OptionName, RunnerId, RunnerName, SecretPath, Span, Timestamp,
     digest::Sized,
+    limits::{MAX_SECRET, MIN_SECRET},
     operator::{JobView, Plan, PlannedRunner, RunnerStatus, path},
     sealed::{LONGEST_VALIDITY, Sealed, SealedRun},
 };
@@ -28,10 +29,8 @@ use crate::{
     failure::{Code, Failure, Result},
     output::{harmless, note as say},
     pins::Pins,
+    terminal::{CUT, NotTyped, ask_hidden},
 };
-
-/// Fewest and most bytes of a secret: what runners take.
-const LENGTH: std::ops::RangeInclusive<usize> = 8..=64 << 10;
 
 /// Secrets on the command line. The value itself never stands there.
 #[derive(Args)]
@@ -291,94 +290,60 @@ fn sealed(purpose: &Purpose<'_>, key: &SealingPublic, value: &[u8]) -> Result<Se
 
 /// Reads a value. One newline at its end is not a part of it.
 fn read(option: &OptionName, from: &From) -> Result<Zeroizing<Vec<u8>>> {
-    let most = LENGTH.end() + 2;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
-    let limit = u64::try_from(most + 1).unwrap_or(u64::MAX);
-    match from {
-        From::Terminal => ask(option, &mut bytes)?,
+    let value = match from {
+        From::Terminal => ask(option)?,
         From::Input => {
-            if std::io::stdin().is_terminal() {
+            let input = std::io::stdin();
+            if input.is_terminal() {
                 return Err(Failure::input("standard input is a terminal, which would show the secret")
                     .with_remedy(format!("give --secret {option} to be asked for it")));
             }
-            std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(Failure::input)?;
+            whole(input.lock()).map_err(Failure::input)?
         }
-        From::File(path) => {
-            let file = File::open(path).map_err(|error| Failure::file(path, &error))?;
-            file.take(limit).read_to_end(&mut bytes).map_err(|error| Failure::file(path, &error))?;
+        From::File(path) => File::open(path).and_then(whole).map_err(|error| Failure::file(path, &error))?,
+    };
+    match value.len() {
+        length if length < MIN_SECRET => Err(Failure::input(format_args!(
+            "{option} has fewer than {MIN_SECRET} bytes: such a value could not be kept out of logs"
+        ))),
+        length if length > MAX_SECRET => {
+            Err(Failure::input(format_args!("{option} has more than {MAX_SECRET} bytes")))
         }
+        _ => Ok(value),
     }
+}
+
+/// All that there is, if it is not too long, without the newline at its end.
+fn whole(source: impl std::io::Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let most = MAX_SECRET + b"\r\n".len() + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most));
+    source.take(most as u64).read_to_end(&mut bytes)?;
     for end in [b'\n', b'\r'] {
         if bytes.last() == Some(&end) {
             bytes.pop();
         }
     }
-    if LENGTH.contains(&bytes.len()) {
-        return Ok(bytes);
-    }
-    let message = if bytes.len() < *LENGTH.start() {
-        format!(
-            "{option} has fewer than {} bytes: such a value could not be kept out of logs",
-            LENGTH.start()
-        )
-    } else {
-        format!("{option} has more than 64 KiB")
-    };
-    Err(Failure::input(message))
+    Ok(bytes)
 }
-
-/// A terminal that does not show what is typed, until this is dropped.
-struct Hidden<'t> {
-    terminal: &'t File,
-    before: rustix::termios::Termios,
-}
-
-impl<'t> Hidden<'t> {
-    fn begin(terminal: &'t File) -> rustix::io::Result<Self> {
-        use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
-        let before = tcgetattr(terminal)?;
-        let mut hidden = before.clone();
-        // Without the signals of the keyboard: nothing ends this program while its terminal hides what is typed.
-        hidden.local_modes -= LocalModes::ECHO | LocalModes::ISIG;
-        hidden.local_modes |= LocalModes::ECHONL;
-        // Ctrl-C ends the line in place of the program, and is seen at its end.
-        hidden.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
-        tcsetattr(terminal, OptionalActions::Flush, &hidden)?;
-        Ok(Self { terminal, before })
-    }
-}
-
-impl Drop for Hidden<'_> {
-    fn drop(&mut self) {
-        use rustix::termios::{OptionalActions, tcsetattr};
-        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
-    }
-}
-
-/// What Ctrl-C types where it is no signal.
-const INTERRUPT: u8 = 0x03;
 
 /// Asks the person at the terminal.
-fn ask(option: &OptionName, bytes: &mut Zeroizing<Vec<u8>>) -> Result<()> {
-    let path = Path::new("/dev/tty");
-    let terminal = File::options().read(true).write(true).open(path).map_err(|_| {
-        Failure::input(format_args!("there is no terminal at which {option} could be typed")).with_remedy(
-            format!("give --secret {option}=- and the value on standard input, or --secret {option}=@FILE"),
-        )
-    })?;
-    let failed = |error: std::io::Error| Failure::file(path, &error);
-    let _hidden = Hidden::begin(&terminal).map_err(|error| failed(error.into()))?;
-    let mut screen = &terminal;
-    write!(screen, "{option}: ").and_then(|()| screen.flush()).map_err(failed)?;
-    let mut typed = (&terminal).take(u64::try_from(LENGTH.end() + 3).unwrap_or(u64::MAX));
-    let mut byte = Zeroizing::new([0]);
-    while bytes.last() != Some(&b'\n') {
-        if typed.read(byte.as_mut_slice()).map_err(failed)? == 0 || byte[0] == INTERRUPT {
-            return Err(Failure::new(Code::Input, "nothing was typed, and nothing was run", ""));
+fn ask(option: &OptionName) -> Result<Zeroizing<Vec<u8>>> {
+    let elsewhere =
+        format!("give --secret {option}=- and the value on standard input, or --secret {option}=@FILE");
+    ask_hidden(option.as_str()).map_err(|not| match not {
+        NotTyped::NoTerminal => {
+            Failure::input(format_args!("there is no terminal at which {option} could be typed"))
+                .with_remedy(elsewhere)
         }
-        bytes.push(byte[0]);
-    }
-    Ok(())
+        NotTyped::Cut => {
+            let message = format!(
+                "{option} was typed with {CUT} bytes or more, of which a terminal drops what is behind"
+            );
+            Failure::input(message).with_remedy(elsewhere)
+        }
+        NotTyped::Nothing => Failure::new(Code::Input, "nothing was typed, and nothing was run", ""),
+        NotTyped::Failed(error) => Failure::file(Path::new("/dev/tty"), &error),
+    })
 }
 
 #[cfg(test)]
@@ -446,6 +411,6 @@ mod tests {
         assert_eq!(found(b"correct horse\n\n").unwrap(), b"correct horse\n");
         assert!(found(b"hunter2\n").unwrap_err().contains("fewer than 8"));
         assert_eq!(found(&vec![b'x'; 65_536]).unwrap().len(), 65_536);
-        assert!(found(&vec![b'x'; 65_537]).unwrap_err().contains("more than 64 KiB"));
+        assert!(found(&vec![b'x'; 65_537]).unwrap_err().contains("more than 65536 bytes"));
     }
 }

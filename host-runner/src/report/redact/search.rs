@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use remit_protocol::SecretPath;
+use remit_protocol::{SecretPath, limits::MIN_SECRET};
 use zeroize::Zeroizing;
 
 use super::forms;
 
 /// The needles' first bytes, by which they are looked for; no needle is shorter.
-pub(super) const WINDOW: usize = crate::secrets::MIN_SECRET;
+pub(super) const WINDOW: usize = MIN_SECRET;
 const BLOCK: usize = 4;
 const SLOTS: usize = 1 << 16;
 /// How far a window moves if its last block stands in no needle's window.
