@@ -94,7 +94,7 @@ mod tests {
         check("on-success && options.nosuch", &[Failed], false);
         check("on-failure&&options.go", &[Failed], true);
         check("on-failure && options.go", &[Succeeded], false);
-        check("on-failure && options.go || true", &[Succeeded], false);
+        check("on-failure && (options.go || true)", &[Succeeded], false);
         check("steps.fetch.outputs.status == 404", &[], false);
         check("has(options.nosuch)", &[], false);
     }
@@ -125,6 +125,11 @@ mod tests {
         check("on-success && options.a == 'b && c'", Ok("on-success && options.a == 'b && c'"));
         check("on-failure  &&  options.a", Ok("on-failure && options.a"));
         check("options.a && options.b", Ok("options.a && options.b"));
+        check("on-success && (options.a || options.b)", Ok("on-success && (options.a || options.b)"));
+        check("on-success && [true || false][0]", Ok("on-success && [true || false][0]"));
+        check("on-success && options.a || options.b", Err("write `on-success && (options.a || options.b)`"));
+        check("on-failure && options.a && true || false", Err("brackets"));
+        check("on-success && options.a ? true : false", Err("`on-success && (options.a ? true : false)`"));
         check("on-success || options.a", Err("on"));
         check("on-success && ", Err(""));
         check("always && options.a", Err("always"));

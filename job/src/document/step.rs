@@ -92,9 +92,17 @@ impl TryFrom<String> for When {
         // Neither word could begin an expression: there is no value `on`.
         let parts = text.split_once("&&").map(|(word, rest)| (word.trim_end(), rest.trim_start()));
         let expression = |text: &str| Expression::new(text).map_err(|invalid| invalid.to_string());
+        let both = |word: &str, rest: &str| {
+            let expression = expression(rest)?;
+            if expression.is_operand_of_and() {
+                Ok(expression)
+            } else {
+                Err(format!("`{word} && …` has `||` or `? :` without brackets: write `{word} && ({rest})`"))
+            }
+        };
         match parts {
-            Some(("on-success", rest)) => return expression(rest).map(Self::OnSuccessIf),
-            Some(("on-failure", rest)) => return expression(rest).map(Self::OnFailureIf),
+            Some((word @ "on-success", rest)) => return both(word, rest).map(Self::OnSuccessIf),
+            Some((word @ "on-failure", rest)) => return both(word, rest).map(Self::OnFailureIf),
             _ => {}
         }
         match text.as_str() {

@@ -70,6 +70,12 @@ impl Expression {
         &self.source
     }
 
+    /// True if it is the same behind `… && ` as alone: nothing in it binds weaker outside of brackets.
+    pub fn is_operand_of_and(&self) -> bool {
+        let behind = program::Program::parse(&format!("true && {}", self.source));
+        behind.is_ok_and(|program| matches!(program.node, program::Term::And(..)))
+    }
+
     /// The options, steps and node fields that it names.
     pub fn references(&self) -> &[Reference] {
         &self.program.references
