@@ -124,9 +124,10 @@ impl Side {
     }
 }
 
-/// Something that was not allowed: what, which side lacks it, and the lines that would allow it.
+/// Something that was not allowed: what, which side lacks it, and the lines that would allow it; where no line would, a
+/// comment that says what helps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{permission} is not allowed by {}; to allow it, add:\n{remedy}", side.place())]
+#[error("{permission} is not allowed by {}{}:\n{remedy}", side.place(), if remedy.starts_with('#') { "" } else { "; to allow it, add" })]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Denial {
@@ -134,7 +135,7 @@ pub struct Denial {
     pub permission: String,
     /// The side that lacks it.
     pub side: Side,
-    /// Lines to paste at that side's place.
+    /// Lines to paste at that side's place, or a comment that begins with `#`.
     pub remedy: String,
 }
 
