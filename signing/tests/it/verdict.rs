@@ -342,6 +342,9 @@ fn an_exemption_holds_for_one_release_and_for_a_while() {
     let told = |from: &str, to: &str| release_under(&under(from, to), &[]).unwrap_err();
     for (from, to) in [("1.4.2", "1.4.3"), ("acme/hello", "acme/other")] {
         assert!(!told(from, to).contains("ran out"), "{}", told(from, to));
+        let late = exemption(|text| text.replace(from, to).replace("2026-12-31", "2026-11-20"));
+        let told = release_under(&policy_and(&late), &[]).unwrap_err();
+        assert!(!told.contains("ran out"), "{told}");
     }
     let reason = |length: usize| {
         let line = format!("reason = \"{}\"", "x".repeat(length));
