@@ -287,9 +287,12 @@ fn tcp(text: &mut String, requests: &Requests, used: &[Used]) {
         let _ = write!(text, "\n[[tcp]]\nhost = \"{host}\"\nport = {port}\n{mode}{private}{secret}");
     }
     // Which places they are, the job says.
-    if open.remove(&TcpMode::Connect) && open.is_empty() {
+    if open.is_empty() {
+        return;
+    }
+    if open.iter().all(|mode| *mode == TcpMode::Connect) {
         let _ = write!(text, "\n[[tcp]]\nhost = \"granted\"\n{CONNECT_ONLY}");
-    } else if !open.is_empty() {
+    } else {
         let asked = requests.tcp.iter().find(|asked| {
             matches!(asked.scope, TcpWish::Open { connect_only: false }) && asked.secret.is_some()
         });

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// Lines that a run may say at once; a long one counts for as many as it has KiB.
 const BURST: u64 = 1000;
-/// Lines that are taken in a millisecond after that. A line is worked on for about three microseconds.
+/// Lines that are taken in a millisecond after that.
 const RATE: u64 = 25;
 /// Lines that are taken between two rests: what others wait for is this long.
 const TURN: u64 = 32;
