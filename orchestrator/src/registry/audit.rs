@@ -46,7 +46,7 @@ pub(super) fn view(
         summary: summary(component, &manifest.description),
         note_id: identity.unwrap_or_else(|_| Digest::of(component.note.as_bytes())),
         signers: signers.unwrap_or_default(),
-        threshold: policy.publisher(component.name.namespace()).map_or(0, |quorum| quorum.threshold),
+        threshold: policy.publisher(component.name.namespace()).map_or(0, |quorum| quorum.threshold.get()),
         refused: release.err().map(|refusal| refusal.to_string()),
         imports: manifest.imports.clone(),
         requests: requests(manifest),

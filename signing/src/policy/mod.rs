@@ -13,6 +13,7 @@ mod table;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    num::NonZeroU32,
 };
 
 use remit_protocol::{ComponentName, ComponentVersion, Digest, Namespace, ProjectName, Timestamp};
@@ -75,8 +76,8 @@ impl TrustedKey {
 pub struct Quorum {
     /// Names of keys.
     pub keys: BTreeSet<KeyName>,
-    /// Distinct holders needed; at least 1, at most as many as hold `keys`.
-    pub threshold: u32,
+    /// Distinct holders needed; at most as many as hold `keys`.
+    pub threshold: NonZeroU32,
 }
 
 /// Who may agree at gates.

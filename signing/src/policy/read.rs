@@ -1,6 +1,9 @@
 //! From the text of `trust.toml` to a [`TrustPolicy`], or to all that is wrong with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
 
 use remit_protocol::{ComponentName, ComponentVersion, Digest, Namespace, ProjectName, Timestamp};
 use toml::de::DeTable;
@@ -231,6 +234,7 @@ pub(super) fn quorum(
     let threshold = threshold?;
     let holders: BTreeSet<_> =
         names.iter().filter_map(|name| keys.known.get(name)).map(|key| &key.holder).collect();
+    let needed = u32::try_from(threshold.value).ok().and_then(NonZeroU32::new);
     if threshold.value == 0 {
         faults.add(
             &threshold.span,
@@ -248,8 +252,7 @@ pub(super) fn quorum(
             "lower the threshold, or list keys of more holders",
         );
     }
-    let threshold = u32::try_from(threshold.value).ok()?;
-    Some(Quorum { keys: names, threshold })
+    Some(Quorum { keys: names, threshold: needed? })
 }
 
 fn publishers(root: &mut Table<'_, '_>, faults: &mut Faults<'_>, keys: &Keys) -> BTreeMap<Namespace, Quorum> {
@@ -321,8 +324,8 @@ fn of_projects<T: Clone>(
 }
 
 /// A quorum that nobody reaches.
-fn nobody() -> Quorum {
-    Quorum { keys: BTreeSet::new(), threshold: u32::MAX }
+pub(super) fn nobody() -> Quorum {
+    Quorum { keys: BTreeSet::new(), threshold: NonZeroU32::MAX }
 }
 
 fn approver(table: &mut Table<'_, '_>, faults: &mut Faults<'_>, keys: &Keys) -> Option<Approver> {

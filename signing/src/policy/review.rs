@@ -8,7 +8,7 @@ use remit_protocol::{
 
 use super::{
     Quorum,
-    read::{Keys, day, quorum},
+    read::{Keys, day, nobody, quorum},
     table::{Faults, Table},
 };
 use crate::{component::ComponentNote, key::KeyKind, verdict::Criteria};
@@ -102,7 +102,7 @@ pub(super) fn reviews(root: &mut Table<'_, '_>, faults: &mut Faults<'_>, keys: &
         let quorum = quorum(&mut table, faults, keys, KeyKind::Verdict);
         table.finish(faults);
         let Some(criteria) = criteria else { continue };
-        let quorum = quorum.unwrap_or(Quorum { keys: BTreeSet::new(), threshold: u32::MAX });
+        let quorum = quorum.unwrap_or_else(nobody);
         let review = Review { namespaces, criteria, quorum };
         if reviews
             .iter()

@@ -1,6 +1,9 @@
 //! What reviewers have to say about a release, and whether that is what the policy asks for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
 
 use remit_protocol::{Digest, RefusalCode, Timestamp};
 
@@ -49,7 +52,7 @@ pub fn verdict(note: &[u8], policy: &TrustPolicy, now: Timestamp) -> Result<Veri
     let signed = signers::known(&note, policy)?;
     let reviewers = policy.keys().filter(|key| key.kinds.contains(&KeyKind::Verdict));
     let keys = reviewers.map(|key| key.vkey.name().clone()).collect();
-    let signers = signers::enough(&signed, &Quorum { keys, threshold: 1 }, policy, now)?;
+    let signers = signers::enough(&signed, &Quorum { keys, threshold: NonZeroU32::MIN }, policy, now)?;
     check_window(parsed.issued, parsed.expires, now)?;
     check_note_revoked(&note, policy)?;
     Ok(VerifiedVerdict { identity: note.identity(), note: parsed, signers })
@@ -236,7 +239,7 @@ impl<'a> Bench<'a> {
     fn accepted(&self) -> BTreeSet<Reviewed> {
         let mut accepted = BTreeSet::new();
         let subjects: BTreeSet<Reviewed> = self.given.iter().map(|given| given.note.subject()).collect();
-        let needed = self.review.quorum.threshold as usize;
+        let needed = self.review.quorum.threshold.get() as usize;
         loop {
             let reached = |subject: &&Reviewed| {
                 !accepted.contains(*subject)

@@ -94,7 +94,7 @@ pub fn approvals<'n>(
     let began: BTreeSet<_> = initiators.iter().map(|signer| &signer.holder).collect();
     let others = |signer: &&Signer| !approver.another || !began.contains(&signer.holder);
     let holders: BTreeSet<_> = agreed.iter().filter(others).map(|signer| &signer.holder).collect();
-    let needed = approver.quorum.threshold.max(needed) as usize;
+    let needed = approver.quorum.threshold.get().max(needed) as usize;
     if holders.len() < needed {
         let own = if agreed.iter().filter(others).count() < agreed.len() {
             " Who began the run does not count."

@@ -63,8 +63,8 @@ pub(super) fn counted<'p>(
 
 /// The signers of a note that count toward `quorum`, if their distinct holders reach its threshold.
 ///
-/// The keys of a quorum are of its kind: the policy's reader saw to that. A revoked key, a key out of its time and a key of another publisher or author count for nothing; where one of them is
-/// what is missing, the refusal says so.
+/// The keys of a quorum are of its kind: the policy's reader saw to that. A revoked key, a key out of its time and a key of
+/// another publisher or author count for nothing; where one of them is what is missing, the refusal says so.
 pub(super) fn enough(
     signed: &[&TrustedKey],
     quorum: &Quorum,
@@ -76,8 +76,8 @@ pub(super) fn enough(
     let own: Vec<&TrustedKey> = signed.iter().copied().filter(|key| in_scope(key)).collect();
     let counted = |key: &&TrustedKey| !revoked(key) && key.valid_at(now);
     let found = holders(own.iter().copied().filter(counted));
-    let needed = quorum.threshold as usize;
-    if found.len() >= needed && needed > 0 {
+    let needed = quorum.threshold.get() as usize;
+    if found.len() >= needed {
         return Ok(own.into_iter().filter(counted).map(Signer::of).collect());
     }
     let reached = |keys: &BTreeSet<&Holder>| keys.len() >= needed;

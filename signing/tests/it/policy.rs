@@ -42,7 +42,7 @@ notes = []
     )
     .unwrap();
     assert_eq!(policy.version(), 7);
-    assert_eq!(policy.publisher("acme").unwrap().threshold, 2);
+    assert_eq!(policy.publisher("acme").unwrap().threshold.get(), 2);
     assert!(!policy.log().required);
     let name = "acme/restart-service".parse().unwrap();
     assert_eq!(policy.minimum(&name).unwrap().to_string(), "1.4.0");
@@ -258,7 +258,7 @@ fn the_lines_for_a_package_are_a_policy() {
         &"builder".parse().unwrap(),
     );
     let policy = TrustPolicy::from_toml(&format!("version = 1\n\n{lines}")).unwrap();
-    assert_eq!(policy.publisher("remit").unwrap().threshold, 1);
+    assert_eq!(policy.publisher("remit").unwrap().threshold.get(), 1);
 }
 
 proptest! {

@@ -366,7 +366,7 @@ fn verified(
         valid_until: release.valid_until(),
         signers: release.signers().iter().map(Signer::from).collect(),
         quorum: Quorum {
-            needed: quorum.map_or(0, |quorum| quorum.threshold),
+            needed: quorum.map_or(0, |quorum| quorum.threshold.get()),
             of: holders.unwrap_or_default(),
         },
         logged,
