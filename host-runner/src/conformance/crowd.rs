@@ -19,6 +19,7 @@ use super::{
     bench::{Bench, Setup, Suite},
     service::Service,
 };
+use crate::confine::give_way;
 
 /// What live sandboxes take.
 #[derive(Debug, Serialize)]
@@ -104,6 +105,9 @@ pub struct Spread {
 pub struct Neighbours {
     /// Alone.
     pub alone: Spread,
+    /// Beside bare threads that compute, as many as there are processors and as far back as a neighbour is put that does: what
+    /// the machine makes of it once no processor is idle, whoever computes.
+    pub beside_bare: Spread,
     /// Beside one neighbour that does this.
     pub beside: Vec<(&'static str, Spread)>,
     /// Beside all of them.
@@ -125,12 +129,48 @@ pub async fn neighbours(folder: &Path, program: &Path, runs: u32) -> Result<Neig
     let names = [("a.example".to_owned(), vec![vec![[127, 0, 0, 1].into()]])].into();
     let quiet = Bench::load(&suite, Setup { slots: 8, names, ..Setup::default() })?;
     let alone = times(&quiet, runs).await?;
+    let beside_bare = {
+        let _busy = Busy::begin()?;
+        times(&quiet, runs).await?
+    };
     let mut beside = Vec::new();
     for what in HOSTILE {
         beside.push((what, fares(&quiet, &suite, &[what], service.port(), runs).await?));
     }
     let beside_all = fares(&quiet, &suite, &HOSTILE, service.port(), runs).await?;
-    Ok(Neighbours { alone, beside, beside_all })
+    Ok(Neighbours { alone, beside_bare, beside, beside_all })
+}
+
+/// Threads that only compute, one for each processor, until this is dropped.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Busy {
+    fn begin() -> Result<Self> {
+        let mut busy = Self { stop: Arc::default(), threads: Vec::new() };
+        for _ in 0..std::thread::available_parallelism()?.get() {
+            let stop = Arc::clone(&busy.stop);
+            let compute = move || {
+                give_way();
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            };
+            busy.threads.push(std::thread::Builder::new().name("busy".to_owned()).spawn(compute)?);
+        }
+        Ok(busy)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// How the quiet step fares beside these neighbours.

@@ -19,6 +19,31 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)
     Ok((made, begun.elapsed()))
 }
 
+/// What the processors of this machine have done since it began, in the kernel's ticks.
+pub(crate) struct Processors {
+    all: f64,
+    stolen: f64,
+}
+
+impl Processors {
+    /// What `/proc/stat` says now.
+    pub(crate) fn now() -> Result<Self> {
+        let text = std::fs::read_to_string("/proc/stat")?;
+        let line = text.lines().next().and_then(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+        // The last two are counted in the first already.
+        let ticks: Vec<f64> = line.split_whitespace().take(8).flat_map(str::parse).collect();
+        let [.., stolen] = ticks.as_slice() else { anyhow::bail!("/proc/stat has no line `cpu`") };
+        Ok(Self { all: ticks.iter().sum(), stolen: *stolen })
+    }
+
+    /// How much of their time since then other machines on the same hardware took, in hundredths.
+    pub(crate) fn stolen_since(&self) -> Result<f64> {
+        let now = Self::now()?;
+        let all = now.all - self.all;
+        Ok(if all > 0.0 { (now.stolen - self.stolen) * 100.0 / all } else { 0.0 })
+    }
+}
+
 fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }

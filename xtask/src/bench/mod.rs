@@ -36,6 +36,15 @@ pub(crate) struct Row {
     pub(crate) note: String,
 }
 
+/// A row with what stood in its way.
+#[derive(Debug, Serialize)]
+struct Measured {
+    #[serde(flatten)]
+    row: Row,
+    /// How much of the processors' time other machines on the same hardware took meanwhile, in hundredths.
+    stolen: f64,
+}
+
 /// The ids of some rows, and how they are measured together.
 type Measure<'a> = (&'a [&'a str], &'a dyn Fn() -> Result<Vec<Row>>);
 
@@ -119,8 +128,13 @@ impl Bench {
         for (ids, measure) in measures {
             if ids.iter().any(|id| self.wanted(id)) {
                 say(&format!("measuring {} …", ids.join(", ")));
+                let before = baseline::Processors::now()?;
                 match measure() {
-                    Ok(found) => rows.extend(found.into_iter().filter(|row| self.wanted(row.id))),
+                    Ok(found) => {
+                        let stolen = before.stolen_since()?;
+                        let found = found.into_iter().filter(|row| self.wanted(row.id));
+                        rows.extend(found.map(|row| Measured { row, stolen }));
+                    }
                     Err(error) => {
                         failed += 1;
                         say(&format!("{}: not measured: {error:#}", ids.join(", ")));
@@ -135,15 +149,18 @@ impl Bench {
 }
 
 #[expect(clippy::print_stdout, reason = "the numbers are what this program is asked for")]
-fn print(rows: &[Row], json: bool) -> Result<()> {
+fn print(rows: &[Measured], json: bool) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string(&serde_json::json!({ "rows": rows }))?);
         return Ok(());
     }
-    println!("{:<20} {:>12} {:<14} {:>12} {:>8}  note", "id", "value", "unit", "baseline", "ratio");
-    for row in rows {
+    println!(
+        "{:<20} {:>12} {:<14} {:>12} {:>8} {:>7}  note",
+        "id", "value", "unit", "baseline", "ratio", "stolen"
+    );
+    for Measured { row, stolen } in rows {
         println!(
-            "{:<20} {:>12.2} {:<14} {:>12.2} {:>8.2}  {}",
+            "{:<20} {:>12.2} {:<14} {:>12.2} {:>8.2} {stolen:>6.1}%  {}",
             row.id, row.value, row.unit, row.baseline, row.ratio, row.note
         );
     }
