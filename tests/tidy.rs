@@ -228,3 +228,19 @@ fn every_refusal_code_has_a_test() {
         assert!(tested, "no test expects {code}");
     }
 }
+
+/// The numbers of jobs that run jobs stand in the documents as they are in the code.
+#[test]
+fn documents_say_how_many_jobs_a_job_runs() {
+    let limits = std::fs::read_to_string(root().join("docs/limits.md")).unwrap();
+    let kilobytes = format!("{}KiB", remit_job::children::MAX_OUTPUTS >> 10);
+    for (line, number) in [
+        ("jobs below one another", remit_job::children::MAX_DEPTH.to_string()),
+        ("jobs that one step runs", remit_job::children::MAX_CHILDREN.to_string()),
+        ("outputs of its jobs", kilobytes),
+        ("executions of a family", remit_protocol::assignment::MAX_KIN.to_string()),
+    ] {
+        let row = limits.lines().find(|row| row.starts_with(&format!("| {line}")));
+        assert!(row.is_some_and(|row| row.ends_with(&format!("| {number} |"))), "{line}: {number}, {row:?}");
+    }
+}

@@ -86,6 +86,68 @@ pub struct Assignment {
     /// Its trigger.
     #[serde(default, skip_serializing_if = "Origin::is_operator")]
     pub origin: Origin,
+    /// For which step of another execution it is, if a job that runs jobs began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_of: Option<ChildOf>,
+    /// Where runs are signed, the executions of its family on which it depends, in any order: those above it, and those
+    /// that jobs before it have run. At most [`MAX_KIN`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub family: Vec<Kin>,
+}
+
+/// Most executions of a family that come with one assignment.
+pub const MAX_KIN: usize = 500;
+
+/// For what a child execution is: a step of its parent, and an item of that step's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChildOf {
+    /// The parent.
+    pub execution: ExecutionId,
+    /// The step of the parent that runs the job.
+    pub step: StepIndex,
+    /// For which item of the step's list; zero without a list.
+    pub item: u32,
+}
+
+/// Another execution of the same family, which is in one project: what a runner needs to see for itself what it came to, or
+/// why it wanted the next one. Nothing of it is believed that nobody signed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kin {
+    /// The execution.
+    pub execution: ExecutionId,
+    /// Its job.
+    pub job: JobName,
+    /// The job document, a blob.
+    pub document: digest::Sized,
+    /// The signed note on the document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_note: Option<String>,
+    /// Option values.
+    #[serde(default)]
+    pub options: OptionValues,
+    /// Its whole node set, if it has nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_set: Option<digest::Sized>,
+    /// The signed note of who wants it, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_note: Option<String>,
+    /// What runners signed about its sections.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub results: Vec<SignedResult>,
+    /// The signed notes of who agreed at its gates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<String>,
+    /// What its gates came to: counts only where approvals need no signature.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gates: BTreeMap<StepName, StepView>,
+    /// Its trigger.
+    #[serde(default, skip_serializing_if = "Origin::is_operator")]
+    pub origin: Origin,
+    /// For which step of another execution it is; absent for the one with which the family began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_of: Option<ChildOf>,
 }
 
 /// Option values with the very text that they were read from: what a note about a run names.

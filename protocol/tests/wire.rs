@@ -28,6 +28,7 @@ fn messages_keep_their_form() {
     check::<endpoint::Poll>("poll");
     check::<endpoint::PollAnswer>("poll_answer");
     check::<endpoint::PollAnswer>("poll_answer_sealed");
+    check::<endpoint::PollAnswer>("poll_answer_family");
     check::<endpoint::Report>("report");
     check::<endpoint::ReportAnswer>("report_answer");
     check::<endpoint::ComponentBundle>("component_bundle");

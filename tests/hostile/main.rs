@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod families;
 mod log;
 mod misbehaviours;
 mod orchestrator;
@@ -14,6 +15,7 @@ mod work;
 use harness::{Authority, Service, Stack, wait_for};
 
 use self::{
+    families::FAMILIES,
     misbehaviours::{Expect, LOGGED, REVIEWED, Row, SIGNED, TYPED, number, open},
     orchestrator::Orchestrator,
     runs::RUNS,
@@ -119,6 +121,11 @@ fn an_owned_orchestrator_widens_nothing() {
 #[test]
 fn where_runs_are_signed_it_neither_begins_nor_orders_them() {
     against(3, "require_signed = [\"job\", \"run\", \"approve\"]\n\n", |_| String::new(), RUNS);
+}
+
+#[test]
+fn where_jobs_run_jobs_it_neither_begins_nor_ends_them() {
+    against(7, "require_signed = [\"job\", \"run\"]\n\n", |_| String::new(), FAMILIES);
 }
 
 #[test]

@@ -14,10 +14,10 @@ use super::{
 };
 use Expect::{Refused, Succeeds};
 
-const INITIATOR: &str = "acme.example/initiator";
+pub(crate) const INITIATOR: &str = "acme.example/initiator";
 const APPROVER: &str = "acme.example/approver";
 /// Another runner, whose results the owner believes.
-const PEER: &str = "runner";
+pub(crate) const PEER: &str = "runner";
 
 /// What the owner adds to the policy: who begins runs, who agrees, whose results count.
 pub(crate) fn trust() -> String {
@@ -71,11 +71,11 @@ pub(crate) fn order(work: &Work) -> Order {
     }
 }
 
-fn text(bytes: Vec<u8>) -> Value {
+pub(crate) fn text(bytes: Vec<u8>) -> Value {
     String::from_utf8(bytes).unwrap().into()
 }
 
-fn soon() -> Timestamp {
+pub(crate) fn soon() -> Timestamp {
     today().plus(std::time::Duration::from_secs(3600))
 }
 

@@ -266,7 +266,7 @@ pub(crate) fn job_note(document: &[u8], by: &str, version: u64, job: &str) -> St
     String::from_utf8(note::sign(&says.to_text(), &[&key(by)]).unwrap()).unwrap()
 }
 
-fn document(yaml: &str, release: &Release) -> Document {
+pub(crate) fn document(yaml: &str, release: &Release) -> Document {
     let source = JobSource::from_slice(yaml.as_bytes()).unwrap();
     let project = ProjectName::new("demo").unwrap();
     let component = ResolvedComponent {

@@ -10,6 +10,7 @@ mod catalogue;
 mod command;
 mod crash;
 mod dispatch;
+mod family;
 mod flow;
 mod host;
 mod import;

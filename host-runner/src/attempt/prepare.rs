@@ -12,8 +12,8 @@ use remit_job::{
     options,
 };
 use remit_protocol::{
-    ComponentPin, Digest, NodeIndex, Outcome, ProjectName, RefusalCode, SecretName, SecretPath, StepIndex,
-    StepName,
+    ComponentPin, Digest, ExecutionId, JobName, NodeIndex, Outcome, ProjectName, RefusalCode, SecretName,
+    SecretPath, StepIndex, StepName,
     assignment::Assignment,
     capability::{Ceiling, Denial, Remit, Side, Subject},
     digest::Sized,
@@ -119,6 +119,14 @@ impl NotReady {
         Self { outcome: Outcome::HostFault, message }
     }
 
+    /// The same, of another run of the family. What was said of one stays that one's, on the way back through others.
+    pub(super) fn of_run(mut self, run: ExecutionId) -> Self {
+        if !self.message.starts_with("Run ") {
+            self.message = format!("Run {run}: {}", self.message);
+        }
+        self
+    }
+
     /// The same, of one step.
     fn of(mut self, step: &StepName) -> Self {
         self.message = format!("Step {step}: {}", self.message);
@@ -170,16 +178,20 @@ pub(super) async fn section(
     workshop.audit.check().map_err(|error| NotReady::host(format!("{error}.")))?;
     let belief = workshop.trust.belief()?;
     workshop.audit.policy(belief.edition, belief.policy.version());
-    let document = document(workshop, &assignment).await?;
+    let named = (&assignment.project, &assignment.job, assignment.document);
+    let document = document(workshop, named, assignment.job_note.as_deref()).await?;
     if !workshop.require_signed.is_empty() {
         // The project's variables are the orchestrator's word, and nobody signed them.
         assignment.variables.clear();
     }
-    let run = order::check(workshop, &mut assignment, &document, &belief)?;
+    let family = order::Family::gather(workshop, &mut assignment).await?;
+    let run = order::check(workshop, &mut assignment, &document, &family, &belief)?;
+    drop(family);
     let steps = steps_of(&document, &assignment)?;
     let nodes = nodes(workshop, &assignment).await?;
     if let Some(Wanted::Scheduled(_)) = &run {
-        order::nodes_fit(&assignment, &document, &nodes)?;
+        let nodes: Vec<Arc<Node>> = nodes.iter().map(|ready| Arc::clone(&ready.node)).collect();
+        order::nodes_fit(&document, &Scope::before_steps(&assignment), None, &nodes)?;
     }
     let mut ready = Vec::with_capacity(steps.len());
     for (index, step) in steps {
@@ -242,9 +254,12 @@ async fn admitted(
     })
 }
 
-/// The job document: the very bytes that the assignment names, and that authors signed where the owner wants that.
-async fn document(workshop: &Workshop, assignment: &Assignment) -> Result<Arc<Document>, NotReady> {
-    let named = assignment.document;
+/// A job document: the very bytes that are named, of this job, and that authors signed where the owner wants that.
+pub(super) async fn document(
+    workshop: &Workshop,
+    (project, job, named): (&ProjectName, &JobName, Sized),
+    note: Option<&str>,
+) -> Result<Arc<Document>, NotReady> {
     if named.length > MAX_JOB as u64 {
         return Err(NotReady::refused(RefusalCode::Job, format!("It has {} bytes.", named.length)));
     }
@@ -259,15 +274,13 @@ async fn document(workshop: &Workshop, assignment: &Assignment) -> Result<Arc<Do
             known
         }
     };
-    if document.project != assignment.project || document.job != assignment.job {
-        let detail = format!(
-            "It is {}/{}, and the assignment says {}/{}.",
-            document.project, document.job, assignment.project, assignment.job
-        );
+    if document.project != *project || document.job != *job {
+        let detail =
+            format!("It is {}/{}, and the assignment says {project}/{job}.", document.project, document.job);
         return Err(NotReady::refused(RefusalCode::Job, detail));
     }
     if workshop.require_signed.contains(&SignedKind::Job) {
-        let Some(note) = &assignment.job_note else {
+        let Some(note) = note else {
             return Err(NotReady::refused(RefusalCode::JobUnsigned, "There is none at all."));
         };
         let belief = workshop.trust.belief()?;
@@ -341,23 +354,27 @@ fn steps_of<'a>(
     Ok((assignment.first_step.0..).map(StepIndex).zip(steps).collect())
 }
 
+/// A node set: the very bytes that are named.
+pub(super) async fn node_set(workshop: &Workshop, named: Sized) -> Result<Arc<[Arc<Node>]>, NotReady> {
+    let bad = |detail: String| NotReady::refused(RefusalCode::Nodes, detail);
+    if named.length > MAX_NODE_SET {
+        return Err(bad(format!("It has {} bytes.", named.length)));
+    }
+    if let Some(known) = workshop.node_sets.get(&named.digest) {
+        return Ok(known);
+    }
+    let bytes = blob(workshop, named, RefusalCode::Nodes).await?;
+    let set: NodeSet = json::from_slice(&bytes, bytes.len()).map_err(|e| bad(format!("{e}.")))?;
+    set.check().map_err(|e| bad(format!("{e}.")))?;
+    let set: Arc<[Arc<Node>]> = set.nodes.into_iter().map(Arc::new).collect();
+    workshop.node_sets.put(named.digest, Arc::clone(&set));
+    Ok(set)
+}
+
 async fn nodes(workshop: &Workshop, assignment: &Assignment) -> Result<Vec<ReadyNode>, NotReady> {
     let Some(work) = &assignment.nodes else { return Ok(Vec::new()) };
     let bad = |detail: String| NotReady::refused(RefusalCode::Nodes, detail);
-    if work.set.length > MAX_NODE_SET {
-        return Err(bad(format!("It has {} bytes.", work.set.length)));
-    }
-    let set = match workshop.node_sets.get(&work.set.digest) {
-        Some(known) => known,
-        None => {
-            let bytes = blob(workshop, work.set, RefusalCode::Nodes).await?;
-            let set: NodeSet = json::from_slice(&bytes, bytes.len()).map_err(|e| bad(format!("{e}.")))?;
-            set.check().map_err(|e| bad(format!("{e}.")))?;
-            let set: Arc<[Arc<Node>]> = set.nodes.into_iter().map(Arc::new).collect();
-            workshop.node_sets.put(work.set.digest, Arc::clone(&set));
-            set
-        }
-    };
+    let set = node_set(workshop, work.set).await?;
     let mut nodes = Vec::new();
     let mut next = 0;
     for (first, end) in &work.ranges {

@@ -42,9 +42,12 @@ pub(super) fn check(
         if !used(path) {
             return Err(refused(format!("No step of this section uses {path}.")));
         }
-        if let Some(Wanted::Signed(run)) = run
-            && !run.note().sealed.contains(&sealed.value.sized())
-        {
+        let signed = match run {
+            Some(Wanted::Signed(run)) => run.note().sealed.contains(&sealed.value.sized()),
+            Some(Wanted::Scheduled(_) | Wanted::Child(_)) => false,
+            Some(Wanted::Typed(_)) | None => true,
+        };
+        if !signed {
             let detail = format!("Whoever signed the run did not type this value for {option}.");
             return Err(refused(detail));
         }

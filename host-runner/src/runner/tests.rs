@@ -142,6 +142,8 @@ fn run(start: StartMode) -> Command {
         started_by: "test".to_owned(),
         origin: remit_protocol::Origin::Operator,
         variables: serde_json::Map::new(),
+        child_of: None,
+        family: Vec::new(),
     }))
 }
 

@@ -58,6 +58,22 @@ impl Scope {
         }
     }
 
+    /// What is there of a run of which only that is believed which somebody signed: neither the job's revision nor who began
+    /// it, and no variables of the project. Whatever names those has no value.
+    pub fn signed(
+        project: &ProjectName,
+        id: ExecutionId,
+        job: &JobName,
+        options: &Map<String, Value>,
+    ) -> Self {
+        Self {
+            project: Arc::new(json!({ "name": project.as_str() })),
+            execution: Arc::new(json!({ "id": id.to_string(), "job": job.as_str() })),
+            options: Arc::new(Value::Object(options.clone())),
+            ..Self::default()
+        }
+    }
+
     /// The id of the execution, as expressions see it.
     pub fn execution_id(&self) -> String {
         self.execution.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()

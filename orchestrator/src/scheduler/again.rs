@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use remit_job::{document::Document, trigger};
+use remit_job::{children::MAX_DEPTH, document::Document, trigger};
 use remit_protocol::{
     ExecutionId, NodeIndex, Origin, Outcome, StepIndex, Timestamp, digest,
     node::NodeSet,
@@ -16,7 +16,6 @@ use remit_protocol::{
 use super::{
     Scheduler, Trigger, TriggerError,
     begin::turns,
-    children::MAX_DEPTH,
     names,
     projects::variables,
     sealed::typed_before,

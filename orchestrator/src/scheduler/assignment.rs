@@ -9,13 +9,38 @@ use remit_protocol::{
     sealed::Sealed,
 };
 
+use super::{
+    State,
+    family::{Family, Lacking},
+};
 use crate::execution::{Live, Work};
 
-/// The assignment of an open attempt; none if it does not count any more. Of what was typed, it has what is sealed for its
-/// runner and used by its steps.
-pub(super) fn assignment(
+impl State {
+    /// The assignment of an open attempt; none if it does not count any more.
+    ///
+    /// # Errors
+    /// What has to be read first.
+    pub(super) fn assignment(
+        &self,
+        attempt: AttemptId,
+        now: Timestamp,
+    ) -> Result<Option<Assignment>, Vec<Lacking>> {
+        let live = self.attempts.get(&attempt).and_then(|id| self.live.get(id));
+        let Some((live, at)) = live.and_then(|live| Some((live, live.section_of(attempt)?))) else {
+            return Ok(None);
+        };
+        let first = StepIndex(live.sections[at].record.place.steps().start);
+        let family = self.family(live, first)?;
+        let sealed = self.sealed.get(&live.id).map(Vec::as_slice).unwrap_or_default();
+        Ok(assignment(live, sealed, family, attempt, now))
+    }
+}
+
+/// The assignment of an open attempt. Of what was typed, it has what is sealed for its runner and used by its steps.
+fn assignment(
     live: &Live,
     sealed: &[Sealed],
+    (child_of, family): Family,
     attempt: AttemptId,
     now: Timestamp,
 ) -> Option<Assignment> {
@@ -62,6 +87,8 @@ pub(super) fn assignment(
         started_by: live.head.started_by.clone(),
         origin: live.head.origin.clone(),
         variables: live.head.variables.clone(),
+        child_of,
+        family,
     })
 }
 

@@ -3,7 +3,10 @@
 //! Nothing is remembered between rounds: what there is stands in the store, and each round compares it with what there
 //! should be. *Invariant:* a child is made once for its parent's section and item, whatever is repeated.
 
-use remit_job::document::{Action, JobAction};
+use remit_job::{
+    children::{self, MAX_DEPTH},
+    document::{Action, JobAction},
+};
 use remit_protocol::{
     ExecutionId, OptionName, Origin, Outcome, RefusalCode, SectionNumber, StepIndex,
     operator::{Again, CancelMode},
@@ -15,13 +18,6 @@ use crate::{
     execution::{Live, Parent, SectionState},
     store::{Child, ResultFilter, StoreError},
 };
-
-/// Most children of a section.
-const MAX_CHILDREN: usize = 100;
-/// How deep jobs may run jobs.
-pub(super) const MAX_DEPTH: usize = 8;
-/// Largest outputs of children that a parent sees, in bytes.
-const MAX_OUTPUTS: usize = 256 << 10;
 
 const REFUSED: Outcome = Outcome::Refused(RefusalCode::Parameter);
 
@@ -124,11 +120,9 @@ impl Scheduler {
                     outputs.insert(step.name.to_string(), output);
                 }
             }
-            all.push(Value::Object(outputs));
+            all.push(outputs);
         }
-        let many = children.iter().any(|child| child.many);
-        let outputs = if many { Some(Value::Array(all)) } else { all.pop() };
-        Ok(outputs.filter(|outputs| outputs.to_string().len() <= MAX_OUTPUTS))
+        Ok(children::outputs(all, children.iter().any(|child| child.many)))
     }
 
     async fn children_ended(
@@ -172,7 +166,7 @@ impl State {
         if self.depth(live) >= MAX_DEPTH {
             return Due::Wrong(format!("jobs run jobs more than {MAX_DEPTH} deep"));
         }
-        match children(live, at) {
+        match wanted(live, at) {
             Ok(wanted) => {
                 let step = StepIndex(live.sections[at].record.place.steps().start);
                 Due::Wanted(wanted, live.head.again.clone().map(|again| (again, step)))
@@ -188,45 +182,24 @@ impl State {
 }
 
 /// The executions that a section wants.
-fn children(live: &Live, at: usize) -> Result<Vec<Trigger>, String> {
+fn wanted(live: &Live, at: usize) -> Result<Vec<Trigger>, String> {
     let Some(step) = live.step(at) else { return Ok(Vec::new()) };
     let Action::Job(job) = &step.action else { return Ok(Vec::new()) };
-    let scope = live.scope();
-    let scopes = match &step.for_each {
-        None => vec![scope],
-        Some(items) => {
-            let items = items.evaluate(&scope).map_err(|error| format!("for_each: {error}"))?;
-            let Value::Array(items) = items else { return Err("for_each: this is no list".to_owned()) };
-            if items.len() > MAX_CHILDREN {
-                return Err(format!("for_each: {} items, at most {MAX_CHILDREN} jobs are run", items.len()));
-            }
-            items.into_iter().map(|item| scope.with_item(item)).collect()
-        }
-    };
     let section = live.sections[at].record.place.number;
     let many = step.for_each.is_some();
-    let children = (0_u32..)
-        .zip(&scopes)
-        .map(|(item, scope)| child(live, job, scope, Parent { execution: live.id, section, item, many }));
-    children.collect()
+    let children = (0_u32..).zip(children::wanted(step, &live.scope())?);
+    children
+        .map(|(item, one)| child(live, job, one, Parent { execution: live.id, section, item, many }))
+        .collect()
 }
 
-fn child(
-    live: &Live,
-    job: &JobAction,
-    scope: &remit_job::expression::Scope,
-    parent: Parent,
-) -> Result<Trigger, String> {
-    let with = job.with.render(scope).map_err(|error| format!("with: {error}"))?;
-    let Value::Object(with) = with else { return Err("with: this is no map".to_owned()) };
+fn child(live: &Live, job: &JobAction, wanted: children::Wanted, parent: Parent) -> Result<Trigger, String> {
     let mut options = std::collections::BTreeMap::new();
-    for (name, value) in with {
+    for (name, value) in wanted.with {
         options.insert(OptionName::new(name).map_err(|error| format!("with: {error}"))?, value);
     }
-    let nodes = job.nodes.as_ref().map(|filter| filter.resolve(scope));
-    let nodes = nodes.transpose().map_err(|error| format!("nodes: {error}"))?;
     Ok(Trigger {
-        nodes,
+        nodes: wanted.nodes,
         runner_tags: job.tags.clone(),
         origin: Origin::Parent { execution: parent.execution, section: parent.section },
         parent: Some(parent),

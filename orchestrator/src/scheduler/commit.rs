@@ -162,6 +162,7 @@ impl State {
     pub(super) fn drop_live(&mut self, id: ExecutionId) {
         let Some(live) = self.live.remove(&id) else { return };
         self.sealed.remove(&id);
+        self.kin.remove(&id);
         self.queued.remove(&id);
         self.forget_ready(id, &live.head);
         for section in &live.sections {

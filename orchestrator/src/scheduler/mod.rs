@@ -16,6 +16,7 @@ mod clockwork;
 mod command;
 mod commit;
 mod control;
+mod family;
 mod matching;
 mod options;
 mod projects;
@@ -41,7 +42,8 @@ use std::{
 
 use remit_job::document::Document;
 use remit_protocol::{
-    AttemptId, Digest, ExecutionId, NodeName, ProjectName, RunnerId, Timestamp,
+    AttemptId, Digest, ExecutionId, NodeName, ProjectName, RunnerId, SectionNumber, Timestamp,
+    assignment::Kin,
     node::NodeSet,
     operator::{ProjectSettings, RunnerStatus},
     sealed::Sealed,
@@ -109,11 +111,13 @@ struct State {
     runners: HashMap<RunnerId, runner::Known>,
     pools: matching::Pools,
     /// Sections that wait for their time.
-    delayed: BTreeSet<(Timestamp, ExecutionId, remit_protocol::SectionNumber)>,
+    delayed: BTreeSet<(Timestamp, ExecutionId, SectionNumber)>,
     /// Executions that wait for their time or their turn.
     queued: BTreeSet<ExecutionId>,
     /// Sections whose child executions are to be seen to.
-    families: BTreeSet<(ExecutionId, remit_protocol::SectionNumber)>,
+    families: BTreeSet<(ExecutionId, SectionNumber)>,
+    /// What sections of live executions ran that have ended, as runners see it: read when one has to.
+    kin: HashMap<ExecutionId, BTreeMap<SectionNumber, Vec<Kin>>>,
     /// Executions after which their job is to be tried again, and when.
     retries: BTreeMap<ExecutionId, Timestamp>,
     /// Executions whose memory was thrown away and could not be read back yet.

@@ -184,14 +184,16 @@ impl Scheduler {
         Ok(())
     }
 
-    /// True if the runner has work that names these bytes: the document or the nodes of an execution.
+    /// True if the runner has work that names these bytes: the document or the nodes of an execution, or of one of its family
+    /// that the runner has to look at.
     pub fn may_read(&self, id: RunnerId, digest: Digest) -> bool {
         let state = self.state();
         let attempts = state.runners.get(&id).into_iter().flat_map(|known| &known.attempts);
-        attempts.filter_map(|attempt| state.live.get(state.attempts.get(attempt)?)).any(|live| {
+        attempts.filter_map(|id| Some((*id, state.live.get(state.attempts.get(id)?)?))).any(|(id, live)| {
             live.head.document.digest == digest
                 || live.head.nodes.as_ref().is_some_and(|nodes| nodes.set.digest == digest)
                 || live.head.files.iter().any(|file| file.digest == digest)
+                || state.names_kin(live, id, digest)
         })
     }
 

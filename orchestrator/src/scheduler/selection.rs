@@ -9,7 +9,7 @@ use remit_job::{
     trigger,
 };
 use remit_protocol::{
-    ExecutionId, NodeName, Origin, ProjectName,
+    ExecutionId, NodeName, ProjectName,
     digest::{self, Digest},
     node::NodeSet,
     operator::RunnerStatus,
@@ -100,7 +100,7 @@ impl Scheduler {
             fail_if_empty: nodes.on_empty == OnEmpty::Fail,
             lanes: 0,
         });
-        if head.run_note.is_some() && nodes.tiers.is_some() {
+        if self.state().is_signed(head) && nodes.tiers.is_some() {
             let message = "a signed run is held to the order of its sections, and tiers are not in it";
             return Err(fault("nodes.tiers", message, "run it unsigned, or take `tiers` out of the job"));
         }
@@ -109,10 +109,9 @@ impl Scheduler {
     }
 
     /// Splits the nodes over the runners that are there, where the job wants that. What a runner has to follow by itself
-    /// stays in one piece: a signed run, and what a schedule of a signed job begins.
+    /// stays in one piece: a signed run, what a schedule of a signed job begins, and the children of either.
     pub(super) fn spread(&self, head: &mut Head, document: &Document) {
-        let followed = head.run_note.is_some()
-            || (head.note.is_some() && matches!(head.origin, Origin::Schedule { .. }));
+        let followed = self.state().is_followed(head);
         if followed || !document.nodes.as_ref().is_some_and(|nodes| nodes.spread) {
             return;
         }

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 
 use super::{
     CANCEL_GRACE, Scheduler, State,
-    assignment::assignment,
     commit::Drafts,
+    family::Lacking,
     runner::{Known, Message},
     sealed::told_by,
 };
@@ -133,14 +133,14 @@ impl Scheduler {
                 // Registered before looking, so that nothing is missed in between.
                 let mut woken = pin!(arrival.wake.notified());
                 woken.as_mut().enable();
-                if let Some(answer) = self.answer(runner, poll.session, arrival.number)? {
+                if let Some(answer) = self.answer(runner, poll.session, arrival.number).await? {
                     return Ok(answer);
                 }
                 woken.await;
             }
         };
         if hold.is_zero() {
-            let answer = self.answer(runner, poll.session, arrival.number)?;
+            let answer = self.answer(runner, poll.session, arrival.number).await?;
             return Ok(answer.unwrap_or_else(|| self.nothing(runner)));
         }
         match tokio::time::timeout(hold, waiting).await {
@@ -179,12 +179,27 @@ impl Scheduler {
     }
 
     /// What there is to say to this poll, if anything.
-    fn answer(
+    async fn answer(
         &self,
         runner: RunnerId,
         session: Session,
         number: u64,
     ) -> Result<Option<PollAnswer>, SessionError> {
+        loop {
+            match self.answer_from_memory(runner, session, number)? {
+                Ok(answer) => return Ok(answer),
+                Err(lacking) => self.read_kin(lacking).await?,
+            }
+        }
+    }
+
+    /// The same, as far as it is known without reading; or what has to be read first.
+    fn answer_from_memory(
+        &self,
+        runner: RunnerId,
+        session: Session,
+        number: u64,
+    ) -> Result<Result<Option<PollAnswer>, Vec<Lacking>>, SessionError> {
         let now = self.now();
         let mut state = self.state();
         let known = state.runners.get(&runner).ok_or(SessionError::Unknown)?;
@@ -196,13 +211,16 @@ impl Scheduler {
         }
         let first = known.first.unwrap_or(1);
         if known.polls != number {
-            return Ok(Some(PollAnswer { first, commands: Vec::new(), now }));
+            return Ok(Ok(Some(PollAnswer { first, commands: Vec::new(), now })));
         }
         let messages: Vec<Message> = known.outbox.iter().take(COMMANDS).copied().collect();
         let mut commands = Vec::with_capacity(messages.len());
         let mut room = MAX_ASSIGNMENT;
         for message in messages {
-            let command = state.command(message, now);
+            let command = match state.command(message, now) {
+                Ok(command) => command,
+                Err(lacking) => return Ok(Err(lacking)),
+            };
             let bytes = serde_json::to_vec(&command).map_or(usize::MAX, |bytes| bytes.len());
             match (message, bytes) {
                 (Message::Run(attempt, _), bytes) if bytes > MAX_ASSIGNMENT => {
@@ -218,7 +236,7 @@ impl Scheduler {
                 }
             }
         }
-        Ok((!commands.is_empty()).then_some(PollAnswer { first, commands, now }))
+        Ok(Ok((!commands.is_empty()).then_some(PollAnswer { first, commands, now })))
     }
 }
 
@@ -388,14 +406,10 @@ impl State {
         }
     }
 
-    fn command(&self, message: Message, now: Timestamp) -> Command {
-        match message {
+    fn command(&self, message: Message, now: Timestamp) -> Result<Command, Vec<Lacking>> {
+        Ok(match message {
             Message::Run(attempt, _) => {
-                let live = self.attempts.get(&attempt).and_then(|id| self.live.get(id));
-                let made = live.and_then(|live| {
-                    let sealed = self.sealed.get(&live.id).map(Vec::as_slice).unwrap_or_default();
-                    assignment(live, sealed, attempt, now)
-                });
+                let made = self.assignment(attempt, now)?;
                 made.map_or(Command::Forget { attempt }, |made| Command::Run(Box::new(made)))
             }
             Message::Cancel(attempt, epoch) => {
@@ -403,7 +417,7 @@ impl State {
                 Command::Cancel { attempt, epoch, grace: Span::from_millis(grace) }
             }
             Message::Forget(attempt) => Command::Forget { attempt },
-        }
+        })
     }
 }
 

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use remit_protocol::{AttemptId, Digest, ExecutionId, RefusalCode, SectionNumber, Timestamp};
+use remit_protocol::{
+    AttemptId, Digest, ExecutionId, RefusalCode, SectionNumber, StepIndex, Timestamp, assignment::ChildOf,
+};
 use serde::{Deserialize, Serialize};
 
 use super::TrustPolicy;
@@ -53,6 +55,9 @@ struct KnownRun {
     /// The time of a schedule for which it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     firing: Option<Firing>,
+    /// The step of another run for which it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    child_of: Option<ChildOf>,
     /// What must not be begun twice, and the attempt in which it was.
     begun: BTreeMap<SectionNumber, AttemptId>,
 }
@@ -89,6 +94,36 @@ pub enum Wanted {
     Scheduled(Firing),
     /// Somebody typed a secret for it, and nobody had to sign it.
     Typed(TypedRun),
+    /// A step of another run wants it.
+    Child(ChildRun),
+}
+
+/// A run that a step of another one wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildRun {
+    /// The run.
+    pub order: Order,
+    /// Why the other one may begin.
+    pub parent: Box<Wanted>,
+    /// The step of the other one.
+    pub step: StepIndex,
+    /// For which item of the step's list.
+    pub item: u32,
+}
+
+impl ChildRun {
+    fn place(&self) -> ChildOf {
+        ChildOf { execution: self.parent.id(), step: self.step, item: self.item }
+    }
+
+    /// What stands for this order, at this place of this family.
+    fn identity(&self) -> Digest {
+        let Self { order, parent, step, item } = self;
+        let (order, parent) = (order.identity(), parent.identity());
+        Digest::of(
+            format!("remit/child/v1\norder {order}\nparent {parent}\nstep {step}\nitem {item}\n").as_bytes(),
+        )
+    }
 }
 
 /// A run for which a secret was typed.
@@ -110,6 +145,15 @@ impl Wanted {
             Self::Signed(run) => run.note().order.run,
             Self::Scheduled(firing) => firing.run,
             Self::Typed(run) => run.order.run,
+            Self::Child(run) => run.order.run,
+        }
+    }
+
+    /// What began the family: this very run, unless another one wants it.
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::Child(run) => run.parent.root(),
+            Self::Signed(_) | Self::Scheduled(_) | Self::Typed(_) => self,
         }
     }
 
@@ -117,6 +161,7 @@ impl Wanted {
     pub fn signers(&self) -> BTreeSet<Signer> {
         match self {
             Self::Signed(run) => run.signers().clone(),
+            Self::Child(run) => run.parent.signers(),
             Self::Scheduled(_) | Self::Typed(_) => BTreeSet::new(),
         }
     }
@@ -126,6 +171,7 @@ impl Wanted {
             Self::Signed(run) => run.identity(),
             Self::Scheduled(firing) => firing.note,
             Self::Typed(run) => run.order.identity(),
+            Self::Child(run) => run.identity(),
         }
     }
 
@@ -134,13 +180,21 @@ impl Wanted {
             Self::Signed(run) => run.note().expires,
             Self::Scheduled(firing) => firing.due.plus(Self::LATEST),
             Self::Typed(run) => run.expires,
+            Self::Child(run) => run.parent.expires(),
         }
     }
 
     fn firing(&self) -> Option<&Firing> {
         match self {
-            Self::Signed(_) | Self::Typed(_) => None,
+            Self::Signed(_) | Self::Typed(_) | Self::Child(_) => None,
             Self::Scheduled(firing) => Some(firing),
+        }
+    }
+
+    fn child_of(&self) -> Option<ChildOf> {
+        match self {
+            Self::Signed(_) | Self::Typed(_) | Self::Scheduled(_) => None,
+            Self::Child(run) => Some(run.place()),
         }
     }
 }
@@ -182,11 +236,12 @@ impl TrustMemory {
     }
 
     /// Takes note that a part of a run begins. What may be repeated freely (`once` is false) may begin again; anything else
-    /// only in the attempt in which it began. A time of a schedule begins one run.
+    /// only in the attempt in which it began. A time of a schedule begins one run, and so does a step of a run that wants
+    /// another one, for each item; the runs above a child are remembered with it.
     ///
     /// # Errors
     /// `E_RUN_FORK` if another order was accepted under the same id, `E_REPLAY` if this part, or this time of its schedule,
-    /// was begun before.
+    /// or this step of its parent, was begun before.
     pub fn begin(
         &mut self,
         run: &Wanted,
@@ -197,34 +252,63 @@ impl TrustMemory {
     ) -> Result<(), Refusal> {
         // A note that has run out is refused for that reason; beyond that, clocks differ by less than a day.
         self.runs.retain(|_, known| now.since(known.expires) < RUN_KEPT);
-        let (id, note) = (run.id(), run.identity());
-        if self.runs.len() >= MAX_RUNS && !self.runs.contains_key(&id) {
-            let detail = format!("More than {MAX_RUNS} signed runs cannot be remembered.");
-            return Err(Refusal::new(RefusalCode::Replay, detail));
-        }
-        if let Wanted::Scheduled(firing) = run {
-            let time = |firing: &Firing| (firing.job.clone(), firing.schedule.clone(), firing.due);
-            let same = |other: &KnownRun| other.firing.as_ref().map(time) == Some(time(firing));
-            if let Some((other, _)) = self.runs.iter().find(|(other, known)| **other != id && same(known)) {
-                let detail =
-                    format!("The schedule {} began run {other} for {}.", firing.schedule, firing.due);
-                return Err(Refusal::new(RefusalCode::Replay, detail));
-            }
-        }
-        let expires = run.expires();
-        let firing = run.firing().cloned();
-        let known = self.runs.entry(id).or_insert(KnownRun { note, expires, firing, begun: BTreeMap::new() });
-        if known.note != note {
-            let detail = format!("Run {id} is known here by the note {}, and this is {note}.", known.note);
-            return Err(Refusal::new(RefusalCode::RunFork, detail));
-        }
+        let known = self.know(run)?;
         if !once {
             return Ok(());
         }
         let before = *known.begun.entry(section).or_insert(attempt);
         if before != attempt {
-            let detail = format!("Section {section} of run {id} was begun as attempt {before}.");
+            let detail = format!("Section {section} of run {} was begun as attempt {before}.", run.id());
             return Err(Refusal::new(RefusalCode::Replay, detail));
+        }
+        Ok(())
+    }
+
+    /// What is known of a run, which from now on is this one.
+    fn know(&mut self, run: &Wanted) -> Result<&mut KnownRun, Refusal> {
+        if let Wanted::Child(child) = run {
+            self.know(&child.parent)?;
+        }
+        let (id, note) = (run.id(), run.identity());
+        if self.runs.len() >= MAX_RUNS && !self.runs.contains_key(&id) {
+            let detail = format!("More than {MAX_RUNS} signed runs cannot be remembered.");
+            return Err(Refusal::new(RefusalCode::Replay, detail));
+        }
+        self.nothing_else_began(run)?;
+        let (expires, firing, child_of) = (run.expires(), run.firing().cloned(), run.child_of());
+        let known = self.runs.entry(id).or_insert(KnownRun {
+            note,
+            expires,
+            firing,
+            child_of,
+            begun: BTreeMap::new(),
+        });
+        if known.note != note {
+            let detail = format!("Run {id} is known here by the note {}, and this is {note}.", known.note);
+            return Err(Refusal::new(RefusalCode::RunFork, detail));
+        }
+        Ok(known)
+    }
+
+    /// Whether another run was begun for the same time of a schedule, or for the same step of another run.
+    fn nothing_else_began(&self, run: &Wanted) -> Result<(), Refusal> {
+        let replay = |detail: String| Err(Refusal::new(RefusalCode::Replay, detail));
+        let others = || self.runs.iter().filter(|(id, _)| **id != run.id());
+        if let Some(firing) = run.firing() {
+            let time = |firing: &Firing| (firing.job.clone(), firing.schedule.clone(), firing.due);
+            let same = |other: &KnownRun| other.firing.as_ref().map(time) == Some(time(firing));
+            if let Some((other, _)) = others().find(|(_, known)| same(known)) {
+                return replay(format!(
+                    "The schedule {} began run {other} for {}.",
+                    firing.schedule, firing.due
+                ));
+            }
+        }
+        if let Some(place) = run.child_of()
+            && let Some((other, _)) = others().find(|(_, known)| known.child_of == Some(place))
+        {
+            let ChildOf { execution, step, item } = place;
+            return replay(format!("Step {step} of run {execution} began run {other} for item {item}."));
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use std::{
 
 use remit_protocol::{ComponentName, ComponentVersion, Digest, Namespace, ProjectName, Timestamp};
 
-pub use memory::{Firing, TrustMemory, TypedRun, Wanted};
+pub use memory::{ChildRun, Firing, TrustMemory, TypedRun, Wanted};
 pub use review::{Exemption, Review};
 pub use table::PolicyFault;
 

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use remit_protocol::{AttemptId, ExecutionId, SectionNumber, Timestamp, digest::Sized};
+use remit_protocol::{AttemptId, ExecutionId, SectionNumber, StepIndex, Timestamp, digest::Sized};
 use remit_signing::{
     Refusal, TrustPolicy, note,
-    policy::{Firing, TrustMemory, Wanted},
+    policy::{ChildRun, Firing, TrustMemory, Wanted},
     run::{ApproveNote, Order, ResultNote, RunNote},
     verify::{self, Signer, VerifiedRun},
 };
@@ -328,4 +328,73 @@ fn a_time_of_a_schedule_begins_one_run() {
     assert_eq!(begin(1, due, 1, 3, true, now()), Err("E_REPLAY"));
     assert_eq!(begin(2, due, 0, 4, false, now()), Err("E_REPLAY"), "another run for the same time");
     assert_eq!(begin(2, at("2026-11-22T00:00:00Z"), 0, 4, false, at("2026-11-22T00:00:00Z")), Ok(()));
+}
+
+fn firing(run: u128, minute: u64) -> Wanted {
+    Wanted::Scheduled(Firing {
+        run: ExecutionId::from_u128(run),
+        job: "ops/restart_web".to_owned(),
+        schedule: "nightly".to_owned(),
+        due: now().plus(Duration::from_secs(60 * minute)),
+        note: remit_protocol::Digest::of(b"the job's note"),
+    })
+}
+
+fn child(parent: &Wanted, run: u128, step: u32, item: u32, options: &[u8]) -> Wanted {
+    let run = ExecutionId::from_u128(run);
+    let order = Order { run, options: Sized::of(options), ..order() };
+    Wanted::Child(ChildRun { order, parent: Box::new(parent.clone()), step: StepIndex(step), item })
+}
+
+#[test]
+fn a_step_of_a_run_begins_one_other_run_for_each_item() {
+    let mut memory = TrustMemory::default();
+    let mut begin = |run: &Wanted, attempt: u128, once| {
+        let attempt = AttemptId::from_u128(attempt);
+        // What is written is what is read again before the next.
+        memory = serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap();
+        memory.begin(run, SectionNumber(0), attempt, once, now()).map_err(|refusal| refusal.code.code())
+    };
+    let root = Wanted::Signed(verified(&run()));
+    let one = child(&root, 20, 1, 0, b"{}");
+    assert_eq!(begin(&one, 1, true), Ok(()));
+    assert_eq!(begin(&one, 1, true), Ok(()), "the same attempt");
+    assert_eq!(begin(&one, 2, true), Err("E_REPLAY"));
+    assert_eq!(
+        begin(&child(&root, 21, 1, 0, b"{}"), 3, false),
+        Err("E_REPLAY"),
+        "another for the same place"
+    );
+    assert_eq!(begin(&child(&root, 21, 1, 1, b"{}"), 3, false), Ok(()), "the next item");
+    assert_eq!(begin(&child(&root, 22, 2, 0, b"{}"), 4, false), Ok(()), "another step");
+    assert_eq!(begin(&child(&root, 20, 1, 0, b"{ }"), 5, false), Err("E_RUN_FORK"), "other options");
+    assert_eq!(begin(&child(&root, 20, 3, 0, b"{}"), 5, false), Err("E_RUN_FORK"), "for another place");
+    // The runs above are remembered with it, although nothing of them began here.
+    let below = child(&one, 30, 0, 0, b"{}");
+    assert_eq!(begin(&below, 6, true), Ok(()));
+    let twin = child(&child(&root, 23, 1, 0, b"{}"), 31, 0, 0, b"{}");
+    assert_eq!(begin(&twin, 7, true), Err("E_REPLAY"), "its parent is another run for the same place");
+    let forked = RunNote { expires: at("2026-11-21T00:59:59Z"), ..run() };
+    let other = child(&Wanted::Signed(verified(&forked)), 32, 5, 0, b"{}");
+    assert_eq!(begin(&other, 8, false), Err("E_RUN_FORK"), "another note on the run that began it all");
+    assert_eq!(begin(&child(&firing(40, 0), 41, 0, 0, b"{}"), 9, true), Ok(()));
+    assert_eq!(begin(&child(&firing(42, 0), 43, 0, 0, b"{}"), 10, true), Err("E_REPLAY"), "a time twice");
+    assert_eq!(begin(&firing(42, 0), 10, true), Err("E_REPLAY"));
+}
+
+#[test]
+fn a_child_is_wanted_by_whom_its_root_is() {
+    let root = Wanted::Signed(verified(&run()));
+    let below = child(&child(&root, 20, 1, 0, b"{}"), 30, 0, 0, b"{}");
+    assert_eq!(below.signers(), root.signers());
+    assert_eq!((below.root(), below.id()), (&root, ExecutionId::from_u128(30)));
+    assert!(child(&firing(40, 0), 41, 0, 0, b"{}").signers().is_empty());
+    // It is remembered as long as what began it.
+    let mut memory = TrustMemory::default();
+    let mut begin =
+        |attempt, at| memory.begin(&below, SectionNumber(0), AttemptId::from_u128(attempt), true, at);
+    begin(1, now()).unwrap();
+    let late = |seconds| run().expires.plus(Duration::from_secs(seconds));
+    assert_eq!(code(begin(2, late(24 * 3600 - 1))), "E_REPLAY");
+    begin(2, late(24 * 3600)).unwrap();
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::Args;
-use remit_job::document::Document;
+use remit_job::document::{Action, Document};
 use remit_protocol::{
     IdempotencyKey, JobName, RunnerId, Span, Tag, Timestamp,
     digest::Sized,
@@ -164,7 +164,9 @@ pub(in crate::command) async fn signed(
         [] => plan.runners.iter().map(|runner| runner.id).collect(),
         sealed => sealed.iter().map(|one| one.runner).collect(),
     };
-    let only = able.first().copied().filter(|_| able.len() == 1);
+    // The one runner that is named would have to run the jobs that this one runs, too, and those choose their own.
+    let alone = able.len() == 1 && !document.steps.iter().any(|step| matches!(step.action, Action::Job(_)));
+    let only = able.first().copied().filter(|_| alone);
     let says = RunNote {
         order: Order {
             run: plan.execution,

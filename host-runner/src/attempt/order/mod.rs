@@ -5,15 +5,19 @@
 //! section is accepted only where it is really due. *Invariant:* no outcome that decides over a step comes from a word that
 //! nobody signed.
 
+mod family;
+mod judge;
 mod result;
 #[cfg(test)]
 mod tests;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use remit_job::{document::Document, expression::Scope, options, schedule::ON_TIME, trigger};
-use remit_protocol::{Origin, RefusalCode, ScheduleName, Timestamp, assignment::Assignment, node::Node};
+use remit_job::{
+    document::Document, expression::Scope, filter::NodeFilter, options, schedule::ON_TIME, trigger,
+};
+use remit_protocol::{RefusalCode, ScheduleName, Timestamp, assignment::Assignment, node::Node};
 use remit_signing::{
     JobPath,
     note::UnverifiedNote,
@@ -22,9 +26,9 @@ use remit_signing::{
     verify::{self, VerifiedRun},
 };
 
-pub(super) use self::result::Signer;
-use self::walk::{Gates, Walk, results};
-use super::prepare::{NotReady, ReadyNode};
+pub(super) use self::{family::Family, result::Signer};
+use self::{family::Member, judge::Judge};
+use super::prepare::NotReady;
 use crate::{attempt::Workshop, config::SignedKind, trust::Belief};
 
 /// What an assignment says it is a part of.
@@ -46,6 +50,7 @@ pub(super) fn check(
     workshop: &Workshop,
     assignment: &mut Assignment,
     document: &Document,
+    family: &Family,
     belief: &Belief,
 ) -> Result<Option<Wanted>, NotReady> {
     let required = |kind| workshop.require_signed.contains(&kind);
@@ -53,42 +58,24 @@ pub(super) fn check(
     if !runs && !gates || document.is_discovery() {
         return Ok(None);
     }
-    let order = of(assignment);
-    if assignment.nodes.as_ref().is_some_and(|work| Some(work.set) != order.nodes) {
+    if assignment.nodes.as_ref().is_some_and(|work| Some(work.set) != assignment.node_set) {
         return Err(NotReady::refused(RefusalCode::Nodes, "The section has other nodes than the run."));
     }
-    let run = match (&assignment.run_note, &assignment.origin) {
-        _ if !runs => None,
-        (None, Origin::Schedule { name, due }) => {
-            let signed = required(SignedKind::Job);
-            Some(Wanted::Scheduled(scheduled((name, *due), signed, assignment, document, belief)?))
-        }
-        (note, _) => Some(Wanted::Signed(signed(note.as_deref(), workshop, &order, belief)?)),
+    let (run, earlier) = {
+        let member = Member::assigned(assignment, document, family);
+        let judge = Judge::new(workshop, belief, family, &member)?;
+        let run = runs.then(|| judge.why(&member, 0)).transpose()?;
+        let (earlier, _) = judge.walk(&member, run.as_ref(), 0)?.to_the_section(assignment.first_step)?;
+        (run, earlier)
     };
-    let results = match &run {
-        Some(_) => Some(results(workshop, assignment, &order, belief)?),
-        None => None,
-    };
-    let gates =
-        gates.then_some(Gates { order: &order, run: run.as_ref(), policy: &belief.policy, now: belief.now });
-    let walk = Walk { document, assignment, results, gates };
-    let earlier = walk.to_the_section()?;
     if runs {
         assignment.earlier = earlier;
     }
     Ok(run)
 }
 
-/// Who wanted this run.
-fn signed(
-    note: Option<&str>,
-    workshop: &Workshop,
-    order: &Order,
-    belief: &Belief,
-) -> Result<VerifiedRun, NotReady> {
-    let Some(note) = note else {
-        return Err(NotReady::refused(RefusalCode::RunUnsigned, "There is no note at all."));
-    };
+/// Somebody who wanted this run.
+fn signed(note: &str, workshop: &Workshop, order: &Order, belief: &Belief) -> Result<VerifiedRun, NotReady> {
     let run = verify::run(note.as_bytes(), &belief.policy, belief.now)?;
     let says = run.note();
     if says.order != *order {
@@ -105,16 +92,15 @@ fn signed(
 fn scheduled(
     (name, due): (&ScheduleName, Timestamp),
     job_is_signed: bool,
-    assignment: &Assignment,
-    document: &Document,
+    member: &Member<'_>,
     belief: &Belief,
 ) -> Result<Firing, NotReady> {
     let wrong =
         |what: &str| Err(NotReady::refused(RefusalCode::RunUnsigned, format!("The schedule {name} {what}.")));
-    let (true, Some(note)) = (job_is_signed, &assignment.job_note) else {
+    let (true, Some(note)) = (job_is_signed, member.job_note) else {
         return wrong("counts only where jobs have to be signed, too");
     };
-    let Some(schedule) = document.schedules.iter().find(|schedule| schedule.name == *name) else {
+    let Some(schedule) = member.document.schedules.iter().find(|schedule| schedule.name == *name) else {
         return wrong("is not in the signed job");
     };
     if !schedule.fires_at(due) {
@@ -125,40 +111,45 @@ fn scheduled(
     }
     let given: serde_json::Map<String, serde_json::Value> =
         schedule.options.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
-    let (scope, outputs) = (Scope::before_steps(assignment), BTreeMap::new());
-    let outside = options::Outside { scope: &scope, nodes: &[], outputs: &outputs };
-    match options::check(&document.options, &given, &outside) {
-        Ok(values) if values == *assignment.options => {}
+    let outputs = BTreeMap::new();
+    let outside = options::Outside { scope: &member.scope, nodes: &[], outputs: &outputs };
+    match options::check(&member.document.options, &given, &outside) {
+        Ok(values) if values == **member.options => {}
         Ok(_) => return wrong("has other option values in the signed job"),
         // Defaults that depend on the clock or on nodes are the orchestrator's word.
         Err(_) => return wrong("leaves options to be filled in that nobody signed: name their values in it"),
     }
     let note = UnverifiedNote::parse(note.as_bytes())?;
     Ok(Firing {
-        run: assignment.execution,
-        job: format!("{}/{}", assignment.project, assignment.job),
+        run: member.order.run,
+        job: member.order.job.to_string(),
         schedule: name.to_string(),
         due,
         note: note.identity(),
     })
 }
 
-/// Nodes that nobody signed are at least such as the signed job's filter chooses.
+/// Nodes that nobody signed are at least such as the signed job's filter chooses, or the one that stands in its place.
 pub(super) fn nodes_fit(
-    assignment: &Assignment,
     document: &Document,
-    nodes: &[ReadyNode],
+    scope: &Scope,
+    instead: Option<NodeFilter>,
+    nodes: &[Arc<Node>],
 ) -> Result<(), NotReady> {
     if nodes.is_empty() {
         return Ok(());
     }
     let bad = |detail: String| NotReady::refused(RefusalCode::Nodes, detail);
-    let resolved = trigger::resolve(document, &Scope::before_steps(assignment)).map_err(|faults| {
+    let resolved = trigger::resolve(document, scope).map_err(|faults| {
         let first = faults.first().map(|fault| fault.message.clone()).unwrap_or_default();
         bad(format!("The job's filter cannot be evaluated: {first}."))
     })?;
-    let given: Vec<Node> = nodes.iter().map(|ready| ready.node.as_ref().clone()).collect();
-    if resolved.nodes.is_some_and(|chosen| chosen.covers(&given)) {
+    let chosen = resolved.nodes.map(|chosen| match instead {
+        Some(filter) => chosen.with_filter(filter),
+        None => chosen,
+    });
+    let given: Vec<Node> = nodes.iter().map(|node| node.as_ref().clone()).collect();
+    if chosen.is_some_and(|chosen| chosen.covers(&given)) {
         Ok(())
     } else {
         Err(bad("The signed job's filter chooses other nodes.".to_owned()))

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use remit_job::{
     compile::{ResolvedComponent, compile},
-    document::Document,
+    document::{Document, Step},
+    expression::Scope,
+    sections::Section,
     source::JobSource,
 };
 use remit_protocol::{
-    ComponentSelector, Digest, Outcome, RefusalCode, SectionNumber, Timestamp,
+    ComponentSelector, Digest, Outcome, RefusalCode, SectionNumber, StepIndex, StepName, Timestamp,
     assignment::{Assignment, StepView},
     digest::Sized,
     limits::Limits,
@@ -33,14 +35,19 @@ const ALWAYS: usize = 5;
 type Shown = [Option<bool>; STEPS.len()];
 
 fn document() -> Document {
-    let yaml = "job: order\n\
+    compiled(
+        "job: order\n\
                 steps:\n\
                 \x20 - { name: one, uses: acme/pure@1 }\n\
                 \x20 - { name: two, uses: acme/pure@1 }\n\
                 \x20 - { name: ask, approve: \"Go on?\" }\n\
                 \x20 - { name: three, uses: acme/pure@1 }\n\
                 \x20 - { name: undo, uses: acme/pure@1, when: on-failure }\n\
-                \x20 - { name: tell, uses: acme/pure@1, when: always }\n";
+                \x20 - { name: tell, uses: acme/pure@1, when: always }\n",
+    )
+}
+
+fn compiled(yaml: &str) -> Document {
     let manifest = json!({ "v": 1, "name": "acme/pure", "version": "1.0.0", "kind": "step", "description": "-",
         "effect": "pure", "imports": [], "requests": {}, "limits": Limits::default(), "input": {}, "output": {} });
     let component = ResolvedComponent {
@@ -151,11 +158,15 @@ fn a_section_is_taken_where_a_run_can_come_to_it_and_nowhere_else() {
             let gates = Gates { order: &order, run: None, policy: &policy, now };
             let walk = Walk {
                 document: &document,
-                assignment: &assignment,
+                before: Scope::before_steps(&assignment),
+                said: &assignment.earlier,
+                approvals: &assignment.approvals,
+                nodes: None,
                 results: Some(results(shown)),
                 gates: Some(gates),
+                jobs: Box::new(|_, step, _| panic!("{} runs no job", step.name)),
             };
-            let found = walk.to_the_section();
+            let found = walk.to_the_section(assignment.first_step);
             // What is shown of steps that are skipped, or come later, has no say.
             let mut counts = [None; 6];
             let mut earlier = Vec::new();
@@ -176,4 +187,108 @@ fn a_section_is_taken_where_a_run_can_come_to_it_and_nowhere_else() {
         });
     }
     assert!(taken > 100 && refused > 1000, "{taken} taken, {refused} refused: too little was tried");
+}
+
+/// A way through a job of which these sections are shown, and whose jobs come to this.
+fn walk<'a>(
+    document: &'a Document,
+    said: &'a BTreeMap<StepName, StepView>,
+    shown: &[(u32, &str, Outcome)],
+    jobs: Outcome,
+) -> Walk<'a> {
+    let mut results = Results::new();
+    for (section, name, outcome) in shown {
+        let view = StepView { outcome: *outcome, outputs: Some(json!(name)), nodes: None };
+        results.insert(SectionNumber(*section), BTreeMap::from([(name.parse().unwrap(), view)]));
+    }
+    let of_job = move |_: &Section, _: &Step, _: &Scope| {
+        Ok(StepView { outcome: jobs, outputs: Some(json!("below")), nodes: None })
+    };
+    Walk {
+        document,
+        before: Scope::default(),
+        said,
+        approvals: &[],
+        nodes: Some(Sized::of(br#"{"nodes":[]}"#)),
+        results: Some(results),
+        gates: None,
+        jobs: Box::new(of_job),
+    }
+}
+
+#[test]
+fn a_job_is_walked_to_its_end() {
+    fn check(
+        steps: &[&str],
+        shown: &[(u32, &str, Outcome)],
+        jobs: Outcome,
+        expect: Result<(Outcome, Value), &str>,
+    ) {
+        let (head, steps) = steps.split_at(usize::from(steps[0].starts_with("nodes")));
+        let steps: String = steps.iter().map(|step| format!("  - {{ {step} }}\n")).collect();
+        let document = compiled(&format!("job: order\n{}\nsteps:\n{steps}", head.concat()));
+        let said = BTreeMap::new();
+        let found = walk(&document, &said, shown, jobs).to_the_end();
+        match (found, expect) {
+            (Ok((outcome, given)), Ok(expect)) => {
+                assert_eq!((outcome, Value::Object(given)), expect, "{steps}");
+            }
+            (Err(not), Err(part)) => {
+                assert_eq!(not.outcome, Outcome::Refused(RefusalCode::Order));
+                assert!(not.message.contains(part), "{}", not.message);
+            }
+            (found, _) => panic!("{steps}: {found:?}"),
+        }
+    }
+    use Outcome::{Failed, Skipped, Succeeded};
+    let (one, two) = ("name: one, uses: acme/pure@1", "name: two, uses: acme/pure@1");
+    let both = json!({ "one": "one", "two": "two" });
+    check(&[one, two], &[(0, "one", Succeeded), (1, "two", Succeeded)], Skipped, Ok((Succeeded, both)));
+    check(&[one, two], &[(0, "one", Succeeded)], Skipped, Err("no result that a believed runner signed"));
+    check(&[one, two], &[(0, "one", Failed)], Skipped, Ok((Failed, json!({ "one": "one" }))));
+    check(&[one, two], &[(0, "two", Succeeded)], Skipped, Err("leaves steps out"));
+    // A gate of which nobody says anything.
+    check(&["name: ask, approve: \"Go on?\""], &[], Skipped, Err("has not ended"));
+    // What comes behind a halt is skipped, whatever its condition.
+    let always = "name: two, uses: acme/pure@1, when: always";
+    check(&["name: stop, halt: succeeded", always], &[], Skipped, Ok((Succeeded, json!({}))));
+    check(&["name: stop, halt: failed", always], &[], Skipped, Ok((Failed, json!({}))));
+    let not_due = "name: stop, halt: failed, when: on-failure";
+    check(&[not_due, one], &[(1, "one", Succeeded)], Skipped, Ok((Succeeded, json!({ "one": "one" }))));
+    // Jobs within.
+    let job = "name: below, job: other";
+    let below = json!({ "below": "below", "two": "two" });
+    check(&[job, two], &[(1, "two", Succeeded)], Succeeded, Ok((Succeeded, below)));
+    check(&[job, two], &[(1, "two", Succeeded)], Failed, Ok((Failed, json!({ "below": "below" }))));
+    // Nodes, of which there are none.
+    let each = "name: one, uses: acme/pure@1, per: node";
+    check(&["nodes: { filter: \".*\" }", each], &[], Skipped, Ok((Succeeded, json!({}))));
+    check(&["nodes: { filter: \".*\", on_empty: fail }", each], &[], Skipped, Ok((Failed, json!({}))));
+}
+
+#[test]
+fn a_step_behind_a_job_is_due_by_what_the_job_came_to() {
+    fn check(jobs: Outcome, step: u32, expect: Result<&Value, &str>) {
+        let document = compiled(
+            "job: order\nsteps:\n\
+             \x20 - { name: below, job: other }\n\
+             \x20 - { name: then, uses: acme/pure@1 }\n\
+             \x20 - { name: undo, uses: acme/pure@1, when: on-failure }\n",
+        );
+        let said = BTreeMap::new();
+        let found = walk(&document, &said, &[], jobs).to_the_section(StepIndex(step));
+        match (found, expect) {
+            (Ok((earlier, _)), Ok(expect)) => {
+                assert_eq!(earlier[&"below".parse().unwrap()].outputs.as_ref(), Some(expect));
+            }
+            (Err(not), Err(part)) => assert!(not.message.contains(part), "{}", not.message),
+            (found, _) => panic!("{jobs:?} {step}: {:?}", found.map(|(earlier, _)| earlier)),
+        }
+    }
+    check(Outcome::Succeeded, 1, Ok(&json!("below")));
+    check(Outcome::Skipped, 1, Ok(&json!("below")));
+    check(Outcome::Failed, 1, Err("is not due"));
+    check(Outcome::Lost, 1, Err("is not due"));
+    check(Outcome::Failed, 2, Ok(&json!("below")));
+    check(Outcome::Succeeded, 2, Err("no result"));
 }

@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 
 use remit_job::{
     condition,
-    document::{Action, Document, Per},
+    document::{Action, Document, HaltOutcome, OnEmpty, Per, Step},
     expression::Scope,
     rollup,
     sections::{self, Section},
 };
 use remit_protocol::{
-    Outcome, RefusalCode, SectionNumber, StepName, Timestamp,
-    assignment::{Assignment, NodesView, StepView},
+    Outcome, RefusalCode, SectionNumber, StepIndex, StepName, Timestamp,
+    assignment::{NodesView, StepView},
     digest::Sized,
     json,
     report::SignedResult,
 };
 use remit_signing::{TrustPolicy, policy::Wanted, run::Order, verify};
+use serde_json::{Map, Value};
 
+use super::family::Member;
 use crate::{
     attempt::{Workshop, prepare::NotReady},
     trust::Belief,
@@ -29,20 +31,19 @@ const MAX_RESULT: usize = 16 << 20;
 /// What sections came to: the steps of each, as believed runners signed them.
 pub(super) type Results = BTreeMap<SectionNumber, BTreeMap<StepName, StepView>>;
 
-/// The results that an assignment brings along, each verified.
+/// The results that came along with an execution, each verified.
 ///
 /// # Errors
 /// Whatever is wrong with one of them.
 pub(super) fn results(
     workshop: &Workshop,
-    assignment: &Assignment,
-    order: &Order,
+    member: &Member<'_>,
     belief: &Belief,
 ) -> Result<Results, NotReady> {
     let own = workshop.itself.key.vkey();
     let mut results = Results::new();
-    for SignedResult { note, steps } in &assignment.results {
-        let result = verify::result(note.as_bytes(), steps.as_bytes(), order, &own, &belief.policy)?;
+    for SignedResult { note, steps } in member.results {
+        let result = verify::result(note.as_bytes(), steps.as_bytes(), &member.order, &own, &belief.policy)?;
         let views: BTreeMap<StepName, StepView> = json::from_slice(result.steps(), MAX_RESULT)
             .map_err(|error| NotReady::refused(RefusalCode::Order, format!("A result: {error}.")))?;
         let known = results.entry(result.note().section).or_default();
@@ -81,41 +82,87 @@ pub(super) struct Gates<'a> {
     pub(super) now: Timestamp,
 }
 
-/// The way through a job, up to the section that was assigned.
+/// What the jobs came to that a step ran, in this scope.
+pub(super) type Jobs<'a> = Box<dyn Fn(&Section, &Step, &Scope) -> Result<StepView, NotReady> + 'a>;
+
+/// The way through a job, up to one of its sections or to its end.
 pub(super) struct Walk<'a> {
     /// The job.
     pub(super) document: &'a Document,
-    /// The section that was assigned.
-    pub(super) assignment: &'a Assignment,
-    /// Where the owner wants signed runs: what was shown. Otherwise the assignment's word counts.
+    /// What expressions see before the first step.
+    pub(super) before: Scope,
+    /// What the orchestrator says of its steps.
+    pub(super) said: &'a BTreeMap<StepName, StepView>,
+    /// The notes of who agreed at its gates.
+    pub(super) approvals: &'a [String],
+    /// Its node set.
+    pub(super) nodes: Option<Sized>,
+    /// Where the owner wants signed runs: what was shown. Otherwise the orchestrator's word counts.
     pub(super) results: Option<Results>,
     /// Where the owner wants signed approvals.
     pub(super) gates: Option<Gates<'a>>,
+    /// Asked about steps that run jobs, where the owner wants signed runs.
+    pub(super) jobs: Jobs<'a>,
 }
 
 impl Walk<'_> {
-    /// What each step before the section came to, once the section has been shown to be due.
+    /// What each step before the section came to that begins with this step, once the section has been shown to be due;
+    /// and what expressions see there.
     ///
     /// # Errors
     /// `E_ORDER` or `E_GATE`.
-    pub(super) fn to_the_section(&self) -> Result<BTreeMap<StepName, StepView>, NotReady> {
-        let mut scope = Scope::before_steps(self.assignment);
+    pub(super) fn to_the_section(
+        &self,
+        first: StepIndex,
+    ) -> Result<(BTreeMap<StepName, StepView>, Scope), NotReady> {
+        let mut scope = self.before.clone();
         let mut earlier = BTreeMap::new();
         for section in sections::plan(self.document) {
-            let own = section.first == self.assignment.first_step;
-            if !own && !self.document.sees(self.assignment.first_step, section.first) {
+            let own = section.first == first;
+            if !own && !self.document.sees(first, section.first) {
                 continue;
             }
             let due = self.is_due(&section, &earlier, &scope)?;
             if own {
-                return if due { Ok(earlier) } else { Err(wrong(&section, self.document, "is not due")) };
+                return match due {
+                    true => Ok((earlier, scope)),
+                    false => Err(wrong(&section, self.document, "is not due")),
+                };
             }
-            for (name, view) in self.views(&section, due)? {
+            for (name, view) in self.views(&section, due, &scope)? {
                 scope.set_step(&name, &view);
                 earlier.insert(name, view);
             }
         }
         Err(NotReady::refused(RefusalCode::Job, "The section does not fit the document."))
+    }
+
+    /// What the whole job came to, and what its workflow steps gave, by name.
+    ///
+    /// # Errors
+    /// `E_ORDER` or `E_GATE` where something was due and is not shown to have ended.
+    pub(super) fn to_the_end(&self) -> Result<(Outcome, Map<String, Value>), NotReady> {
+        let mut scope = self.before.clone();
+        let mut earlier = BTreeMap::new();
+        let mut given = Map::new();
+        let mut halted = false;
+        for section in sections::plan(self.document) {
+            let due = !halted && self.is_due(&section, &earlier, &scope)?;
+            let halt = section.of(self.document).first().filter(|_| due).and_then(halts_as);
+            let views = match halt {
+                Some(outcome) => Self::all(&section, self.document, outcome),
+                None => self.views(&section, due, &scope)?,
+            };
+            halted |= halt.is_some();
+            for (name, view) in views {
+                scope.set_step(&name, &view);
+                if let Some(outputs) = view.outputs.clone().filter(|_| section.per == Per::Once) {
+                    given.insert(name.to_string(), outputs);
+                }
+                earlier.insert(name, view);
+            }
+        }
+        Ok((rollup::execution(earlier.values().map(|view| view.outcome)), given))
     }
 
     fn is_due(
@@ -132,22 +179,29 @@ impl Walk<'_> {
             .map_err(|error| wrong(section, self.document, &format!("has a condition that fails: {error}")))
     }
 
+    /// Every step of a section came to the same.
+    fn all(section: &Section, document: &Document, outcome: Outcome) -> Vec<(StepName, StepView)> {
+        let nodes = (section.per == Per::Node).then(NodesView::default);
+        let view = StepView { outcome, outputs: None, nodes };
+        section.of(document).iter().map(|step| (step.name.clone(), view.clone())).collect()
+    }
+
     /// What the steps of an earlier section came to.
-    fn views(&self, section: &Section, due: bool) -> Result<Vec<(StepName, StepView)>, NotReady> {
-        let steps = section.of(self.document);
-        let all = |outcome: Outcome| {
-            let nodes = (section.per == Per::Node).then(NodesView::default);
-            let view = StepView { outcome, outputs: None, nodes };
-            steps.iter().map(|step| (step.name.clone(), view.clone())).collect()
-        };
+    fn views(
+        &self,
+        section: &Section,
+        due: bool,
+        scope: &Scope,
+    ) -> Result<Vec<(StepName, StepView)>, NotReady> {
+        let all = |outcome: Outcome| Self::all(section, self.document, outcome);
         if !due {
             return Ok(all(Outcome::Skipped));
         }
-        let Some(first) = steps.first() else { return Ok(Vec::new()) };
+        let Some(first) = section.of(self.document).first() else { return Ok(Vec::new()) };
         match &first.action {
             Action::Halt(_) => Err(wrong(section, self.document, "ends the execution")),
             Action::Gate(gate) if let Some(gates) = &self.gates => {
-                let notes = self.assignment.approvals.iter().map(String::as_bytes);
+                let notes = self.approvals.iter().map(String::as_bytes);
                 let began = gates.run.map(Wanted::signers).unwrap_or_default();
                 let at = (gates.order, first.name.as_str(), gate.needed);
                 let notes: Vec<&[u8]> = notes.filter(|note| about(note, first.name.as_str())).collect();
@@ -155,41 +209,54 @@ impl Walk<'_> {
                 Ok(all(Outcome::Succeeded))
             }
             Action::Gate(_) => self.claimed(section),
-            Action::Job(_) if self.results.is_some() => Err(wrong(
-                section,
-                self.document,
-                "runs another job, whose outcome nobody signs; signed runs end with such a step",
-            )),
+            Action::Job(_) if self.results.is_some() => {
+                Ok(vec![(first.name.clone(), (self.jobs)(section, first, scope)?)])
+            }
             Action::Job(_) => self.claimed(section),
             Action::Component(_) => match &self.results {
                 None => self.claimed(section),
-                Some(results) => match results.get(&section.number) {
-                    Some(views) => {
-                        let of = |step: &remit_job::document::Step| {
-                            views.get(&step.name).map(|view| (step.name.clone(), view.clone()))
-                        };
-                        let found: Option<Vec<_>> = steps.iter().map(of).collect();
-                        found.ok_or_else(|| {
-                            wrong(section, self.document, "has a result that leaves steps out")
-                        })
-                    }
-                    None if section.per == Per::Node && self.assignment.node_set == Some(no_nodes()) => {
-                        Ok(all(Outcome::Skipped))
-                    }
-                    None => Err(wrong(section, self.document, "has no result that a believed runner signed")),
-                },
+                Some(results) => self.shown(section, results),
             },
+        }
+    }
+
+    /// What runners signed about a section.
+    fn shown(&self, section: &Section, results: &Results) -> Result<Vec<(StepName, StepView)>, NotReady> {
+        let steps = section.of(self.document);
+        match results.get(&section.number) {
+            Some(views) => {
+                let of = |step: &Step| views.get(&step.name).map(|view| (step.name.clone(), view.clone()));
+                let found: Option<Vec<_>> = steps.iter().map(of).collect();
+                found.ok_or_else(|| wrong(section, self.document, "has a result that leaves steps out"))
+            }
+            None if section.per == Per::Node && self.nodes == Some(no_nodes()) => {
+                let fails = self.document.nodes.as_ref().is_some_and(|nodes| nodes.on_empty == OnEmpty::Fail);
+                let outcome = if fails { Outcome::Failed } else { Outcome::Skipped };
+                Ok(Self::all(section, self.document, outcome))
+            }
+            None => Err(wrong(section, self.document, "has no result that a believed runner signed")),
         }
     }
 
     /// What the orchestrator says of a section.
     fn claimed(&self, section: &Section) -> Result<Vec<(StepName, StepView)>, NotReady> {
-        let of = |step: &remit_job::document::Step| {
-            let view = self.assignment.earlier.get(&step.name)?;
+        let of = |step: &Step| {
+            let view = self.said.get(&step.name)?;
             Some((step.name.clone(), view.clone()))
         };
         let found: Option<Vec<_>> = section.of(self.document).iter().map(of).collect();
         found.ok_or_else(|| wrong(section, self.document, "has not ended"))
+    }
+}
+
+/// How a step ends the whole execution, if that is what it does.
+fn halts_as(step: &Step) -> Option<Outcome> {
+    match &step.action {
+        Action::Halt(halt) => Some(match halt.outcome {
+            HaltOutcome::Succeeded => Outcome::Succeeded,
+            HaltOutcome::Failed => Outcome::Failed,
+        }),
+        Action::Component(_) | Action::Gate(_) | Action::Job(_) => None,
     }
 }
 
@@ -203,7 +270,8 @@ fn no_nodes() -> Sized {
     Sized::of(br#"{"nodes":[]}"#)
 }
 
-fn wrong(section: &Section, document: &Document, what: &str) -> NotReady {
+/// The refusal of what is said of a section.
+pub(super) fn wrong(section: &Section, document: &Document, what: &str) -> NotReady {
     let name = section.of(document).first().map(|step| step.name.as_str()).unwrap_or_default();
     NotReady::refused(RefusalCode::Order, format!("Section {} (step {name}) {what}.", section.number))
 }
