@@ -4,14 +4,14 @@
 use remit_protocol::{AttemptId, ExecutionId, SectionNumber, digest::Sized};
 use remit_signing::{
     note,
-    run::{Order, ResultNote, RunNote},
+    run::{ApproveNote, Order, ResultNote, RunNote},
 };
 use serde_json::{Value, json};
 
 use super::{
     misbehaviours::{Expect, Row},
     orchestrator::digest,
-    runs::{INITIATOR, PEER, order, soon, text},
+    runs::{APPROVER, INITIATOR, PEER, order, soon, text},
     work::{Release, Work, document, id, job_note, key, today},
 };
 use Expect::{Refused, Succeeds};
@@ -196,6 +196,29 @@ fn behind(number: u32, change: impl FnOnce(&mut Work, &mut Vec<Relative>)) -> Wo
         json!({ "one": { "outcome": "succeeded" }, "sites": { "outcome": "succeeded" } });
     change(&mut work, &mut family);
     with(work, family)
+}
+
+/// The step behind two jobs, each with a gate at its end to which these have agreed.
+fn gated(number: u32, by: &[&str]) -> Work {
+    behind(number, |_, family| {
+        for leaf in family {
+            let mut document: Value = serde_json::from_slice(&leaf.document).unwrap();
+            let ask = json!({ "question": "Go on?", "needed": 1, "by": "anyone" });
+            document["steps"].as_array_mut().unwrap().push(json!({
+                "name": "ask", "per": "once", "when": "on-success", "action": { "gate": ask },
+            }));
+            leaf.document = document.to_string().into_bytes();
+            leaf.kin["document"] = serde_json::to_value(Sized::of(&leaf.document)).unwrap();
+            leaf.kin["job_note"] = job_note(&leaf.document, AUTHOR, number.into(), "leaf").into();
+            // Whatever the orchestrator says of the gate.
+            leaf.kin["gates"] = json!({ "ask": { "outcome": "succeeded" } });
+            leaf.result(PEER, &ended("go", "succeeded"), |_| {});
+            let (order, step) = (leaf.order(), "ask".parse().unwrap());
+            let says = ApproveNote { order, step, issued: today(), expires: soon() };
+            let agreed = |by: &&str| text(note::sign(&says.to_text(), &[&key(by)]).unwrap());
+            leaf.kin["approvals"] = by.iter().map(agreed).collect();
+        }
+    })
 }
 
 /// One parent for several rows, which are about the newest version of their jobs.
@@ -411,6 +434,13 @@ pub(crate) const FAMILIES: &[Row] = &[
             })
         },
         Refused("E_ORDER"),
+    ),
+    ("the step behind jobs with gates that were opened", |n| gated(n, &[APPROVER]), Succeeds),
+    ("the step behind jobs with gates at which nobody was asked", |n| gated(n, &[]), Refused("E_GATE")),
+    (
+        "the step behind jobs with gates that were opened by who began the run above",
+        |n| gated(n, &[INITIATOR]),
+        Refused("E_GATE"),
     ),
     ("a child under an id of its own", |n| shared(n, 81_000, 0), Succeeds),
     ("another run for the same item of the same step", |n| shared(n, 81_001, 0), Refused("E_REPLAY")),

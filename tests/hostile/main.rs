@@ -125,7 +125,7 @@ fn where_runs_are_signed_it_neither_begins_nor_orders_them() {
 
 #[test]
 fn where_jobs_run_jobs_it_neither_begins_nor_ends_them() {
-    against(7, "require_signed = [\"job\", \"run\"]\n\n", |_| String::new(), FAMILIES);
+    against(7, "require_signed = [\"job\", \"run\", \"approve\"]\n\n", |_| String::new(), FAMILIES);
 }
 
 #[test]

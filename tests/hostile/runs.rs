@@ -15,7 +15,7 @@ use super::{
 use Expect::{Refused, Succeeds};
 
 pub(crate) const INITIATOR: &str = "acme.example/initiator";
-const APPROVER: &str = "acme.example/approver";
+pub(crate) const APPROVER: &str = "acme.example/approver";
 /// Another runner, whose results the owner believes.
 pub(crate) const PEER: &str = "runner";
 
