@@ -120,16 +120,23 @@ fn child_at(at: At, change: impl FnOnce(&mut Work, &mut Relative)) -> Work {
     work.assignment["options"] = json!({ "what": item }).to_string().into();
     work.assignment["child_of"] = json!({ "execution": id(at.parent), "step": 1, "item": at.item });
     work.assignment["origin"] = json!({ "kind": "parent", "execution": id(at.parent), "section": 1 });
+    let mut parent = parent(at, &release);
+    change(&mut work, &mut parent);
+    with(work, vec![parent])
+}
+
+/// A signed run of a step, one that runs a job for each of two items, and one behind it; the first has ended.
+fn parent(at: At, release: &Release) -> Relative {
     let uses = format!("acme/one@1.0.{}", at.version);
     let steps = format!(
         "steps:\n  - {{ name: find, uses: {uses}, with: {{ value: 1 }} }}\n\
-         \x20 - {{ name: sites, job: hostile, for_each: \"['a', 'b']\", with: {{ what: \"${{item}}\" }} }}\n"
+         \x20 - {{ name: sites, job: hostile, for_each: \"['a', 'b']\", with: {{ what: \"${{item}}\" }} }}\n\
+         \x20 - {{ name: then, uses: {uses}, with: {{ value: 1 }} }}\n"
     );
-    let mut parent = Relative::new(at.parent, "parent", at.version, &release, &steps);
+    let mut parent = Relative::new(at.parent, "parent", at.version, release, &steps);
     parent.wanted(INITIATOR, |_| {});
     parent.result(PEER, &ended("find", "succeeded"), |_| {});
-    change(&mut work, &mut parent);
-    with(work, vec![parent])
+    parent
 }
 
 fn child(number: u32, change: impl FnOnce(&mut Work, &mut Relative)) -> Work {
@@ -224,6 +231,32 @@ fn gated(number: u32, by: &[&str]) -> Work {
 /// One parent for several rows, which are about the newest version of their jobs.
 fn shared(number: u32, child: u32, item: u32) -> Work {
     child_at(At { number, version: 91_000, child, parent: 700_000, item }, |_, _| {})
+}
+
+/// The step of that parent behind the jobs, which are said to have been these runs.
+fn behind_shared(number: u32, runs: [u32; 2]) -> Work {
+    let at = At { number, version: 91_000, child: number, parent: 700_000, item: 0 };
+    let release = Release::of("transform", at.version);
+    let mut work = child_at(at, |_, _| {});
+    let (document, note) = (work.document.clone(), work.assignment["job_note"].clone());
+    let said = parent(at, &release);
+    for field in ["execution", "job", "document", "options", "job_note", "run_note", "results"] {
+        work.assignment[field] = said.kin[field].clone();
+    }
+    (work.assignment["section"], work.assignment["first_step"]) = (2.into(), 2.into());
+    work.assignment.as_object_mut().unwrap().remove("child_of");
+    work.assignment.as_object_mut().unwrap().remove("origin");
+    let ran = |(item, run): (u32, u32)| {
+        let options = json!({ "what": if item == 0 { "a" } else { "b" } }).to_string();
+        let kin = json!({
+            "execution": id(run), "job": "hostile", "document": Sized::of(&document), "options": options, "job_note": note,
+        });
+        let mut relative = Relative { document: document.clone(), kin };
+        relative.is_child(at.parent, 1, item);
+        relative.result(PEER, &ended("one", "succeeded"), |_| {});
+        relative
+    };
+    with(work, (0..).zip(runs).map(ran).collect())
 }
 
 pub(crate) const FAMILIES: &[Row] = &[
@@ -446,4 +479,10 @@ pub(crate) const FAMILIES: &[Row] = &[
     ("another run for the same item of the same step", |n| shared(n, 81_001, 0), Refused("E_REPLAY")),
     ("the next item under the same id", |n| shared(n, 81_000, 1), Refused("E_RUN_FORK")),
     ("the next item under an id of its own", |n| shared(n, 81_002, 1), Succeeds),
+    ("the step behind the runs that began here", |n| behind_shared(n, [81_000, 81_002]), Succeeds),
+    (
+        "the step behind another run in the place of one that began here",
+        |n| behind_shared(n, [81_001, 81_002]),
+        Refused("E_ORDER"),
+    ),
 ];

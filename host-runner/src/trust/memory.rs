@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use remit_protocol::Timestamp;
+use remit_protocol::{ExecutionId, Timestamp, assignment::ChildOf};
 use remit_signing::{Refusal, policy::TrustMemory};
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +67,11 @@ impl Memory {
             self.write(Kept { trust, ..self.kept.clone() })?;
         }
         Ok(learnt)
+    }
+
+    /// The run that began here for this step of another run and this item.
+    pub(super) fn child_at(&self, place: &ChildOf) -> Option<ExecutionId> {
+        self.kept.trust.child_at(place)
     }
 
     /// The latest time that was written down.

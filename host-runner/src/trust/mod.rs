@@ -17,7 +17,9 @@ use std::{
     time::Duration,
 };
 
-use remit_protocol::{AttemptId, Digest, RefusalCode, SectionNumber, Timestamp};
+use remit_protocol::{
+    AttemptId, Digest, ExecutionId, RefusalCode, SectionNumber, Timestamp, assignment::ChildOf,
+};
 use remit_signing::{Refusal, TrustPolicy, VerifiedJob, policy::Wanted};
 
 use self::memory::Memory;
@@ -150,6 +152,11 @@ impl Trust {
         let mut held = self.held();
         let now = held.time((self.clock)())?;
         held.memory.learn(|memory| memory.begin(run, section, attempt, once, now))
+    }
+
+    /// The run that began here for this step of another run and this item.
+    pub fn child_at(&self, place: &ChildOf) -> Option<ExecutionId> {
+        self.held().memory.child_at(place)
     }
 
     /// Takes note of a signed job. The same note may be accepted any number of times.

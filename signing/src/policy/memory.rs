@@ -264,6 +264,11 @@ impl TrustMemory {
         Ok(())
     }
 
+    /// The run that began here for this step of another run and this item.
+    pub fn child_at(&self, place: &ChildOf) -> Option<ExecutionId> {
+        self.runs.iter().find(|(_, known)| known.child_of.as_ref() == Some(place)).map(|(id, _)| *id)
+    }
+
     /// What is known of a run, which from now on is this one.
     fn know(&mut self, run: &Wanted) -> Result<&mut KnownRun, Refusal> {
         if let Wanted::Child(child) = run {

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use remit_protocol::{AttemptId, ExecutionId, SectionNumber, StepIndex, Timestamp, digest::Sized};
+use remit_protocol::{
+    AttemptId, ExecutionId, SectionNumber, StepIndex, Timestamp, assignment::ChildOf, digest::Sized,
+};
 use remit_signing::{
     Refusal, TrustPolicy, note,
     policy::{ChildRun, Firing, TrustMemory, Wanted},
@@ -380,6 +382,9 @@ fn a_step_of_a_run_begins_one_other_run_for_each_item() {
     assert_eq!(begin(&child(&firing(40, 0), 41, 0, 0, b"{}"), 9, true), Ok(()));
     assert_eq!(begin(&child(&firing(42, 0), 43, 0, 0, b"{}"), 10, true), Err("E_REPLAY"), "a time twice");
     assert_eq!(begin(&firing(42, 0), 10, true), Err("E_REPLAY"));
+    let at = |step, item| memory.child_at(&ChildOf { execution: root.id(), step: StepIndex(step), item });
+    assert_eq!((at(1, 0), at(1, 1)), (Some(one.id()), Some(ExecutionId::from_u128(21))));
+    assert_eq!((at(1, 2), at(5, 0)), (None, None), "nothing, or nothing that was accepted");
 }
 
 #[test]

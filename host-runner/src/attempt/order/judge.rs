@@ -263,6 +263,10 @@ impl<'a> Judge<'a> {
             let place = ChildOf { execution: member.order.run, step: section.first, item };
             let child = self.children.get(&place).and_then(|id| self.family.get(id));
             let child = child.ok_or_else(|| wrong(&format!("and item {item} of it is not shown")))?;
+            // What began here for this place is the one that counts, whatever else was begun elsewhere.
+            if let Some(own) = self.workshop.trust.child_at(&place).filter(|own| *own != child.order.run) {
+                return Err(wrong(&format!("and item {item} of it was begun here as run {own}")));
+            }
             let of_child = |not: NotReady| not.of_run(child.order.run);
             self.fits(child, step, wanted, RefusalCode::Order).map_err(of_child)?;
             let walk = self.walk(child, run, depth + 1).map_err(of_child)?;
