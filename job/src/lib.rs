@@ -27,5 +27,4 @@ pub mod trigger;
 pub mod widened;
 
 mod check;
-mod nearest;
 mod yaml;

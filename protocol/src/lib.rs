@@ -17,6 +17,7 @@ pub mod json;
 pub mod limits;
 pub mod log_limit;
 pub mod manifest;
+pub mod nearest;
 pub mod node;
 pub mod notice;
 pub mod operator;

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::{confine::Confinement, dial::proxy::Proxy, secrets::ProviderConfig};
 
-pub use read::{fault_at, nearest};
+pub use read::fault_at;
 
 /// Largest `runner.toml`: far above any that a person reviews.
 pub const MAX_CONFIG: u64 = 1 << 20;

@@ -11,6 +11,7 @@ use remit_protocol::{
     capability::{Ceiling, exec::ExecCeiling, http::HttpCeiling},
     endpoint::Fault,
     limits::LimitsPart,
+    nearest::nearest,
 };
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
 use toml::{
@@ -81,30 +82,6 @@ pub fn fault_at(text: &str, at: &Range<usize>, place: &str, message: &str, remed
         message: message.to_owned(),
         remedy: remedy.to_owned(),
     }
-}
-
-/// The name among `known` that `found` was probably meant to be.
-pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if found.len() > 100 {
-        return None;
-    }
-    let scored = known.into_iter().map(|name| (edits(found, name), name));
-    scored.filter(|(edits, name)| *edits <= (name.len() / 3).max(1)).min().map(|(_, name)| name)
-}
-
-/// How many letters have to be put in, taken out or changed.
-fn edits(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, letter) in from.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, other) in to.iter().enumerate() {
-            let changed = diagonal + usize::from(letter != *other);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[to.len()]
 }
 
 type Value<'i> = Spanned<DeValue<'i>>;

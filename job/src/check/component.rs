@@ -6,12 +6,12 @@ use remit_protocol::{
     Limits, OptionName, SecretName, SecretPath,
     capability::{Grant, files::FilesGrant},
     manifest::Kind,
+    nearest::nearest,
 };
 
 use super::{Check, MAX_RULES, reference::View};
 use crate::{
     document::ComponentAction,
-    nearest::nearest,
     options::{OptionDefinition, OptionType},
 };
 

@@ -1,10 +1,11 @@
 //! What expressions name, and whether it is there where they look.
 
+use remit_protocol::nearest::nearest;
+
 use super::Check;
 use crate::{
     document::{Per, Step},
     expression::{Reference, Root},
-    nearest::nearest,
     sections,
 };
 

@@ -14,12 +14,12 @@ use remit_protocol::{
     },
     endpoint::Fault,
     manifest::Manifest,
+    nearest::nearest,
 };
 
 use super::fault;
 use crate::{
     document::Per,
-    nearest::nearest,
     source::{ComponentSource, GrantSource, HttpRule},
 };
 

@@ -2,11 +2,10 @@
 //!
 //! Only the top level and only what is certain before `${…}` is replaced; the component itself has the last word.
 
-use remit_protocol::endpoint::Fault;
+use remit_protocol::{endpoint::Fault, nearest::nearest};
 use serde_json::Value;
 
 use super::fault;
-use crate::nearest::nearest;
 
 /// Checks `with` against the JSON Schema of the component's input.
 pub(super) fn check(with: &Value, schema: &Value, place: &str, faults: &mut Vec<Fault>) {

@@ -3,11 +3,12 @@
 use remit_protocol::{
     json::MAX_INTEGER,
     limits::{MAX_OPTION_FILE, MAX_VALUE, USUAL_OPTION_FILE},
+    nearest::nearest,
 };
 use serde_json::{Map, Value};
 
 use super::{MAX_VALUES, OptionType, Outside, Values, values::NoValues};
-use crate::{nearest::nearest, pattern::Pattern};
+use crate::pattern::Pattern;
 
 /// Why a value is not accepted, as the end of a sentence that begins with the option, and what to give instead.
 pub(super) type Refused = NoValues;

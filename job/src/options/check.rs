@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use remit_protocol::{OptionName, endpoint::Fault, limits::MAX_VALUE};
+use remit_protocol::{OptionName, endpoint::Fault, limits::MAX_VALUE, nearest::nearest};
 use serde_json::{Map, Value};
 
 use super::{OptionDefinition, OptionType, Outside, Values, accept::Refused};
-use crate::{expression::Scope, nearest::nearest};
+use crate::expression::Scope;
 
 fn fault(place: String, message: String, remedy: String) -> Fault {
     Fault { line: None, column: None, place, message, remedy }

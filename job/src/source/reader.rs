@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use remit_protocol::endpoint::Fault;
+use remit_protocol::{endpoint::Fault, nearest::nearest};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -10,7 +10,6 @@ use super::locations::join;
 use crate::{
     document::{Share, Threads},
     expression::Expression,
-    nearest::nearest,
     yaml::{Node, Tree},
 };
 

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use remit_protocol::endpoint::Fault;
+use remit_protocol::{endpoint::Fault, nearest::nearest};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -351,35 +351,19 @@ fn syntax(text: &str, error: &toml::de::Error) -> Fault {
         line: place.map(|(line, _)| line),
         column: place.map(|(_, column)| column),
         place: "file".to_owned(),
-        remedy: nearest(&message).map(|key| format!("Did you mean `{key}`?")).unwrap_or_default(),
+        remedy: meant(&message).map(|key| format!("Did you mean `{key}`?")).unwrap_or_default(),
         message: format!("{message}."),
     }
 }
 
 /// The valid key nearest to the unknown one that `message` complains of: both stand in it in backquotes.
-fn nearest(message: &str) -> Option<&str> {
+fn meant(message: &str) -> Option<&str> {
     if !message.starts_with("unknown field") {
         return None;
     }
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = quoted.next()?;
-    quoted.map(|key| (distance(unknown, key), key)).filter(|(d, _)| *d <= 3).min().map(|(_, key)| key)
-}
-
-/// How many characters have to be changed, added or taken away to make `a` into `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    nearest(unknown, quoted)
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@ use std::{
     num::NonZeroU32,
 };
 
-use remit_protocol::{ComponentName, ComponentVersion, Digest, Namespace, ProjectName, Timestamp};
+use remit_protocol::{
+    ComponentName, ComponentVersion, Digest, Namespace, ProjectName, Timestamp, nearest::nearest,
+};
 use toml::de::DeTable;
 
 use super::{
     Approver, Holder, LogPolicy, PolicyFault, Quorum, Revoked, TrustPolicy, TrustedKey, review,
-    table::{At, Faults, Table, nearest},
+    table::{At, Faults, Table},
 };
 use crate::key::{InvalidKey, KeyKind, KeyName, Vkey};
 

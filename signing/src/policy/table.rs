@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, ops::Range};
 
+use remit_protocol::nearest::nearest;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -230,32 +231,4 @@ impl<'a, 'i> Table<'a, 'i> {
             }
         }
     }
-}
-
-/// The name among `known` that is at most a third of its letters away from `text`.
-pub(super) fn nearest<'n>(text: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    if text.len() > 200 {
-        return None;
-    }
-    known
-        .into_iter()
-        .map(|name| (distance(text, name), name))
-        .filter(|(steps, name)| *steps <= (name.len() / 3).max(1))
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// Levenshtein's distance in bytes.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let next = if x == y { corner } else { 1 + corner.min(row[j]).min(row[j + 1]) };
-            corner = row[j + 1];
-            row[j + 1] = next;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }

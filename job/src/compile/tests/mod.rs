@@ -495,7 +495,7 @@ fn each_mistake_says_where_why_and_what_to_do() {
         "outcomes: [fail]",
         35,
         "steps.restart.retry.outcomes[0]",
-        "write one of",
+        "did you mean `failed`?",
     );
     check(
         "outcomes: [failed, timed-out]",
