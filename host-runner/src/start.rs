@@ -150,8 +150,8 @@ pub fn trust(path: &Path) -> Result<TrustPolicy, CannotStart> {
 /// A mistake of a trust policy in the words of the protocol.
 pub fn fault(fault: &remit_signing::policy::PolicyFault) -> Fault {
     Fault {
-        line: u32::try_from(fault.line).ok(),
-        column: u32::try_from(fault.column).ok(),
+        line: Some(fault.line),
+        column: Some(fault.column),
         place: "trust.toml".to_owned(),
         message: fault.what.clone(),
         remedy: fault.remedy.clone(),

@@ -22,6 +22,7 @@ pub mod node;
 pub mod notice;
 pub mod operator;
 pub mod origin;
+pub mod position;
 pub mod refusal;
 pub mod report;
 pub mod sealed;

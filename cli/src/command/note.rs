@@ -105,8 +105,8 @@ pub(crate) fn trust(file: &std::path::Path) -> Result<TrustPolicy> {
     let text = files::read_text(file)?;
     TrustPolicy::from_toml(&text).map_err(|faults| {
         let faults = faults.into_iter().map(|fault| remit_protocol::endpoint::Fault {
-            line: u32::try_from(fault.line).ok(),
-            column: u32::try_from(fault.column).ok(),
+            line: Some(fault.line),
+            column: Some(fault.column),
             place: String::new(),
             message: fault.what,
             remedy: fault.remedy,

@@ -12,6 +12,7 @@ use remit_protocol::{
     endpoint::Fault,
     limits::LimitsPart,
     nearest::nearest,
+    position::position,
 };
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
 use toml::{
@@ -73,11 +74,10 @@ pub(super) fn config(text: &str, directory: &Path) -> Result<Config, Vec<Fault>>
 
 /// A fault at a byte range of `text`, with line and column from 1.
 pub fn fault_at(text: &str, at: &Range<usize>, place: &str, message: &str, remedy: &str) -> Fault {
-    let before = text.get(..at.start).unwrap_or(text);
-    let count = |n: usize| u32::try_from(n + 1).ok();
+    let (line, column) = position(text, at.start);
     Fault {
-        line: count(before.matches('\n').count()),
-        column: count(before.rsplit('\n').next().unwrap_or_default().chars().count()),
+        line: Some(line),
+        column: Some(column),
         place: place.to_owned(),
         message: message.to_owned(),
         remedy: remedy.to_owned(),

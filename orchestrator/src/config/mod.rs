@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use remit_protocol::{endpoint::Fault, nearest::nearest};
+use remit_protocol::{endpoint::Fault, nearest::nearest, position::position};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -333,15 +333,6 @@ impl Faults<'_> {
         }
         Keep { days, at_least }
     }
-}
-
-/// Line and column, both from 1, of the byte at `offset`; columns count characters.
-fn position(text: &str, offset: usize) -> (u32, u32) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    (number(line), number(column))
 }
 
 fn syntax(text: &str, error: &toml::de::Error) -> Fault {

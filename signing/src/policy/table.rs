@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, ops::Range};
 
-use remit_protocol::nearest::nearest;
+use remit_protocol::{nearest::nearest, position::position};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -12,9 +12,9 @@ use toml::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyFault {
     /// Line, from 1.
-    pub line: usize,
+    pub line: u32,
     /// Column in characters, from 1.
-    pub column: usize,
+    pub column: u32,
     /// What is wrong.
     pub what: String,
     /// What to do about it.
@@ -40,9 +40,7 @@ impl<'t> Faults<'t> {
 
     /// Notes a mistake at a byte range of the file.
     pub(super) fn add(&mut self, at: &Range<usize>, what: impl fmt::Display, remedy: impl fmt::Display) {
-        let before = self.text.get(..at.start).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let (line, column) = position(self.text, at.start);
         let (what, remedy) = (what.to_string(), remedy.to_string());
         self.found.push(PolicyFault { line, column, what, remedy });
     }

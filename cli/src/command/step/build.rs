@@ -7,6 +7,7 @@ use remit_protocol::{
     capability::imports::check_imports,
     endpoint::Fault,
     manifest::{Kind, Manifest, StepFile},
+    position::position,
 };
 use serde::{Deserialize, Serialize};
 
@@ -109,13 +110,11 @@ impl Build {
 pub(crate) fn read_step_file(path: &Path) -> Result<StepFile> {
     let text = files::read_text(path)?;
     toml::from_str(&text).map_err(|error| {
-        let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or_default());
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let (line, column) = position(&text, error.span().map_or(0, |span| span.start));
         Failure::input(format_args!("{}: the step file is not acceptable", path.display())).with_faults(vec![
             Fault {
-                line: u32::try_from(line).ok(),
-                column: u32::try_from(column).ok(),
+                line: Some(line),
+                column: Some(column),
                 place: String::new(),
                 message: error.message().to_owned(),
                 remedy: String::new(),
