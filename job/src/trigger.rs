@@ -47,9 +47,11 @@ impl ResolvedNodes {
         selected
     }
 
-    /// Whether each of these nodes is one that the filter selects.
+    /// Whether each of these nodes is one that the filter selects, and they are no more than the limit, where that is a number.
     pub fn covers(&self, nodes: &[Node]) -> bool {
+        let most = self.limit.map_or(u32::MAX, |limit| limit.of(u32::MAX));
         self.filter.select(nodes).len() == nodes.len()
+            && u32::try_from(nodes.len()).is_ok_and(|count| count <= most)
     }
 
     /// How many of `count` nodes are run at once.

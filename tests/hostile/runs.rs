@@ -401,6 +401,14 @@ pub(crate) const RUNS: &[Row] = &[
         },
         Refused("E_RUN"),
     ),
+    (
+        "a condition on who is said to have begun the run",
+        |n| {
+            let step = format!("{PURE}    when: \"execution.started_by == 'attacker'\"\n");
+            signed(Work::new(n, &Release::of("transform", n), &step), n)
+        },
+        Refused("E_ORDER"),
+    ),
     ("a typed secret that the initiator signed with the run", |n| typed_and_signed(n, true), Succeeds),
     ("a typed secret that he did not", |n| typed_and_signed(n, false), Refused("E_SEALED")),
     ("a run under an id of its own", |n| shared(n, 80_000, &common("transform"), PURE, |_| {}), Succeeds),

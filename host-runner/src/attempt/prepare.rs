@@ -184,14 +184,15 @@ pub(super) async fn section(
         // The project's variables are the orchestrator's word, and nobody signed them.
         assignment.variables.clear();
     }
+    let before = order::before_steps(workshop, &assignment, &document);
     let family = order::Family::gather(workshop, &mut assignment).await?;
-    let run = order::check(workshop, &mut assignment, &document, &family, &belief)?;
+    let run = order::check(workshop, &mut assignment, (&document, &before), &family, &belief)?;
     drop(family);
     let steps = steps_of(&document, &assignment)?;
     let nodes = nodes(workshop, &assignment).await?;
     if let Some(Wanted::Scheduled(_)) = &run {
         let nodes: Vec<Arc<Node>> = nodes.iter().map(|ready| Arc::clone(&ready.node)).collect();
-        order::nodes_fit(&document, &Scope::before_steps(&assignment), None, &nodes)?;
+        order::nodes_fit(&document, &before, None, &nodes)?;
     }
     let mut ready = Vec::with_capacity(steps.len());
     for (index, step) in steps {
@@ -202,11 +203,11 @@ pub(super) async fn section(
     admit(workshop, &assignment.project, typed.as_ref(), &mut ready).await?;
     let run = typed::wanted(run, typed.as_ref());
     let files = Arc::new(option_files(workshop, &assignment, &document, &ready).await?);
-    let before = (0_u32..).map(StepIndex).zip(&document.steps);
-    let seen = before.filter(|(index, _)| document.sees(assignment.first_step, *index));
+    let all = (0_u32..).map(StepIndex).zip(&document.steps);
+    let seen = all.filter(|(index, _)| document.sees(assignment.first_step, *index));
     let earlier =
         seen.filter_map(|(_, step)| assignment.earlier.get(&step.name)).map(|view| view.outcome).collect();
-    let scope = Scope::of_assignment(&assignment);
+    let scope = before.with_steps(&assignment.earlier);
     Ok(Section { assignment, steps: ready, nodes, scope, earlier, run, files })
 }
 

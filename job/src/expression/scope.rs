@@ -109,16 +109,16 @@ impl Scope {
         self.now
     }
 
-    /// What a runner sees of an assignment: options and earlier steps; no node yet.
-    pub fn of_assignment(assignment: &Assignment) -> Self {
-        let mut scope = Self::before_steps(assignment);
-        for (name, view) in &assignment.earlier {
-            scope.set_step(name, view);
+    /// This scope with what earlier steps came to.
+    #[must_use]
+    pub fn with_steps(mut self, earlier: &BTreeMap<StepName, StepView>) -> Self {
+        for (name, view) in earlier {
+            self.set_step(name, view);
         }
-        scope
+        self
     }
 
-    /// The same before the job's first step.
+    /// What a runner sees of an assignment before the job's first step.
     pub fn before_steps(assignment: &Assignment) -> Self {
         let execution = ExecutionView {
             id: assignment.execution,

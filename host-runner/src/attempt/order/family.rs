@@ -141,12 +141,16 @@ pub(super) struct Member<'a> {
 
 impl<'a> Member<'a> {
     /// The assigned one.
-    pub(super) fn assigned(assignment: &'a Assignment, document: &'a Document, family: &'a Family) -> Self {
+    pub(super) fn assigned(
+        assignment: &'a Assignment,
+        (document, before): (&'a Document, &Scope),
+        family: &'a Family,
+    ) -> Self {
         Self {
             order: super::of(assignment),
             document,
             options: &assignment.options,
-            scope: Scope::before_steps(assignment),
+            scope: before.clone(),
             nodes: family.own.as_deref(),
             results: &assignment.results,
             approvals: &assignment.approvals,

@@ -42,6 +42,15 @@ pub(super) fn of(assignment: &Assignment) -> Order {
     }
 }
 
+/// What expressions see before the job's first step: where runs have to be signed, nothing that nobody signed.
+pub(super) fn before_steps(workshop: &Workshop, assignment: &Assignment, document: &Document) -> Scope {
+    if workshop.require_signed.contains(&SignedKind::Run) && !document.is_discovery() {
+        Scope::signed(&assignment.project, assignment.execution, &assignment.job, &assignment.options)
+    } else {
+        Scope::before_steps(assignment)
+    }
+}
+
 /// Checks what the owner wants to see signed about a run. What earlier steps came to is then what runners signed.
 ///
 /// # Errors
@@ -49,7 +58,7 @@ pub(super) fn of(assignment: &Assignment) -> Order {
 pub(super) fn check(
     workshop: &Workshop,
     assignment: &mut Assignment,
-    document: &Document,
+    (document, before): (&Document, &Scope),
     family: &Family,
     belief: &Belief,
 ) -> Result<Option<Wanted>, NotReady> {
@@ -62,7 +71,7 @@ pub(super) fn check(
         return Err(NotReady::refused(RefusalCode::Nodes, "The section has other nodes than the run."));
     }
     let (run, earlier) = {
-        let member = Member::assigned(assignment, document, family);
+        let member = Member::assigned(assignment, (document, before), family);
         let judge = Judge::new(workshop, belief, family, &member)?;
         let run = runs.then(|| judge.why(&member, 0)).transpose()?;
         let (earlier, _) = judge.walk(&member, run.as_ref(), 0)?.to_the_section(assignment.first_step)?;

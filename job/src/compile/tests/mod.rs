@@ -105,6 +105,24 @@ fn the_example_compiles_to_explicit_grants() {
 }
 
 #[test]
+fn a_filter_covers_no_more_nodes_than_the_limit() {
+    fn check(limit: &str, nodes: &[Node], expect: bool) {
+        let document = compiled(&changed("  threads:", &format!("{limit}  threads:"))).unwrap();
+        let resolved = trigger::resolve(&document, &scope(&json!({"service": "api", "batch": 7}))).unwrap();
+        assert_eq!(resolved.nodes.unwrap().covers(nodes), expect, "{limit:?} {nodes:?}");
+    }
+    let web = |name: &str| node(name, "a", &["web", "linux"]);
+    let (two, other) = ([web("web1"), web("web2")], [node("db1", "a", &["db", "linux"])]);
+    check("", &two, true);
+    check("", &other, false);
+    check("  limit: 2\n", &two, true);
+    check("  limit: 1\n", &two, false);
+    check("  limit: 1\n", &two[..1], true);
+    // Of how many it is a part, nobody signed.
+    check("  limit: \"10%\"\n", &two, true);
+}
+
+#[test]
 fn a_document_reads_back_as_it_was() {
     let document = compiled(EXAMPLE).unwrap();
     let bytes = document.to_vec();
