@@ -38,8 +38,8 @@ pub(crate) fn note(text: &str) {
     eprintln!("{text}");
 }
 
-/// Left-aligned columns with a header. Cells may come from outside: what a terminal would act on is taken out, and a cell is one
-/// line.
+/// Left-aligned columns with a header. Cells may come from outside: what a terminal would act on is taken out, and a cell
+/// is one line.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let cell = |text: &String| harmless(text).replace(['\n', '\t'], " ");
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(cell).collect()).collect();

@@ -181,8 +181,8 @@ pub(crate) enum Logged {
     Both,
 }
 
-/// Output that comes by another way than [`crate::exec`] and [`crate::ssh`]: each line is logged as it comes, standard output as
-/// info, standard error as warn, and the last bytes of each stream are kept.
+/// Output that comes by another way than [`crate::exec`] and [`crate::ssh`]: each line is logged as it comes, standard
+/// output as info, standard error as warn, and the last bytes of each stream are kept.
 #[derive(Debug)]
 pub struct Lines {
     keep: usize,

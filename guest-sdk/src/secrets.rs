@@ -1,8 +1,8 @@
 //! Seeing the value of a secret. Most steps do not want this.
 //!
-//! A secret that `step.toml` binds to an `[[http]]`, `[[ssh]]` or `[[exec]]` rule is used by the runner and never comes here. Only a
-//! protocol that the runner does not speak needs the value; it takes a `[[reveal]]` of its own, which reviewers see and which is
-//! recorded at every run.
+//! A secret that `step.toml` binds to an `[[http]]`, `[[ssh]]` or `[[exec]]` rule is used by the runner and never comes
+//! here. Only a protocol that the runner does not speak needs the value; it takes a `[[reveal]]` of its own, which
+//! reviewers see and which is recorded at every run.
 
 use std::hint::black_box;
 

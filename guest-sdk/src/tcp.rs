@@ -46,8 +46,9 @@ impl Connection {
         self.0.start_tls()
     }
 
-    /// Proves the secret that the grant binds to this place, without showing it: SCRAM-SHA-256 without channel binding. `first` is
-    /// the client's first message without `n,,`, `asked` the server's answer to it. Once a connection, and under TLS.
+    /// Proves the secret that the grant binds to this place, without showing it: SCRAM-SHA-256 without channel binding.
+    /// `first` is the client's first message without `n,,`, `asked` the server's answer to it. Once a connection, and under
+    /// TLS.
     pub fn scram_sha_256(&mut self, first: &str, asked: &str) -> Result<Proof, Refusal> {
         self.0.scram_sha_256(first, asked)
     }

@@ -5,7 +5,8 @@
 //! a step may ask of its host), [`secrets`] (where values come from), [`report`] (what leaves, and in which form),
 //! [`orchestrator`] (the client). [`start`] puts them together for the program.
 //!
-//! *Never here:* a listening socket (but for [`conformance`], while it runs), the orchestrator's code, a component that `remit_signing` did not verify.
+//! *Never here:* a listening socket (but for [`conformance`], while it runs), the orchestrator's code, a component that
+//! `remit_signing` did not verify.
 
 pub mod attempt;
 pub mod audit;

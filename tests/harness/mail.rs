@@ -14,8 +14,8 @@ use crate::wait_for;
 /// Debian's python, for which Debian's aiosmtpd is.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// An SMTP server that takes mail of whoever has proved a password by SCRAM-SHA-256 (RFC 5802), under TLS only. Its arguments: port,
-/// certificate, key, user, password, and the folder of its mails.
+/// An SMTP server that takes mail of whoever has proved a password by SCRAM-SHA-256 (RFC 5802), under TLS only. Its
+/// arguments: port, certificate, key, user, password, and the folder of its mails.
 const GUARDED: &str = r#"
 import asyncio, base64, hashlib, hmac, os, ssl, sys
 from aiosmtpd.handlers import Mailbox

@@ -1,4 +1,5 @@
-//! An auditor's look at a step: what is verified, what its owner would permit, what it is made of, and that its source gives it.
+//! An auditor's look at a step: what is verified, what its owner would permit, what it is made of, and that its source
+//! gives it.
 
 use std::path::Path;
 

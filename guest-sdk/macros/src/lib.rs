@@ -9,8 +9,8 @@ mod schema;
 
 /// Makes a function the step of its crate: `fn(input: I, context: &Context) -> Result<O, Fail>`.
 ///
-/// `I` is `Deserialize` and `JsonSchema`, `O` is `Serialize` and `JsonSchema`. The function stays callable as it is; on `wasm32` the
-/// crate exports `run` and `describe` of the world `remit:step/step`. One a crate.
+/// `I` is `Deserialize` and `JsonSchema`, `O` is `Serialize` and `JsonSchema`. The function stays callable as it is; on
+/// `wasm32` the crate exports `run` and `describe` of the world `remit:step/step`. One a crate.
 #[proc_macro_attribute]
 pub fn step(arguments: TokenStream, item: TokenStream) -> TokenStream {
     export::expand(&export::STEP, arguments.into(), item.into()).into()

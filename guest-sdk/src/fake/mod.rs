@@ -22,8 +22,8 @@
 //! assert_eq!(run.slept, Duration::from_secs(1));
 //! ```
 //!
-//! A call that the test did not prepare panics and says which; so does [`Fake::run`] for an answer that was never asked for. Time
-//! does not pass by itself: only `sleep` moves it. Each test's fake is its own thread's.
+//! A call that the test did not prepare panics and says which; so does [`Fake::run`] for an answer that was never asked
+//! for. Time does not pass by itself: only `sleep` moves it. Each test's fake is its own thread's.
 
 use std::{
     cell::RefCell,

@@ -1,5 +1,5 @@
-//! The host as a component sees it: each function calls an interface of `wit/`. In native tests `fake::host` stands in its place
-//! with the same functions.
+//! The host as a component sees it: each function calls an interface of `wit/`. In native tests `fake::host` stands in its
+//! place with the same functions.
 
 use std::{
     path::PathBuf,

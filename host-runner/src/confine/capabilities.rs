@@ -5,8 +5,8 @@ pub(super) const NONE: u64 = 0;
 /// To read and write files of other users (`CAP_DAC_OVERRIDE`, `CAP_DAC_READ_SEARCH`): landlock says which.
 pub(super) const FILES: u64 = 1 << 1 | 1 << 2;
 
-/// Gives up every capability that is not in `kept`. Call it while there is one thread. Root keeps its user, and with the rest of
-/// its privileges it could see into processes that landlock keeps apart.
+/// Gives up every capability that is not in `kept`. Call it while there is one thread. Root keeps its user, and with the
+/// rest of its privileges it could see into processes that landlock keeps apart.
 pub(super) fn keep(kept: u64) {
     // Where a service manager has taken everything away there is nothing to give up, and often no way to do so.
     let permitted = permitted();

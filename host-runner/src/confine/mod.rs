@@ -225,8 +225,8 @@ pub fn close_to_others() -> std::io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// How far back in the kernel's order goes what computes for long: three of four parts are the others', so that on a busy host it
-/// still comes forward.
+/// How far back in the kernel's order goes what computes for long: three of four parts are the others', so that on a busy
+/// host it still comes forward.
 const BEHIND: i32 = 5;
 
 /// Has this thread, and those that it starts from now on, wait behind whoever computes less. There is no way back.

@@ -1,5 +1,5 @@
-//! What it costs that things are done elsewhere: a component's requests, with the same guest against the same service on loopback
-//! once in this process and once in a worker; and compiling in a process of its own.
+//! What it costs that things are done elsewhere: a component's requests, with the same guest against the same service on
+//! loopback once in this process and once in a worker; and compiling in a process of its own.
 
 use std::{path::Path, sync::Arc};
 

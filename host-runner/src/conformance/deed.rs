@@ -1,4 +1,5 @@
-//! What no guest can try: it is done to the runner's own rooms, which are the product's, with real files, processes and sockets.
+//! What no guest can try: it is done to the runner's own rooms, which are the product's, with real files, processes and
+//! sockets.
 
 use std::{
     collections::{BTreeMap, HashMap},

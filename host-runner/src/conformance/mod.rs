@@ -2,10 +2,9 @@
 //!
 //! [`table`] is what is tried: each attack beside a twin that differs in one thing and has to succeed, so that a runner that
 //! refuses everything does not pass. The guests are real components, signed and verified as all are, and run in worker
-//! processes as a runner runs them; the services that they
-//! try to reach are real sockets on loopback, which count who connects. What no guest can try is in [`house`]: the runner's own
-//! cache, compile process, trust and link, and a process that plays a guest which broke out. The tests of the sandbox run the same table on the
-//! same [`mod@bench`].
+//! processes as a runner runs them; the services that they try to reach are real sockets on loopback, which count who
+//! connects. What no guest can try is in [`house`]: the runner's own cache, compile process, trust and link, and a process
+//! that plays a guest which broke out. The tests of the sandbox run the same table on the same [`mod@bench`].
 //!
 //! *Invariant:* nothing outside of this machine is called, and nothing is left behind. This is the one place of the crate
 //! that listens, and only while the suite runs.

@@ -1,8 +1,9 @@
 //! What the processes of a runner say to one another: frames on one stream socket.
 //!
-//! A supervisor and its broker speak so, and either of them and a worker. `length u32 | kind u8 | run u32 | stream u32 | head's length u32 | head | bytes`, little-endian, the length counting what
-//! follows it. The head is JSON and holds words only; what can be long travels as bytes. A frame that is not one ends the
-//! connection, and with it the process that sent it.
+//! A supervisor and its broker speak so, and either of them and a worker. `length u32 | kind u8 | run u32 | stream u32 |
+//! head's length u32 | head | bytes`, little-endian, the length counting what follows it. The head is JSON and holds words
+//! only; what can be long travels as bytes. A frame that is not one ends the connection, and with it the process that sent
+//! it.
 //!
 //! *Must not know:* what is said. *Invariant:* however many bytes come, a frame is at most as long as its reader says, and
 //! what waits for a reader that does not read is bounded.

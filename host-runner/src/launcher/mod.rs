@@ -1,12 +1,13 @@
-//! Starting programs and ending them, those of steps and the runner's own compile process, and connecting to daemons of this host.
+//! Starting programs and ending them, those of steps and the runner's own compile process, and connecting to daemons of
+//! this host.
 //!
 //! A runner is confined before it takes work and then cannot start anything itself. [`Remote`] asks the *launcher*, a
 //! process of the same program that was split off before: [`serve()`] is its life. What runs without confinement – tests and
 //! an author's own machine – starts programs from its own process by [`Local`]. Both are told the same by [`Launch`].
 //!
-//! The launcher starts what its [`Catalogue`] names and nothing else, and connects to no other socket than it names: it is told the owner's file before the runner has heard
-//! a word from outside, and who takes over the supervisor or the broker later does not change it. It also keeps what a
-//! broker is born with, so that one that ended can be started again.
+//! The launcher starts what its [`Catalogue`] names and nothing else, and connects to no other socket than it names: it is
+//! told the owner's file before the runner has heard a word from outside, and who takes over the supervisor or the broker
+//! later does not change it. It also keeps what a broker is born with, so that one that ended can be started again.
 //!
 //! *Must not know:* remits, steps. *Invariant:* a program that was started is gone, with its whole process group, soon
 //! after its [`Running`] is dropped, and also when the runner dies.

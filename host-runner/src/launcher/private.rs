@@ -17,8 +17,8 @@ use tokio::process::Command;
 
 use crate::secrets::SecretValue;
 
-/// Gives the program that `command` will start a file with `value`, to which the variable `name` leads. What comes back is to be
-/// held until the program was started.
+/// Gives the program that `command` will start a file with `value`, to which the variable `name` leads. What comes back is
+/// to be held until the program was started.
 pub(super) fn give(command: &mut Command, name: &str, value: &SecretValue) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create("secret", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     file.write_all(value.expose())?;

@@ -1,8 +1,9 @@
 //! What a runner and its launcher say to one another.
 //!
 //! The main socket of a client carries nothing but descriptors: for each program a control socket and its three standard
-//! streams, for each connection to a daemon a control socket alone. On the control socket stands the order, then the answers;
-//! its end, however it comes, is the order to end the program. Before that comes what the launcher is for, from the supervisor, or what a broker is for, from the launcher.
+//! streams, for each connection to a daemon a control socket alone. On the control socket stands the order, then the
+//! answers; its end, however it comes, is the order to end the program. Before that comes what the launcher is for, from
+//! the supervisor, or what a broker is for, from the launcher.
 
 use std::{
     collections::BTreeMap,

@@ -33,8 +33,8 @@ pub(crate) const LONG: Duration = Duration::from_millis(50);
 /// What came of a call: what the guest answered or how it broke off, or what stopped it.
 pub(super) type Driven = Result<wasmtime::Result<Answer>, Stop>;
 
-/// Calls one of the component's functions. Every poll of the call is timed. A guest that computes gives way at each tick of the engine, so that the bounds are
-/// looked at even if nothing else ever wakes it.
+/// Calls one of the component's functions. Every poll of the call is timed. A guest that computes gives way at each tick of
+/// the engine, so that the bounds are looked at even if nothing else ever wakes it.
 pub(super) async fn drive(store: &mut Store<State>, linked: &Linked, export: Export) -> Driven {
     let (account, ending, deadline, mut tire) = {
         let state = store.data();

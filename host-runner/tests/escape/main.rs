@@ -1,9 +1,10 @@
 //! A worker that was taken over altogether, and a broker: what is left to them, toward the kernel and toward those whom they
 //! speak with.
 //!
-//! This program is its own runner, launcher, broker and worker. As a broker it does what stands in [`apart`]. As a worker it confines itself as every worker does, and then does
-//! what the input of a run names: a system call of [`kernel`], or words of [`broker`] that no honest worker says. The other
-//! side is the product's own: the sandbox with its broker, given a remit, and a service on loopback that counts who calls.
+//! This program is its own runner, launcher, broker and worker. As a broker it does what stands in [`apart`]. As a worker
+//! it confines itself as every worker does, and then does what the input of a run names: a system call of [`kernel`], or
+//! words of [`broker`] that no honest worker says. The other side is the product's own: the sandbox with its broker, given
+//! a remit, and a service on loopback that counts who calls.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::print_stdout, reason = "a test without a harness says what it has done")]

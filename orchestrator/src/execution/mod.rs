@@ -1,9 +1,9 @@
 //! What an execution is and how it moves.
 //!
 //! [`state`] holds the states and the events of executions, sections, attempts and nodes; [`transition`] the one table
-//! that says which event leads where; [`record`] what is kept; [`live`] an execution that has not ended, with the operations on it; [`plan`] what
-//! is due next; [`log`] how much of its log is kept; [`recovery`] what becomes of work whose runner is gone; [`again`] what one execution takes over from an
-//! earlier one.
+//! that says which event leads where; [`record`] what is kept; [`live`] an execution that has not ended, with the
+//! operations on it; [`plan`] what is due next; [`log`] how much of its log is kept; [`recovery`] what becomes of work
+//! whose runner is gone; [`again`] what one execution takes over from an earlier one.
 //!
 //! *Never here:* IO, a clock, randomness, SQL. *Invariants:* G1 at most one start per epoch, G2 exactly one recorded
 //! outcome, G5 every non-final state leaves by a timer or a person, without the runner's help.

@@ -182,7 +182,8 @@ impl Table {
         self
     }
 
-    /// Adds a route of the runner API: it verifies signatures itself, over the body, and is described by the protocol's `endpoint` and not by OpenAPI.
+    /// Adds a route of the runner API: it verifies signatures itself, over the body, and is described by the protocol's
+    /// `endpoint` and not by OpenAPI.
     fn runner(mut self, path: &str, methods: MethodRouter<App>) -> Self {
         #[cfg(test)]
         self.signed.push(path.to_owned());

@@ -1,7 +1,8 @@
 //! Secrets that were typed: carried to the runners that they are sealed for, and opened by nobody here.
 //!
-//! The id of the execution, its document, option values and nodes are bound into each seal, so they are fixed beforehand: the
-//! caller has them from the plan. What does not fit to that is refused here as a courtesy; it is the runner that cannot open it.
+//! The id of the execution, its document, option values and nodes are bound into each seal, so they are fixed beforehand:
+//! the caller has them from the plan. What does not fit to that is refused here as a courtesy; it is the runner that cannot
+//! open it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

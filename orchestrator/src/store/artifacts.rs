@@ -210,8 +210,8 @@ impl Store {
             .await
     }
 
-    /// Forgets the artifacts of a project that were kept before `before`, files that were last given before then, and what was brought for attempts that have
-    /// ended since; gives the number of artifacts.
+    /// Forgets the artifacts of a project that were kept before `before`, files that were last given before then, and what
+    /// was brought for attempts that have ended since; gives the number of artifacts.
     pub async fn forget_artifacts(
         &self,
         project: &ProjectName,

@@ -1,5 +1,5 @@
-//! What a runner's ceiling offers, in words that may leave its host: names of programs, of files, of endpoints and of hosts. Paths, addresses,
-//! arguments, users and secrets stay there.
+//! What a runner's ceiling offers, in words that may leave its host: names of programs, of files, of endpoints and of
+//! hosts. Paths, addresses, arguments, users and secrets stay there.
 //!
 //! It is only good for telling beforehand what will be refused; what is permitted is decided on the runner, each time.
 
@@ -27,8 +27,8 @@ pub fn offered(ceiling: &Ceiling) -> BTreeSet<String> {
     if words.len() > MAX_OFFERS { BTreeSet::new() } else { words }
 }
 
-/// What `grant` needs and a runner with these features does not offer, a phrase each with the section of `runner.toml` that would
-/// offer it. Nothing for a runner that has not told what it offers.
+/// What `grant` needs and a runner with these features does not offer, a phrase each with the section of `runner.toml` that
+/// would offer it. Nothing for a runner that has not told what it offers.
 pub fn missing(grant: &Grant, features: &BTreeSet<String>) -> Vec<String> {
     if !features.contains(TOLD) {
         return Vec::new();

@@ -1,5 +1,5 @@
-//! `tcp`: connections to a host and port that the rule names. The host of the step speaks TLS; a rule says whether always, from a
-//! point on that the protocol has for it, or never. A rule that is only to connect carries no byte either way.
+//! `tcp`: connections to a host and port that the rule names. The host of the step speaks TLS; a rule says whether always,
+//! from a point on that the protocol has for it, or never. A rule that is only to connect carries no byte either way.
 
 use std::fmt;
 

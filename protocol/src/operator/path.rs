@@ -41,7 +41,8 @@ pub const BLOB: &str = "/api/v1/blobs/{digest}";
 /// `PUT` of raw bytes: keeps a file for options of the project's jobs, by the digest in the address →
 /// [`crate::digest::Sized`].
 pub const FILE: &str = "/api/v1/projects/{project}/files/{digest}";
-/// `GET` ([`super::ComponentQuery`]) → `Page<`[`super::ComponentSummary`]`>`; `POST` [`super::Publish`] → [`super::ComponentView`].
+/// `GET` ([`super::ComponentQuery`]) → `Page<`[`super::ComponentSummary`]`>`; `POST` [`super::Publish`] →
+/// [`super::ComponentView`].
 pub const COMPONENTS: &str = "/api/v1/components";
 /// `GET` → [`super::ComponentView`].
 pub const COMPONENT: &str = "/api/v1/components/{namespace}/{name}/{version}";

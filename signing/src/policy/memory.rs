@@ -1,7 +1,8 @@
 //! What a runner remembers of its trust, so that taking a file back does not take back what was learnt.
 //!
 //! *Invariant:* the policy's version, the union of revocations, the newest version of each signed job and what reviewers
-//! said against a component only grow; what of a signed run must not be begun twice is not. The caller keeps the memory durably before it acts on what was accepted.
+//! said against a component only grow; what of a signed run must not be begun twice is not. The caller keeps the memory
+//! durably before it acts on what was accepted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -196,7 +196,8 @@ fn an_endpoint_that_no_runner_has_is_told_when_a_source_is_saved() {
 
 /// A list of nodes in the form of the Kubernetes core API, version 1: <https://kubernetes.io/docs/reference/kubernetes-api/>.
 const CLUSTER: &str = include_str!("fixtures/kubernetes-nodes.json");
-/// A list of machines in the form of the vSphere Automation API 8: <https://developer.broadcom.com/xapis/vsphere-automation-api/latest/>.
+/// A list of machines in the form of the vSphere Automation API 8:
+/// <https://developer.broadcom.com/xapis/vsphere-automation-api/latest/>.
 const MACHINES: &str = include_str!("fixtures/vsphere-vm.json");
 const IDENTITY: &str = include_str!("fixtures/vsphere-identity.json");
 

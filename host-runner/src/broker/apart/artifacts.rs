@@ -1,5 +1,5 @@
-//! What a run kept for people, on its way from the broker to the supervisor, which brings it to the orchestrator: the file stays
-//! where it is, in the scratch directory, and its name is said.
+//! What a run kept for people, on its way from the broker to the supervisor, which brings it to the orchestrator: the file
+//! stays where it is, in the scratch directory, and its name is said.
 
 use std::{io, path::Path};
 

@@ -243,8 +243,8 @@ impl Keeper {
 }
 
 impl Case {
-    /// Admits runs of a component with this grant and these secrets, some of which were typed, for which the supervisor has computed `remit`. Secrets
-    /// that cannot be had are told now.
+    /// Admits runs of a component with this grant and these secrets, some of which were typed, for which the supervisor has
+    /// computed `remit`. Secrets that cannot be had are told now.
     ///
     /// # Errors
     /// The broker's refusal, or there is no broker: the host's fault, without a code.

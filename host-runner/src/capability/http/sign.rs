@@ -229,8 +229,9 @@ mod tests {
         }
     }
 
-    /// Facts of AWS's test suite for Signature Version 4 (`get-vanilla`, `post-vanilla`, `get-vanilla-query-order-key-case`), of
-    /// the signing example in the IAM documentation, and of the examples in the API reference of S3.
+    /// Facts of AWS's test suite for Signature Version 4 (`get-vanilla`, `post-vanilla`,
+    /// `get-vanilla-query-order-key-case`), of the signing example in the IAM documentation, and of the examples in the API
+    /// reference of S3.
     #[test]
     fn signatures_are_those_that_aws_publishes() {
         check(

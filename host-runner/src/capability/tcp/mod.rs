@@ -1,9 +1,9 @@
 //! `tcp`: connections to hosts and ports of the remit, through the same door as HTTP: a name is resolved once, every address is
 //! judged, and what was judged is dialled. The host speaks TLS; the component sees what is inside.
 //!
-//! *Invariant:* no byte goes over a connection that is only to connect; under `tls: always` none goes unencrypted; what came in
-//! the clear is never read after encryption began. A secret is used at the exact host that the owner named for it, under TLS, and
-//! the component has what was made of it, never the secret.
+//! *Invariant:* no byte goes over a connection that is only to connect; under `tls: always` none goes unencrypted; what
+//! came in the clear is never read after encryption began. A secret is used at the exact host that the owner named for it,
+//! under TLS, and the component has what was made of it, never the secret.
 
 mod scram;
 

@@ -57,7 +57,8 @@ pub(super) fn prove(password: &[u8], first: &str, asked: &str) -> Result<Proof, 
     })
 }
 
-/// Nonce, salt and rounds of a server's first message; none of an extension, which a client that does not know it has to refuse.
+/// Nonce, salt and rounds of a server's first message; none of an extension, which a client that does not know it has to
+/// refuse.
 fn read(asked: &str) -> Option<(&str, Vec<u8>, u32)> {
     let mut parts = asked.split(',');
     let nonce = parts.next()?.strip_prefix("r=")?;

@@ -95,7 +95,8 @@ pub(crate) async fn apply(
     save(&app, &caller, made, apply).await.map(Json)
 }
 
-/// Why the runners that could be chosen cannot run a step, a sentence each: it will be refused, unless its owner changes the ceiling.
+/// Why the runners that could be chosen cannot run a step, a sentence each: it will be refused, unless its owner changes
+/// the ceiling.
 async fn missing(app: &App, project: &ProjectName, document: &Document) -> Result<Vec<String>, Failure> {
     let runners = super::node::chosen(app, project, document).await?;
     let of_step = |step: &Step| {

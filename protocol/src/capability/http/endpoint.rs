@@ -1,8 +1,8 @@
 //! Named endpoints: sockets of the runner's own host behind which a daemon answers HTTP.
 //!
 //! The owner's file gives the socket a name, and manifests and jobs know that name alone. A component calls
-//! `http://NAME.endpoint.alt/…`: names under `alt` are never looked up in the DNS ([RFC 9476](https://www.rfc-editor.org/rfc/rfc9476)),
-//! so that such an address leads to the owner's socket or nowhere.
+//! `http://NAME.endpoint.alt/…`: names under `alt` are never looked up in the DNS ([RFC
+//! 9476](https://www.rfc-editor.org/rfc/rfc9476)), so that such an address leads to the owner's socket or nowhere.
 
 use std::{
     fmt,

@@ -39,10 +39,10 @@ impl Guest for Http {
         r#"{"input":{"type":"string"},"output":{}}"#.to_owned()
     }
 
-    /// `METHOD SCHEME AUTHORITY PATH`, then any of `NAME=VALUE` (a header), `body:TEXT`, `trailer:NAME=VALUE`,
-    /// `many:COUNT` (so many headers), `patience:NANOSECONDS` (for each part of the exchange), `follow` (the place that a redirect names is called as well) and `timed:COUNT` (so many
-    /// calls, one after the other). Gives the status and the body of the last answer; of timed calls the microseconds of the
-    /// middle one.
+    /// `METHOD SCHEME AUTHORITY PATH`, then any of `NAME=VALUE` (a header), `body:TEXT`, `trailer:NAME=VALUE`, `many:COUNT`
+    /// (so many headers), `patience:NANOSECONDS` (for each part of the exchange), `follow` (the place that a redirect names
+    /// is called as well) and `timed:COUNT` (so many calls, one after the other). Gives the status and the body of the last
+    /// answer; of timed calls the microseconds of the middle one.
     fn run(input: String) -> Result<String, End> {
         let words: Vec<&str> = input.trim_matches('"').split(' ').collect();
         let [method, scheme, authority, path, extras @ ..] = &words[..] else {

@@ -32,8 +32,9 @@ impl Guest for Tcp {
         r#"{"input":{"type":"string"},"output":{}}"#.to_owned()
     }
 
-    /// `connect HOST PORT`; `ask` for the first line of an answer; `listen` to what comes; `start-tls` before asking; `after-tls`
-    /// asks again, in the clear, after a TLS that failed; `many` and `hold` make a number of connections, one after the other or at once.
+    /// `connect HOST PORT`; `ask` for the first line of an answer; `listen` to what comes; `start-tls` before asking;
+    /// `after-tls` asks again, in the clear, after a TLS that failed; `many` and `hold` make a number of connections, one
+    /// after the other or at once.
     fn run(input: String) -> Result<String, End> {
         let words: Vec<_> = input.trim_matches('"').split(' ').collect();
         let open = |host: &str, at: &str| Connection::open(host, at.parse().unwrap_or_default());
