@@ -14,7 +14,7 @@ use crate::{
 
 #[derive(Subcommand)]
 pub(crate) enum Key {
-    /// Make a key pair: the private key in FILE (mode 0600), the public key beside it in FILE.vkey.
+    /// Make a key pair: the private key in FILE (mode 0600), the public key beside it, with the ending `.vkey`.
     New {
         /// A name such as `acme.example/release-1`.
         name: String,
