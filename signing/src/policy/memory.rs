@@ -150,14 +150,6 @@ impl Wanted {
         }
     }
 
-    /// What began the family: this very run, unless another one wants it.
-    pub fn root(&self) -> &Self {
-        match self {
-            Self::Child(run) => run.parent.root(),
-            Self::Signed(_) | Self::Scheduled(_) | Self::Typed(_) => self,
-        }
-    }
-
     /// Whose signatures began it: nobody's for a schedule, or where nobody had to sign.
     pub fn signers(&self) -> BTreeSet<Signer> {
         match self {

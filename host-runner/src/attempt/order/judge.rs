@@ -167,14 +167,8 @@ impl<'a> Judge<'a> {
     ) -> Result<(), NotReady> {
         let wrong = |detail: String| Err(NotReady::refused(code, detail));
         let job = &child.order.job.job;
-        match &step.action {
-            Action::Job(action) if action.job == *job => {}
-            Action::Job(action) => {
-                return wrong(format!("Step {} runs the job {}, and this is {job}.", step.name, action.job));
-            }
-            Action::Component(_) | Action::Gate(_) | Action::Halt(_) => {
-                return wrong(format!("Step {} runs no job.", step.name));
-            }
+        if !matches!(&step.action, Action::Job(action) if action.job == *job) {
+            return wrong(format!("Step {} does not run the job {job}.", step.name));
         }
         let (project, outputs) = (&child.order.job.project, BTreeMap::new());
         let scope = Scope::signed(project, child.order.run, job, &Map::new());
