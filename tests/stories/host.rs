@@ -12,7 +12,7 @@ use std::{
 use harness::{Host, Stack, builder_trust, wait_for};
 use serde_json::Value;
 
-use super::{apply, run};
+use super::{apply, begin, run, site};
 
 const ONE: &str = "job: one\nsteps:\n  - { name: one, uses: remit/transform@1, with: { value: 1 } }\n";
 /// The user `nobody` of every Linux.
@@ -379,4 +379,37 @@ fn whoever_owns_a_host_can_attack_the_runner_on_it() {
     );
     let (code, said) = conform("/nowhere");
     assert!(code == 1 && said.contains("cargo xtask guests"), "{said}");
+}
+
+/// How many connections the orchestrator has taken so far, the one that asks among them.
+fn connections(stack: &Stack) -> u32 {
+    let (status, text) = stack.get("/metrics").unwrap();
+    assert_eq!(status, 200, "{text}");
+    let line = text.lines().find_map(|line| line.strip_prefix("remit_connections_total "));
+    line.unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_runner_keeps_its_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    let stack = site(folder.path(), "[ceiling]\n");
+    apply(&stack, folder.path(), ONE);
+    run(&stack, &["one"]);
+    let before = connections(&stack);
+    let (mut calls, mut asked) = (0, 0);
+    let begun: Vec<_> = (0..30).map(|_| begin(&stack, &["one"])).collect();
+    calls += begun.len();
+    for id in begun {
+        wait_for("its end", || {
+            asked += 1;
+            let shown = stack.json(&["execution", "show", &id])?;
+            Ok((shown["summary"]["state"] == "ended").then_some(()))
+        })
+        .unwrap();
+    }
+    calls += asked;
+    let by_others = u32::try_from(calls).unwrap() + 1;
+    let by_runner = connections(&stack) - before - by_others;
+    // One that is parked, one that reports, and one for each call beside them.
+    assert!(by_runner <= 6, "{by_runner} new connections for 30 executions");
 }

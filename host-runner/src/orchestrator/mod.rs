@@ -200,17 +200,14 @@ impl Caller {
 
     fn idle(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(connection) = idle.pop() {
-            if connection.is_ready() {
-                return Some(connection);
-            }
-        }
-        None
+        std::iter::from_fn(|| idle.pop()).find(|connection| !connection.is_closed())
     }
 
+    /// Keeps a connection whose answer was read to its end. Whether it takes a next call at once is not asked: its task may
+    /// only be about to find that out, and a new one costs a handshake.
     fn keep(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if connection.is_ready() && idle.len() < MAX_IDLE {
+        if !connection.is_closed() && idle.len() < MAX_IDLE {
             idle.push(connection);
         }
     }
@@ -497,15 +494,19 @@ impl Client {
             match answer {
                 // The other side had just closed what we kept. Every call may be repeated.
                 Err(CallError::Cut(_)) if begun.elapsed() < STALE => {}
-                answer => {
-                    self.caller.keep(idle);
-                    return answer;
-                }
+                answer => return self.done(idle, answer),
             }
         }
         let mut fresh = self.caller.connect().await?;
         let answer = self.sign_and_send(&mut fresh, method, path, body, limit, patience).await;
-        self.caller.keep(fresh);
+        self.done(fresh, answer)
+    }
+
+    /// An answer, and what becomes of its connection: one on which a call was cut may still be waiting for its end.
+    fn done(&self, connection: Connection, answer: Result<Bytes, CallError>) -> Result<Bytes, CallError> {
+        if !matches!(answer, Err(CallError::Cut(_))) {
+            self.caller.keep(connection);
+        }
         answer
     }
 

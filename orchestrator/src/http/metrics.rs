@@ -54,6 +54,8 @@ pub(crate) fn metric(text: &mut String, name: &str, kind: &str, help: &str, valu
 metrics! {
     /// Open connections.
     connections: "gauge", "remit_connections", "Open connections.";
+    /// Connections that were taken.
+    connections_taken: "counter", "remit_connections_total", "Connections that were taken.";
     /// Connections that were closed at once.
     connections_refused: "counter", "remit_connections_refused_total", "Connections closed because there were too many.";
     /// Calls of the operator API.

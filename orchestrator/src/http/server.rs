@@ -90,6 +90,7 @@ impl Server {
             let (metrics, stop) = (Arc::clone(&metrics), stop.clone());
             tasks.spawn(async move {
                 metrics.connections.add(1);
+                metrics.connections_taken.add(1);
                 connection(stream, acceptor, router, stop).await;
                 metrics.connections.subtract(1);
                 drop(permit);
