@@ -22,8 +22,9 @@ use crate::{
 
 /// Room of a report for what stands around the attempts' parts.
 const REPORT_ROOM: usize = MAX_BODY - 1024;
-/// How long something that nobody waits for may wait for company.
-const COALESCE: Duration = Duration::from_millis(5);
+/// How long something that nobody waits for may wait for company: a report costs both sides a signature and its verification,
+/// and people do not see so short a time.
+const COALESCE: Duration = Duration::from_millis(50);
 /// Bytes of log among them; beyond it, entries are cut, with a mark.
 const MAX_LOG_BACKLOG: usize = 32 << 20;
 /// How long the runner waits with a report after one that moved nothing.
@@ -155,6 +156,10 @@ impl Core {
                 break;
             }
         }
+        if budget < REPORT_ROOM / 2 {
+            // There is much to say: what comes next has company enough.
+            self.flush_at = Some(now);
+        }
         if attempts.is_empty() {
             return;
         }
@@ -201,7 +206,7 @@ impl Core {
         }
         self.contacted(now);
         if !self.dirty.is_empty() {
-            self.flush_within(if progress { Duration::ZERO } else { NO_PROGRESS }, now);
+            self.flush_within(if progress { COALESCE } else { NO_PROGRESS }, now);
         }
     }
 
