@@ -14,6 +14,7 @@ use remit_runner::{
     start::{self, Environment},
     state,
 };
+use tokio::task::JoinSet;
 
 use super::{read_owners_file, runtime};
 
@@ -48,8 +49,11 @@ pub(crate) fn run(
             }
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), orchestrator = %config.orchestrator.url, slots = config.runner.slots, "starting");
+        // Among the runtime's own tasks: whatever happened would have to wake this thread otherwise.
+        let mut life = JoinSet::new();
+        life.spawn(runner.run(stopped));
         tokio::select! {
-            exit = runner.run(stopped) => anyhow::Ok(exit),
+            Some(exit) = life.join_next() => exit.context("the runner broke off"),
             () = signals => unreachable_signals(),
         }
     })?;

@@ -82,7 +82,13 @@ pub fn live(socket: OwnedFd, line: OwnedFd, runtime: impl FnOnce() -> io::Result
                 let link = Arc::new(Link::new(socket, MAX_FROM_BROKER.saturating_mul(2))?);
                 let ready: Ready = Ok(());
                 link.send(&encode(Kind::Ready, 0, 0, &ready, &[]));
-                office.serve(link).await.map_err(io::Error::other)
+                // Among the runtime's own tasks: whatever happened would have to wake this thread otherwise.
+                let mut service = JoinSet::new();
+                service.spawn(office.serve(link));
+                match service.join_next().await {
+                    Some(served) => served.map_err(io::Error::other)?.map_err(io::Error::other),
+                    None => Ok(()),
+                }
             }
             Err(why) => refuse(socket, why),
         }
