@@ -138,7 +138,9 @@ impl Database {
         let (queries, waiting) = sync_channel::<Query>(QUEUE);
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..READERS {
-            let mut reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            // Each connection belongs to its thread: without this flag every call would take a lock.
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let mut reader = Connection::open_with_flags(path, flags)?;
             reader.busy_timeout(Duration::from_secs(5))?;
             reader.pragma_update(None, "mmap_size", 256 << 20)?;
             reader.pragma_update(None, "wal_autocheckpoint", 0)?;
