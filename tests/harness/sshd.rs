@@ -51,10 +51,13 @@ impl Sshd {
         std::fs::write(folder.join("known_hosts"), format!("[127.0.0.1]:{port} {}\n", public.trim()))?;
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile {}\nStrictModes no\nUsePAM no\n\
-             PasswordAuthentication no\nPermitRootLogin yes\nMaxStartups 1000\nMaxSessions 1000\nUseDNS no\nSubsystem sftp internal-sftp\n",
+             PasswordAuthentication no\nPermitRootLogin yes\nMaxStartups 1000\nMaxSessions 1000\nUseDNS no\n\
+             Subsystem sftp internal-sftp\nSetEnv HOME={}\n",
             host.display(),
             folder.join("authorized_keys").display(),
-            folder.join("sshd.pid").display()
+            folder.join("sshd.pid").display(),
+            // A shell on the node reads nothing of what the machine's own users have set up.
+            folder.display()
         );
         let file = folder.join("sshd_config");
         std::fs::write(&file, config)?;
