@@ -41,6 +41,7 @@ const RECENT_DOCUMENTS: usize = 64;
 const RECENT_NODE_SETS: usize = 8;
 
 /// What a program reads from its environment, once, before it has threads.
+#[derive(Clone)]
 pub struct Environment {
     /// systemd's `$CREDENTIALS_DIRECTORY`.
     pub credentials: Option<PathBuf>,

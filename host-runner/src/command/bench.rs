@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::Subcommand;
 use remit_protocol::limits::MAX_COMPONENT;
 use remit_runner::{conformance, local, measure, start::Environment};
 use serde::Serialize;
 
 use super::{
-    block_on,
+    runtime,
     step::{StepRun, local_run},
 };
 use crate::terminal::say_json;
@@ -67,18 +68,24 @@ pub(crate) enum Bench {
 }
 
 pub(crate) fn measure(bench: Bench, environment: &Environment) -> anyhow::Result<ExitCode> {
-    let program = &environment.program;
+    let environment = environment.clone();
     match bench {
-        Bench::WarmStep { step, runs, worker } => {
+        Bench::WarmStep { step, runs, worker } => told(async move {
             let home = if worker { local::Home::Worker } else { local::Home::Here };
-            told(async { Ok(local::warm_step(local_run(&step)?, runs, home, environment).await?) })
+            Ok(local::warm_step(local_run(&step)?, runs, home, &environment).await?)
+        }),
+        Bench::Broker { suite, requests } => {
+            told(async move { conformance::cost::requests(&suite, &environment.program, requests).await })
         }
-        Bench::Broker { suite, requests } => told(conformance::cost::requests(&suite, program, requests)),
-        Bench::Live { suite, sandboxes } => told(conformance::crowd::live(&suite, program, sandboxes)),
-        Bench::Neighbours { suite, runs } => told(conformance::crowd::neighbours(&suite, program, runs)),
-        Bench::Compile { component, runs } => told(async {
+        Bench::Live { suite, sandboxes } => {
+            told(async move { conformance::crowd::live(&suite, &environment.program, sandboxes).await })
+        }
+        Bench::Neighbours { suite, runs } => {
+            told(async move { conformance::crowd::neighbours(&suite, &environment.program, runs).await })
+        }
+        Bench::Compile { component, runs } => told(async move {
             let bytes = local::read_file(&component, MAX_COMPONENT)?;
-            conformance::cost::compiling(program, &bytes, runs).await
+            conformance::cost::compiling(&environment.program, &bytes, runs).await
         }),
         Bench::Rules => {
             say_json(&measure::rules()?)?;
@@ -87,9 +94,11 @@ pub(crate) fn measure(bench: Bench, environment: &Environment) -> anyhow::Result
     }
 }
 
-fn told<T: Serialize>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<ExitCode> {
-    block_on(async {
-        say_json(&work.await?)?;
-        Ok(ExitCode::SUCCESS)
-    })
+/// Measures in one of the runtime's tasks, where a runner's attempts live, and says what was found.
+fn told<T: Serialize + Send + 'static>(
+    work: impl Future<Output = anyhow::Result<T>> + Send + 'static,
+) -> anyhow::Result<ExitCode> {
+    let runtime = runtime()?;
+    say_json(&runtime.block_on(runtime.spawn(work)).context("the measuring broke off")??)?;
+    Ok(ExitCode::SUCCESS)
 }
