@@ -1,19 +1,17 @@
 //! From the text of a `runner.toml` to a [`Config`], or to every mistake in it.
+//!
+//! Here are the file as a whole, `[orchestrator]` and `[runner]`, and what every section is read with: a [`Reader`] notes what
+//! is wrong and reads on.
+
+mod ceiling;
+mod provider;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::{Path, PathBuf},
 };
 
-use remit_protocol::{
-    Limits, Size,
-    capability::{Ceiling, exec::ExecCeiling, http::HttpCeiling},
-    endpoint::Fault,
-    limits::LimitsPart,
-    nearest::nearest,
-    position::position,
-};
+use remit_protocol::{Size, endpoint::Fault, nearest::nearest, position::position};
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
 use toml::{
     Spanned,
@@ -21,34 +19,10 @@ use toml::{
 };
 
 use super::{Config, DEFAULT_CACHE, DEFAULT_SLOTS, MAX_SLOTS, Orchestrator, Runner};
-use crate::secrets::ProviderConfig;
 
 const TOP: &[&str] = &["orchestrator", "runner", "ceiling", "tls", "provider"];
 const ORCHESTRATOR: &[&str] = &["url", "proxy", "ca_file"];
 const RUNNER: &[&str] = &["state", "slots", "trust", "require_signed", "cache", "confinement"];
-const LIMITS: &[&str] = Limits::NAMES;
-const CEILING: &[&str] = &["http", "exec", "ssh", "tcp", "files", "secrets"];
-const HTTP: &[&str] = &[
-    "endpoint",
-    "unix",
-    "components",
-    "projects",
-    "scheme",
-    "host",
-    "port",
-    "methods",
-    "paths",
-    "private",
-    "via",
-    "tls",
-    "ca_file",
-];
-const TLS: &[&str] = &["name", "ca_file"];
-const EXEC: &[&str] = &["program", "path", "args", "cwd", "env", "variables"];
-const SSH: &[&str] = &["addresses", "port", "users", "known_hosts"];
-const TCP: &[&str] = &["host", "port", "tls", "connect_only", "private", "trust", "ca_file"];
-const FILES: &[&str] = &["name", "path", "mode"];
-const SECRETS: &[&str] = &["path", "use", "hosts", "users", "programs", "components", "projects"];
 
 pub(super) fn config(text: &str, directory: &Path) -> Result<Config, Vec<Fault>> {
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -222,226 +196,6 @@ impl Reader<'_> {
         let confinement = self.optional(table, place, "confinement", "\"required\"").unwrap_or_default();
         let (state, trust) = (self.path(state?), self.path(trust?));
         Some(Runner { state, slots, trust, require_signed, cache, confinement })
-    }
-
-    fn ceiling(&mut self, top: &DeTable<'_>) -> Ceiling {
-        let place = "ceiling";
-        let mut ceiling = Ceiling::default();
-        let Some(found) = table(top, place) else { return ceiling };
-        let Some(table) = self.section(found, place) else { return ceiling };
-        self.known(table, place, &[LIMITS, CEILING].concat());
-        ceiling.limits = self.limits(found, table);
-        ceiling.http = self.entries(table, "http", HTTP);
-        ceiling.exec = self.entries(table, "exec", EXEC);
-        ceiling.ssh = self.entries(table, "ssh", SSH);
-        ceiling.tcp = self.entries(table, "tcp", TCP);
-        ceiling.files = self.entries(table, "files", FILES);
-        ceiling.secrets = self.entries(table, "secrets", SECRETS);
-        self.one_socket_each(table, &ceiling.http);
-        let profiles = self.trust_profiles(top);
-        self.named_profiles(table, ("http", "tls"), &profiles);
-        self.named_profiles(table, ("tcp", "trust"), &profiles);
-        for rule in &mut ceiling.http {
-            let profile = rule.tls.as_ref().and_then(|name| profiles.get(name).cloned());
-            rule.ca_file = rule.ca_file.take().or(profile).map(|path| self.directory.join(path));
-        }
-        for rule in &mut ceiling.tcp {
-            let profile = rule.trust.as_ref().and_then(|name| profiles.get(name).cloned());
-            rule.ca_file = rule.ca_file.take().or(profile).map(|path| self.directory.join(path));
-        }
-        for rule in &mut ceiling.ssh {
-            rule.known_hosts = self.directory.join(&rule.known_hosts);
-        }
-        for rule in &mut ceiling.files {
-            rule.path = self.directory.join(&rule.path);
-        }
-        for ExecCeiling { cwd, .. } in &mut ceiling.exec {
-            *cwd = cwd.take().map(|path| self.directory.join(path));
-        }
-        ceiling
-    }
-
-    /// Each endpoint is one socket, however many rules name it.
-    fn one_socket_each(&mut self, ceiling: &DeTable<'_>, rules: &[HttpCeiling]) {
-        let mut sockets = BTreeMap::new();
-        for rule in rules {
-            let Some((name, endpoint)) = rule.scope.endpoint().zip(rule.endpoint.as_ref()) else { continue };
-            let known = sockets.entry(name.clone()).or_insert(&endpoint.unix);
-            if **known != endpoint.unix {
-                let span = value(ceiling, "http").map_or(0..0, Spanned::span);
-                let message = format!(
-                    "the endpoint {name} is {} and {}: a name is one socket",
-                    known.display(),
-                    endpoint.unix.display()
-                );
-                self.fault(&span, "ceiling.http", &message, "give one of them another name");
-            }
-        }
-    }
-
-    /// `[[tls]]`: certificates under a name, for the rules of `http` that say `tls = "name"` and those of `tcp` that say
-    /// `trust = "name"`.
-    fn trust_profiles(&mut self, top: &DeTable<'_>) -> BTreeMap<String, PathBuf> {
-        let mut profiles = BTreeMap::new();
-        let Some(found) = value(top, "tls") else { return profiles };
-        let Some(array) = found.get_ref().as_array() else {
-            self.fault(&found.span(), "tls", "this is one table", "write it as [[tls]]");
-            return profiles;
-        };
-        for (index, entry) in array.iter().enumerate() {
-            let place = format!("tls[{index}]");
-            let Some(table) = self.section(entry, &place) else { continue };
-            self.known(table, &place, TLS);
-            let name: Option<String> = self.required(entry, table, &place, "name", "\"corp\"");
-            let file: Option<PathBuf> = self.required(entry, table, &place, "ca_file", "\"corp-ca.pem\"");
-            let (Some(name), Some(file)) = (name, file) else { continue };
-            if profiles.insert(name.clone(), file).is_some() {
-                let message = format!("{name:?} stands here twice");
-                self.fault(&entry.span(), &place, &message, "give each profile a name of its own");
-            }
-        }
-        profiles
-    }
-
-    /// Each profile that a rule of `section` names by `key` is one.
-    fn named_profiles(
-        &mut self,
-        ceiling: &DeTable<'_>,
-        (section, key): (&str, &str),
-        profiles: &BTreeMap<String, PathBuf>,
-    ) {
-        let rules = value(ceiling, section).and_then(|found| found.get_ref().as_array());
-        for (index, rule) in rules.into_iter().flatten().enumerate() {
-            let named = rule.get_ref().as_table().and_then(|table| value(table, key));
-            let Some((found, name)) = named.and_then(|found| Some((found, found.get_ref().as_str()?))) else {
-                continue;
-            };
-            if !profiles.contains_key(name) {
-                let remedy = match nearest(name, profiles.keys().map(String::as_str)) {
-                    Some(meant) => format!("did you mean {meant:?}?"),
-                    None => format!("add [[tls]] with name = {name:?} and its ca_file"),
-                };
-                let message = format!("there is no trust profile {name:?}");
-                self.fault(&found.span(), &format!("ceiling.{section}[{index}].{key}"), &message, &remedy);
-            }
-        }
-    }
-
-    fn limits(&mut self, found: &Value<'_>, table: &DeTable<'_>) -> LimitsPart {
-        let is_limit = |name: &str| LIMITS.contains(&name);
-        let own: DeTable<'_> = table
-            .iter()
-            .filter(|(key, _)| is_limit(key.get_ref()))
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect();
-        let own = Spanned::new(found.span(), DeValue::Table(own));
-        let remedy = "write sizes as in \"256MiB\", times as in \"1h\", counts as whole numbers";
-        let limits: LimitsPart = self.read(&own, "ceiling", remedy).unwrap_or_default();
-        if let Some((name, wanted, most)) = limits.above_most() {
-            let span = value(table, name).map_or(found.span(), Spanned::span);
-            let message = format!("{name} = {wanted} is more than any step may have");
-            self.fault(&span, &format!("ceiling.{name}"), &message, &format!("write at most {most}"));
-        }
-        limits
-    }
-
-    fn entries<T: DeserializeOwned>(&mut self, ceiling: &DeTable<'_>, name: &str, known: &[&str]) -> Vec<T> {
-        let Some(found) = value(ceiling, name) else { return Vec::new() };
-        let place = format!("ceiling.{name}");
-        let Some(array) = found.get_ref().as_array() else {
-            self.fault(&found.span(), &place, "this is one table", &format!("write it as [[{place}]]"));
-            return Vec::new();
-        };
-        let mut entries = Vec::new();
-        for (index, entry) in array.iter().enumerate() {
-            let place = format!("{place}[{index}]");
-            if let Some(table) = self.section(entry, &place)
-                && self.known(table, &place, known)
-            {
-                entries.extend(self.read::<T>(entry, &place, "correct this entry"));
-            }
-        }
-        entries
-    }
-
-    fn providers(&mut self, top: &DeTable<'_>) -> Vec<ProviderConfig> {
-        let Some(found) = value(top, "provider") else { return Vec::new() };
-        let Some(array) = found.get_ref().as_array() else {
-            self.fault(&found.span(), "provider", "this is one table", "write it as [[provider]]");
-            return Vec::new();
-        };
-        let mut providers = Vec::new();
-        let mut mounts = BTreeSet::new();
-        for (index, entry) in array.iter().enumerate() {
-            let place = format!("provider[{index}]");
-            let Some(provider) = self.provider(entry, &place) else { continue };
-            if !mounts.insert(provider.mount().as_str().to_owned()) {
-                let message = format!("{:?} is mounted twice", provider.mount().as_str());
-                self.fault(&entry.span(), &place, &message, "give each provider a mount of its own");
-            }
-            providers.push(provider);
-        }
-        providers
-    }
-
-    fn provider(&mut self, entry: &Value<'_>, place: &str) -> Option<ProviderConfig> {
-        const KINDS: [&str; 6] = ["store", "directory", "environment", "vault", "program", "sealed"];
-        let supported = KINDS.join(", ");
-        let table = self.section(entry, place)?;
-        let kind = value(table, "kind").and_then(|kind| Some((kind.get_ref().as_str()?, kind.span())));
-        let known: &[&str] = match kind {
-            Some(("store", _)) => &["kind", "mount", "key_file", "credential"],
-            Some(("directory", _)) => &["kind", "mount", "path"],
-            Some(("environment", _)) => &["kind", "mount", "variables"],
-            Some(("vault", _)) => &[
-                "kind",
-                "mount",
-                "address",
-                "namespace",
-                "engine",
-                "field",
-                "names",
-                "ca_file",
-                "via",
-                "auth",
-                "cache",
-            ],
-            Some(("program", _)) => &["kind", "mount", "path", "args", "env", "timeout", "cache"],
-            Some(("sealed", _)) => &["kind", "mount"],
-            Some((other, span)) => {
-                let meant = nearest(other, KINDS);
-                let remedy = meant.map_or(format!("supported are: {supported}"), |meant| {
-                    format!("did you mean {meant:?}?")
-                });
-                self.fault(
-                    &span,
-                    &format!("{place}.kind"),
-                    &format!("there is no provider of kind {other:?}"),
-                    &remedy,
-                );
-                return None;
-            }
-            None => {
-                self.fault(
-                    &entry.span(),
-                    place,
-                    "`kind` is missing",
-                    &format!("add kind = …; supported are: {supported}"),
-                );
-                return None;
-            }
-        };
-        if !self.known(table, place, known) {
-            return None;
-        }
-        let mut provider: ProviderConfig = self.read(entry, place, "correct this entry")?;
-        if let Some((name, most)) = provider.too_long() {
-            let span = value(table, name).map_or(entry.span(), Spanned::span);
-            let place = format!("{place}.{name}");
-            self.fault(&span, &place, "this is longer than it may be", &format!("write at most {most}"));
-        }
-        provider.anchor(self.directory);
-        Some(provider)
     }
 }
 
