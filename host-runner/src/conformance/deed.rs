@@ -256,7 +256,7 @@ const MARK: &str = "canary-in-plain-sight";
 
 async fn search(suite: &Suite, world: &World, needle: Needle) -> Result<Seen> {
     let suite = Suite::new(&suite.folder, &suite.program);
-    let mut setup: Setup = super::table::encrypted(world, world.encrypted.port())?;
+    let mut setup: Setup = super::http::encrypted(world, world.encrypted.port())?;
     setup.limits.requests = Some(100_000);
     setup.limits.egress = Some(Size::from_mib(1024));
     setup.limits.ingress = Some(Size::from_mib(1024));

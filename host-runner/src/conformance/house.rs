@@ -1,5 +1,5 @@
-//! The rows about the runner's own rooms: what it writes down of secrets, its cache, its compile process, upgrades, replay, a
-//! guest that broke out, and what another version left on disk.
+//! The rows about the runner's own rooms: what it writes down of secrets, what was not signed, its cache, its compile process,
+//! upgrades, replay, a guest that broke out, and what another version left on disk.
 
 use anyhow::Result;
 use serde_json::json;
@@ -33,6 +33,21 @@ impl Table<'_> {
         let there = Try::done(Deed::Search(Needle::Mark), "succeeded", "");
         self.add(11, "looks for the credential in its worker's memory and environment", absent, there);
         Ok(())
+    }
+
+    /// Only what was signed, by whom the owner trusts, in its time.
+    pub(super) fn tampering(&mut self) {
+        for (threat, name, tampering, code) in [
+            (21, "is another component than the one that was signed", Tampering::Bytes, "E_DIGEST"),
+            (21, "has another manifest than the one that was signed", Tampering::Manifest, "E_DIGEST"),
+            (22, "has a note that was changed", Tampering::Note, "E_"),
+            (22, "is signed by a stranger under a known name", Tampering::Stranger, "E_THRESHOLD"),
+            (22, "is offered after its time", Tampering::Time, "E_WINDOW"),
+        ] {
+            let setup = Setup { tampering: Some(tampering), ..Setup::default() };
+            let twin = Try::new(Setup::default(), "nothing", "succeeded", "");
+            self.add(threat, name, Try::new(setup, "nothing", "not-loaded", code), twin);
+        }
     }
 
     /// Native code is this host's own, whole, and of this engine.
