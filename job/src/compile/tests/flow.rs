@@ -1,7 +1,10 @@
 //! Gates, halts, jobs that run jobs, lists, groups and error handlers.
 
 use super::*;
-use crate::document::{Action, Approvers, HaltOutcome};
+use crate::{
+    document::{Action, Approvers, HaltOutcome},
+    trigger,
+};
 
 const FLOW: &str = r#"
 job: deploy
