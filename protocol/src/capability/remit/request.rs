@@ -3,7 +3,8 @@
 use super::remedy::http_lines;
 use crate::capability::{Denial, Grant, Requests, Side, files::FilesGrant, tcp};
 
-/// Refuses what `grant` gives and the manifest does not ask for. Checked at save, and again by [`Remit::compute`].
+/// Refuses what `grant` gives and the manifest does not ask for. Checked at save, and again by
+/// [`Remit::compute`](super::Remit::compute).
 pub fn covered_by_request(requests: &Requests, grant: &Grant) -> Result<(), Vec<Denial>> {
     let mut denials = Vec::new();
     let mut check = |covered: bool, permission: String, remedy: String| {
