@@ -52,6 +52,9 @@ pub(crate) struct Issued {
     waiting: VecDeque<(Source, Vec<u8>)>,
     stdout: Stream,
     stderr: Stream,
+    /// Both sides speak by turns: the guest asks for nothing more before it has heard the end of what was said. The beginning
+    /// of a secret at the end of a piece is not held back then; one that lies in a piece is still replaced.
+    by_turns: bool,
     exit: Option<Option<Ending>>,
 }
 
@@ -63,6 +66,9 @@ impl Issued {
             Event::Stdout(data) => {
                 let mut clean = Vec::with_capacity(data.len());
                 self.stdout.push(&data, &mut clean);
+                if self.by_turns {
+                    self.stdout.finish(&mut clean);
+                }
                 self.keep(&clean, Source::Output);
             }
             Event::Stderr(data) => {
@@ -179,6 +185,7 @@ impl Broker {
             },
         };
         let dialer = self.config.dialer.clone();
+        let by_turns = matches!(ask, Ask::Sftp);
         self.log.used(Used::Command);
         let started = or_cancelled(&self.cancel, session::start(&dialer, &plan, &secrets, ask)).await?;
         let running = started.map_err(|error| login_fault(self, &plan, &error))?;
@@ -187,6 +194,7 @@ impl Broker {
             waiting: VecDeque::new(),
             stdout: self.redactor.stream(),
             stderr: self.redactor.stream(),
+            by_turns,
             exit: None,
         }))
     }

@@ -335,21 +335,38 @@ async fn dropping_a_command_ends_the_connection() {
     }
 }
 
-#[tokio::test]
-async fn output_is_redacted_across_pieces() {
-    let sshd = Sshd::start().await;
+fn issued(running: Running, by_turns: bool) -> Issued {
     let redactor = Redactor::new();
     let value = SecretValue::new(b"a-secret-on-the-node".to_vec()).ok().unwrap();
     redactor.add([(&SecretPath::new("keys/s").unwrap(), &value)]);
-    let script = "printf a-secret; echo -on-the-node; printf 'a-secret-on-the-' >&2";
-    let running = sshd.run(&sshd.good(), "ed25519", &["sh", "-c", script], b"").await.unwrap();
-    let mut command = Issued {
+    Issued {
         running: Some(Box::new(running)),
         waiting: VecDeque::new(),
         stdout: redactor.stream(),
         stderr: redactor.stream(),
+        by_turns,
         exit: None,
-    };
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_held_back_where_both_sides_speak_by_turns() {
+    let sshd = Sshd::start().await;
+    let script = "printf 'a-secret-on-the-node, a-secret'; exec tail -f /dev/null";
+    for (by_turns, expect) in [(true, "[redacted:keys/s], a-secret"), (false, "[redacted:keys/s], ")] {
+        let running = sshd.run(&sshd.good(), "ed25519", &["sh", "-c", script], b"").await.unwrap();
+        let mut command = issued(running, by_turns);
+        assert!(command.advance().await);
+        assert_eq!(command.waiting, [(Source::Output, expect.as_bytes().to_vec())]);
+    }
+}
+
+#[tokio::test]
+async fn output_is_redacted_across_pieces() {
+    let sshd = Sshd::start().await;
+    let script = "printf a-secret; echo -on-the-node; printf 'a-secret-on-the-' >&2";
+    let running = sshd.run(&sshd.good(), "ed25519", &["sh", "-c", script], b"").await.unwrap();
+    let mut command = issued(running, false);
     while command.advance().await {}
     let (mut out, mut error) = (Vec::new(), Vec::new());
     for (source, bytes) in command.waiting.drain(..) {
