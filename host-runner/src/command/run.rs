@@ -14,7 +14,6 @@ use remit_runner::{
     start::{self, Environment},
     state,
 };
-use tokio::task::JoinSet;
 
 use super::{read_owners_file, runtime};
 
@@ -50,10 +49,9 @@ pub(crate) fn run(
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), orchestrator = %config.orchestrator.url, slots = config.runner.slots, "starting");
         // Among the runtime's own tasks: whatever happened would have to wake this thread otherwise.
-        let mut life = JoinSet::new();
-        life.spawn(runner.run(stopped));
+        let life = runtime.spawn(runner.run(stopped));
         tokio::select! {
-            Some(exit) = life.join_next() => exit.context("the runner broke off"),
+            exit = life => exit.context("the runner broke off"),
             () = signals => unreachable_signals(),
         }
     })?;

@@ -158,7 +158,7 @@ impl Stream {
         self.scan(chunk, false, output);
     }
 
-    /// The input has ended: appends the rest.
+    /// Appends what is held back: the input has ended, or whoever reads it goes on only with all that has come.
     pub fn finish(&mut self, output: &mut Vec<u8>) {
         self.scan(&[], true, output);
     }
