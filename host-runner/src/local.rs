@@ -194,7 +194,12 @@ impl Stage {
         let sandbox = match home {
             Home::Here => start::sandbox(4, scratch, &dialer, &launch),
             Home::Worker => {
-                let crew = Crew { program: environment.program.clone(), confinement: Confinement::Required };
+                // One step runs, and nobody beside it.
+                let crew = Crew {
+                    program: environment.program.clone(),
+                    confinement: Confinement::Required,
+                    reserved_processors: 0,
+                };
                 Sandbox::with_workers(
                     SandboxConfig { slots: 4, scratch, dialer, launch: launch.clone() },
                     crew,

@@ -207,7 +207,11 @@ pub async fn runner(
         dialer: Arc::clone(&dialer),
     };
     let broker = Arc::new(Keeper::start(plan).await?);
-    let crew = Crew { program: environment.program.clone(), confinement: config.runner.confinement };
+    let crew = Crew {
+        program: environment.program.clone(),
+        confinement: config.runner.confinement,
+        reserved_processors: config.runner.reserved_processors,
+    };
     let settings = SandboxConfig {
         slots: config.runner.slots,
         scratch: workers,

@@ -22,6 +22,8 @@ pub use read::fault_at;
 pub const MAX_CONFIG: u64 = 1 << 20;
 /// Sandboxes at once, where the file does not say.
 const DEFAULT_SLOTS: u32 = 64;
+/// Processors that are reserved, if the owner says nothing.
+pub(crate) const DEFAULT_RESERVED: u16 = 1;
 /// Most sandboxes at once: the engine's pool reserves address space for each.
 pub const MAX_SLOTS: u32 = 1000;
 /// Native code that is kept on disk, where the file does not say.
@@ -66,6 +68,8 @@ pub struct Runner {
     pub cache: Size,
     /// Whether it begins on a kernel that cannot confine it.
     pub confinement: Confinement,
+    /// Processors that steps leave to others once they have computed for long.
+    pub reserved_processors: u16,
 }
 
 /// What an owner may want to see signed.

@@ -246,9 +246,10 @@ fn needed(allowed: &Files) -> Result<Rules, String> {
     let flags = [libc::F_GETFL, libc::F_GETFD, libc::F_SETFD, libc::F_DUPFD_CLOEXEC, libc::F_SETFL];
     let flags = flags.map(|flag| u64::from(flag.cast_unsigned()));
     rules.insert(libc::SYS_fcntl, each(1, &flags)?);
-    // Giving way: this thread alone, and the kernel lets it go back only.
+    // Giving way: this thread alone, and the kernel lets its priority go back only.
     let thread = [(0, u64::from(libc::PRIO_PROCESS)), (1, 0)];
     rules.insert(libc::SYS_setpriority, vec![whenever(&thread)?]);
+    rules.insert(libc::SYS_sched_setaffinity, each(0, &[0])?);
     // Breaking off signals the process itself.
     rules.insert(libc::SYS_tgkill, each(0, &[u64::from(std::process::id())])?);
     Ok(rules)

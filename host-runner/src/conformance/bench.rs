@@ -34,6 +34,7 @@ use crate::{
         log::{Line, LogSink},
     },
     component::cache::Cache,
+    config::DEFAULT_RESERVED,
     confine::Confinement,
     dial::{Dialer, address::Barred, resolve::Lookup, tls::Trust},
     launcher::{Catalogue, Client, Launcher, Remote},
@@ -476,7 +477,11 @@ impl Bench {
         let launch = Arc::new(Remote::new(launcher, scratch.path().to_owned())?);
         let place = scratch.path().to_owned();
         let config = SandboxConfig { slots: setup.slots, scratch: place, dialer, launch };
-        let crew = Crew { program: suite.program.clone(), confinement: Confinement::WherePossible };
+        let crew = Crew {
+            program: suite.program.clone(),
+            confinement: Confinement::WherePossible,
+            reserved_processors: DEFAULT_RESERVED,
+        };
         let sandbox =
             if suite.workers { Sandbox::with_workers(config, crew)? } else { Sandbox::new(config)? };
         Self::on(suite, setup, sandbox, scratch, names)

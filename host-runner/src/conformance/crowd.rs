@@ -19,7 +19,7 @@ use super::{
     bench::{Bench, Setup, Suite},
     service::Service,
 };
-use crate::confine::give_way;
+use crate::{config::DEFAULT_RESERVED, confine::Behind};
 
 /// What live sandboxes take.
 #[derive(Debug, Serialize)]
@@ -153,7 +153,7 @@ impl Busy {
         for _ in 0..std::thread::available_parallelism()?.get() {
             let stop = Arc::clone(&busy.stop);
             let compute = move || {
-                give_way();
+                Behind::reserving(DEFAULT_RESERVED).go();
                 while !stop.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
                 }

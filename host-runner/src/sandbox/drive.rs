@@ -28,7 +28,7 @@ pub(super) enum Stop {
 }
 
 /// A call that has computed for this long waits behind those that have not.
-pub(crate) const LONG: Duration = Duration::from_millis(50);
+pub(crate) const LONG: Duration = Duration::from_millis(20);
 
 /// What came of a call: what the guest answered or how it broke off, or what stopped it.
 pub(super) type Driven = Result<wasmtime::Result<Answer>, Stop>;
@@ -36,9 +36,9 @@ pub(super) type Driven = Result<wasmtime::Result<Answer>, Stop>;
 /// Calls one of the component's functions. Every poll of the call is timed. A guest that computes gives way at each tick of
 /// the engine, so that the bounds are looked at even if nothing else ever wakes it.
 pub(super) async fn drive(store: &mut Store<State>, linked: &Linked, export: Export) -> Driven {
-    let (account, ending, deadline, mut tire) = {
+    let (account, ending, deadline, mut tired) = {
         let state = store.data();
-        (state.account.clone(), state.ending.clone(), state.deadline, Some(state.tire))
+        (state.account.clone(), state.ending.clone(), state.deadline, state.tired)
     };
     let budget = account.allowed().cpu.duration();
     let mut spent = Duration::ZERO;
@@ -53,9 +53,9 @@ pub(super) async fn drive(store: &mut Store<State>, linked: &Linked, export: Exp
             return Poll::Ready(Ok(answer));
         }
         if spent > LONG
-            && let Some(tire) = tire.take()
+            && let Some(behind) = tired.take()
         {
-            tire();
+            behind.go();
         }
         if spent > budget {
             return Poll::Ready(Err(Stop::Cpu));

@@ -429,7 +429,7 @@ impl Sandbox {
             context: invocation.context,
             cancel: invocation.cancel,
             // Other work is on this thread.
-            tire: || (),
+            tired: None,
         };
         let (account, log) = (broker.account.clone(), broker.log.clone());
         let _ticking = ticks.ticking();

@@ -23,6 +23,7 @@ use crate::{
         http::Http,
         log::{Line, LogSink, LogStream, Stdio, Words},
     },
+    confine::Behind,
     report::redact::Redactor,
     secrets::{Resolve, SecretError, SecretValue},
 };
@@ -49,7 +50,7 @@ pub struct State {
     pub(super) ending: Cancel,
     pub(super) begun: Instant,
     pub(crate) deadline: Instant,
-    pub(super) tire: fn(),
+    pub(super) tired: Option<Behind>,
 }
 
 /// What the component's half of a run is given.
@@ -62,8 +63,8 @@ pub(crate) struct Task {
     pub(crate) context: StepContext,
     /// Ends it early.
     pub(crate) cancel: Cancel,
-    /// What is done once, when it has computed for [`LONG`](super::LONG).
-    pub(crate) tire: fn(),
+    /// Where its thread goes when it has computed for [`LONG`](super::LONG).
+    pub(crate) tired: Option<Behind>,
 }
 
 impl State {
@@ -116,7 +117,7 @@ pub(super) fn store(
         ending: task.cancel,
         begun,
         deadline: begun + task.wall.duration(),
-        tire: task.tire,
+        tired: task.tired,
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);

@@ -26,7 +26,7 @@ use crate::{
     broker::Access,
     component::cache::MAX_NATIVE,
     confine::{
-        Confinement, give_way,
+        Behind, Confinement,
         worker::{self as bars, Files},
     },
     frames::{Broken, Frame, Frames, Kind, Link, Unread, encode},
@@ -71,6 +71,7 @@ pub fn live(
             return socket.write_all(&encode(Kind::Ready, 0, 0, &ready, &[]));
         }
     };
+    let born = Born { scratch, behind: Behind::reserving(hello.reserved_processors) };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -82,7 +83,7 @@ pub fn live(
         let ready: Ready = bars::seal(&files, confinement).map_err(unconfined);
         link.send(&encode(Kind::Ready, 0, 0, &ready, &[]));
         if ready.is_ok() {
-            serve(Arc::new(running), scratch, link).await.map_err(io::Error::other)
+            serve(Arc::new(running), born, link).await.map_err(io::Error::other)
         } else {
             Ok(())
         }
@@ -133,8 +134,16 @@ struct Side {
     streams: Arc<Streams>,
 }
 
+/// What its runs share beside the component.
+struct Born {
+    /// Where they have their scratch directories, if they have any.
+    scratch: Option<PathBuf>,
+    /// Where its thread goes that has computed for long.
+    behind: Behind,
+}
+
 /// Serves until the supervisor is gone.
-async fn serve(running: Arc<Running>, scratch: Option<PathBuf>, link: Arc<Link>) -> Result<(), Unread> {
+async fn serve(running: Arc<Running>, born: Born, link: Arc<Link>) -> Result<(), Unread> {
     let mut frames = Frames::new(MAX_TO_WORKER);
     let mut sides: HashMap<u32, Side> = HashMap::new();
     let mut runs = JoinSet::new();
@@ -147,7 +156,7 @@ async fn serve(running: Arc<Running>, scratch: Option<PathBuf>, link: Arc<Link>)
                 Some(frame) if frame.kind == Kind::Begin => {
                     let run = frame.run;
                     let side = Side { cancel: Cancel::new(), waiting: Arc::default(), streams: Arc::default() };
-                    let work = begin(scratch.clone(), &frame, &side, link.clone())?;
+                    let work = begin(&born, &frame, &side, link.clone())?;
                     let running = running.clone();
                     runs.spawn(async move { (run, work.on(&running).await) });
                     sides.insert(run, side);
@@ -191,16 +200,16 @@ struct Work {
     line: Line,
 }
 
-fn begin(scratch: Option<PathBuf>, frame: &Frame, side: &Side, link: Arc<Link>) -> Result<Work, Broken> {
+fn begin(born: &Born, frame: &Frame, side: &Side, link: Arc<Link>) -> Result<Work, Broken> {
     let begin: Begin<'_> = frame.head()?;
     let (run, account) = (frame.run, Arc::new(Account::new(begin.limits)));
     let export = if begin.describes { Export::Describe } else { Export::Main(frame.text()?) };
     let task = Task {
         wall: begin.wall,
-        scratch: scratch.filter(|_| begin.scratch),
+        scratch: born.scratch.clone().filter(|_| begin.scratch),
         context: begin.context(),
         cancel: side.cancel.clone(),
-        tire: give_way,
+        tired: Some(born.behind),
     };
     Ok(Work {
         task,

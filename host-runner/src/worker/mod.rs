@@ -51,6 +51,8 @@ struct Hello {
     slots: u32,
     /// Whether its component's code counts its fuel.
     metering: Metering,
+    /// Processors that it leaves to others once it has computed for long.
+    reserved_processors: u16,
 }
 
 /// The beginning of the name of a directory in which a worker has the scratch directories of its runs.

@@ -62,6 +62,8 @@ pub struct Crew {
     pub program: PathBuf,
     /// Whether they begin on a kernel that cannot confine them.
     pub confinement: Confinement,
+    /// Processors that they leave to others once they have computed for long.
+    pub reserved_processors: u16,
 }
 
 /// Why there is no worker.
@@ -343,7 +345,12 @@ impl Shared {
         let ends = [far.into(), making.code.try_clone()?, error.into()];
         let process = self.launch.attach(program, ends).await?;
         let link = Arc::new(Link::new(near, MAX_WAITING)?);
-        let hello = Hello { version: VERSION.to_owned(), slots: self.slots, metering: making.metering };
+        let hello = Hello {
+            version: VERSION.to_owned(),
+            slots: self.slots,
+            metering: making.metering,
+            reserved_processors: self.crew.reserved_processors,
+        };
         link.send(&encode(Kind::Hello, 0, 0, &hello, &making.manifest));
         let mut frames = Frames::new(MAX_FROM_WORKER);
         let first = link.first(&mut frames, PATIENCE).await?;

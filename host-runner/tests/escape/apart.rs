@@ -444,7 +444,11 @@ pub(crate) async fn words(suite: &Suite) {
             dialer: dialer(),
             launch,
         };
-        let crew = Crew { program: std::env::current_exe().unwrap(), confinement: Confinement::Required };
+        let crew = Crew {
+            program: std::env::current_exe().unwrap(),
+            confinement: Confinement::Required,
+            reserved_processors: 1,
+        };
         let sandbox = Sandbox::with_workers(config, crew).unwrap().with_broker(keeper);
         let requests = r#"{"exec":[{"program":"granted"}]}"#;
         let component = suite.verified("exec", Kind::Step, requests, Limits::default()).unwrap();

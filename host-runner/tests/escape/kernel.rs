@@ -133,6 +133,10 @@ pub(crate) const PROBES: &[Probe] = &[
     ("slow down whatever its user runs", Refused, |_| {
         call(libc::SYS_setpriority, [libc::PRIO_USER.into(), 0, 19, 0, 0, 0])
     }),
+    ("move the supervisor to one processor", Refused, |scene| {
+        let first = 1_u64;
+        call(libc::SYS_sched_setaffinity, [scene.supervisor, 8, &raw const first as i64, 0, 0, 0])
+    }),
     ("overtake others", Refused, |_| {
         call(libc::SYS_setpriority, [libc::PRIO_PROCESS.into(), 0, -1, 0, 0, 0])
     }),

@@ -1,4 +1,4 @@
-//! What computes for long waits behind the others.
+//! What computes for long waits behind the others, and leaves a processor to them.
 
 use std::time::Duration;
 
@@ -32,13 +32,25 @@ fn workers(bench: &Bench) -> Vec<(u32, i32)> {
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(of).collect()
 }
 
+/// The processors on which a process may run.
+fn processors(pid: u32) -> rustix::thread::CpuSet {
+    let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    rustix::thread::sched_getaffinity(Some(pid)).unwrap()
+}
+
 #[tokio::test]
 async fn what_computes_for_long_waits_behind_others_and_what_comes_later_does_not() {
     let mut bench = bench();
     assert_eq!(bench.end("list /scratch").await.0, "succeeded");
     let [(first, 0)] = workers(&bench)[..] else { panic!("{:?}", workers(&bench)) };
+    let all = processors(first);
     let cancel = async {
         while !workers(&bench).contains(&(first, 5)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // One is left to others, if there is another.
+        let kept = all.count().saturating_sub(1).max(1);
+        while processors(first).count() != kept {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         bench.cancel.within(GRACE);
@@ -49,7 +61,8 @@ async fn what_computes_for_long_waits_behind_others_and_what_comes_later_does_no
     bench.cancel = Cancel::new();
     loop {
         assert_eq!(bench.end("list /scratch").await.0, "succeeded");
-        if workers(&bench).iter().any(|(pid, priority)| *pid != first && *priority == 0) {
+        let fresh = |(pid, priority): &(u32, i32)| *pid != first && *priority == 0 && processors(*pid) == all;
+        if workers(&bench).iter().any(fresh) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(300)).await;

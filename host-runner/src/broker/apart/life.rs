@@ -83,12 +83,7 @@ pub fn live(socket: OwnedFd, line: OwnedFd, runtime: impl FnOnce() -> io::Result
                 let ready: Ready = Ok(());
                 link.send(&encode(Kind::Ready, 0, 0, &ready, &[]));
                 // Among the runtime's own tasks: whatever happened would have to wake this thread otherwise.
-                let mut service = JoinSet::new();
-                service.spawn(office.serve(link));
-                match service.join_next().await {
-                    Some(served) => served.map_err(io::Error::other)?.map_err(io::Error::other),
-                    None => Ok(()),
-                }
+                runtime.spawn(office.serve(link)).await.map_err(io::Error::other)?.map_err(io::Error::other)
             }
             Err(why) => refuse(socket, why),
         }
@@ -210,7 +205,11 @@ impl Office {
             credentials: credentials.as_deref(),
             dialer: Arc::clone(&dialer),
         };
-        let crew = Crew { program: charter.program().to_owned(), confinement: config.runner.confinement };
+        let crew = Crew {
+            program: charter.program().to_owned(),
+            confinement: config.runner.confinement,
+            reserved_processors: config.runner.reserved_processors,
+        };
         let providers = Providers::open(&config.providers, &surroundings, |name| charter.take(name))
             .map_err(|error| words(&error))?;
         let typed = |provider: &ProviderConfig| matches!(provider, ProviderConfig::Sealed { .. });

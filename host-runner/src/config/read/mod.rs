@@ -18,11 +18,12 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, DEFAULT_CACHE, DEFAULT_SLOTS, MAX_SLOTS, Orchestrator, Runner};
+use super::{Config, DEFAULT_CACHE, DEFAULT_RESERVED, DEFAULT_SLOTS, MAX_SLOTS, Orchestrator, Runner};
 
 const TOP: &[&str] = &["orchestrator", "runner", "ceiling", "tls", "provider"];
 const ORCHESTRATOR: &[&str] = &["url", "proxy", "ca_file"];
-const RUNNER: &[&str] = &["state", "slots", "trust", "require_signed", "cache", "confinement"];
+const RUNNER: &[&str] =
+    &["state", "slots", "trust", "require_signed", "cache", "confinement", "reserved_processors"];
 
 pub(super) fn config(text: &str, directory: &Path) -> Result<Config, Vec<Fault>> {
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -194,8 +195,10 @@ impl Reader<'_> {
         let require_signed = self.optional(table, place, "require_signed", "[\"job\"]").unwrap_or_default();
         let cache = self.optional::<Size>(table, place, "cache", "\"1GiB\"").unwrap_or(DEFAULT_CACHE);
         let confinement = self.optional(table, place, "confinement", "\"required\"").unwrap_or_default();
+        let reserved_processors =
+            self.optional(table, place, "reserved_processors", "1").unwrap_or(DEFAULT_RESERVED);
         let (state, trust) = (self.path(state?), self.path(trust?));
-        Some(Runner { state, slots, trust, require_signed, cache, confinement })
+        Some(Runner { state, slots, trust, require_signed, cache, confinement, reserved_processors })
     }
 }
 
