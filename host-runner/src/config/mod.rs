@@ -22,10 +22,10 @@ pub use read::fault_at;
 pub const MAX_CONFIG: u64 = 1 << 20;
 /// Sandboxes at once, where the file does not say.
 const DEFAULT_SLOTS: u32 = 64;
-/// Processors that are reserved, if the owner says nothing.
-pub(crate) const DEFAULT_RESERVED: u16 = 1;
 /// Most sandboxes at once: the engine's pool reserves address space for each.
 pub const MAX_SLOTS: u32 = 1000;
+/// Processors that are reserved, where the file does not say.
+pub(crate) const DEFAULT_RESERVED: u16 = 1;
 /// Native code that is kept on disk, where the file does not say.
 const DEFAULT_CACHE: Size = Size::from_mib(1024);
 

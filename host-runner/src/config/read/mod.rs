@@ -263,6 +263,9 @@ kind = "store"
         assert_eq!(config.orchestrator.url.port(), 443);
         assert_eq!(format!("{:?}", config.orchestrator.proxy), "Some(http://proxy.corp.example:3128)");
         assert_eq!(config.runner.state, Path::new("/etc/remit/state"));
+        assert_eq!(config.runner.reserved_processors, 1);
+        let none = SOUND.replace("slots = 8", "reserved_processors = 0");
+        assert_eq!(Config::parse(&none, Path::new("/")).unwrap().runner.reserved_processors, 0);
         assert_eq!(config.ceiling.files[0].path, Path::new("/etc/remit/nodes.yaml"));
         assert_eq!(config.ceiling.ssh[0].known_hosts, Path::new("/etc/remit/known_hosts"));
         assert_eq!(config.ceiling.limits.memory, Some(Size::from_mib(256)));
@@ -305,6 +308,11 @@ kind = "store"
             &["9: runner.slots: 0 sandboxes at once are not possible; write 1 to 1000"],
         );
         check("slots = 8", "slots = \"8\"", &["9: runner.slots: invalid type: string"]);
+        check(
+            "slots = 8",
+            "reserved_processors = -1",
+            &["9: runner.reserved_processors: invalid value: integer `-1`, expected u16; write it as in"],
+        );
         check(
             "[runner]",
             "[runer]",
