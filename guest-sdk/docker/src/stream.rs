@@ -46,14 +46,14 @@ impl Demux {
         Self { timed: true, ..Self::new() }
     }
 
-    /// Takes the next bytes; `time` hears of each frame's, and says whether it is wanted, `piece` has what is.
+    /// Takes the next bytes; `time` hears of each frame's, and says whether the frame is wanted, `piece` has what is.
     ///
     /// # Errors
     /// They are no such frames.
     pub fn push(
         &mut self,
         mut bytes: &[u8],
-        mut time: impl FnMut(&str) -> bool,
+        mut time: impl FnMut(Source, &str) -> bool,
         mut piece: impl FnMut(Source, &[u8]),
     ) -> Result<(), Fail> {
         while let Some((first, rest)) = bytes.split_first() {
@@ -70,7 +70,7 @@ impl Demux {
                     if *first == b' ' {
                         let text = String::from_utf8_lossy(&self.begun).into_owned();
                         self.begun.clear();
-                        self.state = match (left - 1, time(&text)) {
+                        self.state = match (left - 1, time(source, &text)) {
                             (0, _) => State::Header,
                             (left, true) => State::Piece(source, left),
                             (left, false) => State::Unwanted(left),
@@ -155,7 +155,7 @@ mod tests {
         for part in bytes.chunks(cut) {
             let told = demux.push(
                 part,
-                |time| {
+                |_, time| {
                     times.push(time.to_owned());
                     time != "skip"
                 },

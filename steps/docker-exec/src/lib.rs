@@ -99,7 +99,7 @@ fn follow(engine: &Engine, id: &str, lines: &mut Lines) -> Result<(), Fail> {
         };
         demux.push(
             &bytes,
-            |_| true,
+            |_, _| true,
             |source, piece| match source {
                 Source::Output => lines.stdout(piece),
                 Source::Error => lines.stderr(piece),

@@ -96,11 +96,38 @@ fn tagged(image: &str) -> (&str, &str) {
     }
 }
 
-/// What a container has logged so far: the time of the last piece, and how many pieces came with that time.
-#[derive(Default)]
+/// What has been read of a container's log.
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Read {
-    last: String,
+    output: Last,
+    error: Last,
+    /// The time of the last piece, whichever its stream.
+    latest: String,
+}
+
+/// Of one stream the time of the last piece, and how many pieces came with that time.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Last {
+    time: String,
     same: usize,
+}
+
+impl Read {
+    fn of(&mut self, source: Source) -> &mut Last {
+        match source {
+            Source::Output => &mut self.output,
+            Source::Error => &mut self.error,
+        }
+    }
+}
+
+/// Which part of a log is asked for.
+#[derive(Clone, Copy)]
+enum Part {
+    /// All, as it is written, to the container's end.
+    Followed,
+    /// What is left of one stream after that end.
+    Rest(Source),
 }
 
 struct Container<'a> {
@@ -161,28 +188,39 @@ impl Container<'_> {
             status_code: i32,
         }
         send(http::post(self.at(&["start"])))?;
-        let mut lines = Lines::new(keep);
-        let mut read = Read::default();
-        while !self.follow(&mut read, &mut lines)? {}
-        loop {
+        let (mut read, mut lines) = (Read::default(), Lines::new(keep));
+        while !self.log(Part::Followed, &mut read, &mut lines)? {}
+        let Ended { status_code } = loop {
             if let Some(answer) = patiently(self.context, http::post(self.at(&["wait"])), PAUSE)? {
-                let Ended { status_code } = answer.json()?;
-                return Ok(lines.finish(Exit::Code(status_code)));
+                break answer.json()?;
             }
+        };
+        // Daemons have ended a log that is followed without what was written last. And they order what is written by
+        // its stream only, so each is read on from where it was left.
+        for source in [Source::Output, Source::Error] {
+            while !self.log(Part::Rest(source), &mut read, &mut lines)? {}
         }
+        Ok(lines.finish(Exit::Code(status_code)))
     }
 
     /// Reads its log from where it was left; true when it has ended, false when nothing came for a while.
-    fn follow(&self, read: &mut Read, lines: &mut Lines) -> Result<bool, Fail> {
-        let mut url = self.at(&["logs"]).query("follow", true).query("stdout", true).query("stderr", true);
-        url = url.query("timestamps", true);
-        if let Some(since) = time::since(&read.last) {
+    fn log(&self, part: Part, read: &mut Read, lines: &mut Lines) -> Result<bool, Fail> {
+        let url = self.at(&["logs"]);
+        let (url, since) = match part {
+            Part::Followed => {
+                (url.query("follow", true).query("stdout", true).query("stderr", true), &read.latest)
+            }
+            Part::Rest(Source::Output) => (url.query("stdout", true), &read.output.time),
+            Part::Rest(Source::Error) => (url.query("stderr", true), &read.error.time),
+        };
+        let mut url = url.query("timestamps", true);
+        if let Some(since) = time::since(since) {
             url = url.query("since", since);
         }
         let Some(mut answer) = patiently(self.context, http::get(url), PAUSE)? else { return Ok(false) };
         let mut demux = Demux::with_times();
-        // Pieces of the last time that was read come again.
-        let (before, mut again) = (read.last.clone(), read.same);
+        // Pieces of the time that is asked for come again.
+        let (mut output, mut error) = (read.output.clone(), read.error.clone());
         loop {
             let bytes = match answer.chunk() {
                 Ok(Some(bytes)) => bytes,
@@ -190,15 +228,21 @@ impl Container<'_> {
                 Err(http::Error::Refused { refusal: Refusal::Failed(_), .. }) => return Ok(false),
                 Err(error) => return Err(error.into()),
             };
-            let time = |time: &str| {
-                if time == before && again > 0 {
-                    again -= 1;
+            let time = |source: Source, time: &str| {
+                let again = match source {
+                    Source::Output => &mut output,
+                    Source::Error => &mut error,
+                };
+                if time == again.time && again.same > 0 {
+                    again.same -= 1;
                     return false;
                 }
-                if time == read.last {
-                    read.same += 1;
+                time.clone_into(&mut read.latest);
+                let last = read.of(source);
+                if time == last.time {
+                    last.same += 1;
                 } else {
-                    *read = Read { last: time.to_owned(), same: 1 };
+                    *last = Last { time: time.to_owned(), same: 1 };
                 }
                 true
             };

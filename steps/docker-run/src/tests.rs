@@ -35,17 +35,21 @@ fn frame(stream: u8, text: &str) -> Vec<u8> {
 
 const LOGS: &str = "logs?follow=true&stdout=true&stderr=true&timestamps=true";
 
-/// It runs, writes, and ends with a code.
+/// Where the rest of a stream is read, from a part of the first second of the day on.
+fn rest_of(stream: &str, part: &str) -> String {
+    at(&format!("containers/{NAME}/logs?{stream}=true&timestamps=true&since=1795219200.{part}"))
+}
+
+/// It runs, writes, and ends with a code; what it wrote last to its output is not in the log as it was followed.
 fn runs(fake: Fake, code: i32) -> Fake {
-    let log = [
-        frame(1, "2026-11-21T00:00:00.1Z ok\n"),
-        frame(2, "2026-11-21T00:00:00.2Z err\n"),
-        frame(1, "2026-11-21T00:00:00.3Z end"),
-    ];
+    let log = [frame(1, "2026-11-21T00:00:00.1Z ok\n"), frame(2, "2026-11-21T00:00:00.3Z err\n")];
+    let rest = [log[0].clone(), frame(1, "2026-11-21T00:00:00.2Z end")];
     let fake = fake
         .http("POST", &at(&format!("containers/{NAME}/start")), Answer::status(204))
         .http("GET", &at(&format!("containers/{NAME}/{LOGS}")), Answer::status(200).body(log.concat()))
-        .http("POST", &at(&format!("containers/{NAME}/wait")), Answer::json(&json!({"StatusCode": code})));
+        .http("POST", &at(&format!("containers/{NAME}/wait")), Answer::json(&json!({"StatusCode": code})))
+        .http("GET", &rest_of("stdout", "100000000"), Answer::status(200).body(rest.concat()))
+        .http("GET", &rest_of("stderr", "300000000"), Answer::status(200).body(log[1].clone()));
     removed(fake)
 }
 
@@ -123,25 +127,31 @@ fn what_cannot_run_is_said() {
 
 #[test]
 fn a_log_is_read_on_where_it_was_left() {
-    let read = |last: &str, same: usize, parts: &[(u8, &str)]| {
+    type Parts<'a> = &'a [(u8, &'a str)];
+    let read = |before: Read, parts: Parts<'_>| {
         let log: Vec<u8> = parts.iter().flat_map(|(stream, text)| frame(*stream, text)).collect();
-        let since = if last.is_empty() { String::new() } else { "&since=1795219200.200000000".to_owned() };
+        let since = if before.latest.is_empty() { "" } else { "&since=1795219200.200000000" };
         let url = at(&format!("containers/web/{LOGS}{since}"));
         let run = agreed().http("GET", &url, Answer::status(200).body(log)).run(|context| {
             let engine = Engine::agree()?;
             let container = Container { engine: &engine, name: "web".to_owned(), context };
-            let mut read = Read { last: last.to_owned(), same };
-            let mut lines = Lines::new(100);
-            let ended = container.follow(&mut read, &mut lines)?;
-            Ok::<_, Fail>((ended, read.last, read.same, lines.finish(Exit::Code(0)).stdout.text()))
+            let (mut read, mut lines) = (before, Lines::new(100));
+            assert!(container.log(Part::Followed, &mut read, &mut lines)?);
+            let output = lines.finish(Exit::Code(0));
+            Ok::<_, Fail>((read, output.stdout.text(), output.stderr.text()))
         });
         run.result.unwrap()
     };
-    let two = [(1, "2026-11-21T00:00:00.2Z a"), (1, "2026-11-21T00:00:00.2Z b")];
-    let first = read("", 0, &two);
-    assert_eq!(first, (true, "2026-11-21T00:00:00.2Z".to_owned(), 2, "ab".to_owned()));
+    let last = |time: &str, same: usize| Last { time: time.to_owned(), same };
+    let (second, third) = ("2026-11-21T00:00:00.2Z", "2026-11-21T00:00:00.3Z");
+    let first =
+        [(1, "2026-11-21T00:00:00.2Z a"), (2, "2026-11-21T00:00:00.2Z e"), (1, "2026-11-21T00:00:00.2Z b")];
+    let (begun, output, error) = read(Read::default(), &first);
+    assert_eq!(begun, Read { output: last(second, 2), error: last(second, 1), latest: second.to_owned() });
+    assert_eq!((output.as_str(), error.as_str()), ("ab", "e"));
     // The daemon gives again what came with the time that it is asked for.
-    let more = [two[0], two[1], (1, "2026-11-21T00:00:00.2Z c"), (1, "2026-11-21T00:00:00.3Z d")];
-    let second = read(&first.1, first.2, &more);
-    assert_eq!(second, (true, "2026-11-21T00:00:00.3Z".to_owned(), 1, "cd".to_owned()));
+    let more = [&first[..], &[(1, "2026-11-21T00:00:00.2Z c"), (1, "2026-11-21T00:00:00.3Z d")]].concat();
+    let (read_on, output, error) = read(begun, &more);
+    assert_eq!(read_on, Read { output: last(third, 1), error: last(second, 1), latest: third.to_owned() });
+    assert_eq!((output.as_str(), error.as_str()), ("cd", ""));
 }
