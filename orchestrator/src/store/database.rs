@@ -37,10 +37,13 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0011_retry.sql"),
     include_str!("../../migrations/sqlite/0012_file.sql"),
     include_str!("../../migrations/sqlite/0013_sealed.sql"),
+    LIST,
 ];
 
 /// The migration after which the record's entries are linked lines.
 const TRAIL: &str = include_str!("../../migrations/sqlite/0007_trail.sql");
+/// The migration after which a list of jobs reads one table.
+const LIST: &str = include_str!("../../migrations/sqlite/0014_job.sql");
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -326,23 +329,25 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn entries_of_an_older_version_are_linked_when_it_is_opened() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("remit.db");
-        let old = Connection::open(&path).unwrap();
-        let before = MIGRATIONS.iter().position(|sql| *sql == TRAIL).unwrap();
-        for sql in &MIGRATIONS[..before] {
+    /// A store as it was before a migration.
+    fn before(migration: &str) -> Connection {
+        let old = Connection::open_in_memory().unwrap();
+        let applied = MIGRATIONS.iter().position(|sql| *sql == migration).unwrap();
+        for sql in &MIGRATIONS[..applied] {
             old.execute_batch(sql).unwrap();
         }
-        old.pragma_update(None, "user_version", before).unwrap();
+        old.pragma_update(None, "user_version", applied).unwrap();
+        old
+    }
+
+    #[test]
+    fn entries_of_an_older_version_are_linked_when_it_is_opened() {
+        let mut connection = before(TRAIL);
         for target in ["one", "two", "three"] {
             let values =
                 "insert into audit (at, who, action, target, detail) values (1, 'ann', 'job.save', ?, '')";
-            old.execute(values, [target]).unwrap();
+            connection.execute(values, [target]).unwrap();
         }
-        drop(old);
-        let mut connection = Connection::open(&path).unwrap();
         migrate(&mut connection).unwrap();
         let mut query = connection.prepare("select line from audit order by number").unwrap();
         let lines: Vec<String> = query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
@@ -354,5 +359,26 @@ mod tests {
         let kept: [u8; 32] =
             connection.query_row("select digest from audit_head", [], |row| row.get(0)).unwrap();
         assert_eq!(&kept, linked.unwrap().unwrap().head.digest.as_bytes());
+    }
+
+    #[test]
+    fn jobs_of_an_older_version_are_listed_by_their_newest_revision() {
+        let mut connection = before(LIST);
+        let revision =
+            "insert into job_revision (project, job, revision, document, length, folder, description,
+             saved, saved_by, source) values ('demo', ?, ?, x'00', 1, 'ops', ?, ?, 'ann', '')";
+        for (job, number, description) in [("one", 1, "old"), ("one", 2, "new"), ("gone", 1, "deleted")] {
+            connection.execute(revision, (job, number, description, number)).unwrap();
+        }
+        connection.execute("insert into job values ('demo', 'one', 2)", []).unwrap();
+        migrate(&mut connection).unwrap();
+        let listed: Vec<(String, String, u32)> = connection
+            .prepare("select name, description, saved from job")
+            .unwrap()
+            .query_map([], |row| row.try_into())
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(listed, [("one".to_owned(), "new".to_owned(), 2)]);
     }
 }

@@ -142,8 +142,10 @@ impl Store {
                     new.at.as_millis(),
                     new.by
                 ])?;
-                tx.prepare_cached("insert or replace into job values (?, ?, ?)")?
-                    .execute(params![project, name, revision.0])?;
+                let list = "insert or replace into job
+                     select project, job, revision, folder, description, saved, saved_by from job_revision
+                     where project = ? and job = ? and revision = ?";
+                tx.prepare_cached(list)?.execute(params![project, name, revision.0])?;
                 schedules::sync(tx, (&new.project, &new.job), &new.schedules, new.at)?;
                 Ok(Saved { revision, new: true })
             })
@@ -184,9 +186,7 @@ impl Store {
         self.db
             .read(move |db| {
                 let mut query = db.prepare_cached(
-                    "select j.name, j.revision, r.folder, r.description, r.saved, r.saved_by from job j
-                     join job_revision r on r.project = j.project and r.job = j.name and r.revision = j.revision
-                     where j.project = ? and j.name > ? order by j.name limit ?",
+                    "select * from job where project = ? and name > ? order by name limit ?",
                 )?;
                 let after = after.as_ref().map_or("", JobName::as_str);
                 let all = query.query_map(params![project.as_str(), after, limit], |row| {
