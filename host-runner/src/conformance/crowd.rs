@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use remit_protocol::{Outcome, Size, Span, capability::Ceiling, limits::LimitsPart};
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::{runtime::Runtime, time::Instant};
 
 use super::{
     bench::{Bench, Setup, Suite},
@@ -124,7 +124,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// # Errors
 /// The suite is not there, or a run ends as it should not.
 pub async fn neighbours(folder: &Path, program: &Path, runs: u32) -> Result<Neighbours> {
-    let service = Service::start(None).await?;
+    let elsewhere = Elsewhere::start().await?;
+    let port = elsewhere.service.port();
     let suite = Suite::new(folder, program);
     let names = [("a.example".to_owned(), vec![vec![[127, 0, 0, 1].into()]])].into();
     let quiet = Bench::load(&suite, Setup { slots: 8, names, ..Setup::default() })?;
@@ -135,10 +136,36 @@ pub async fn neighbours(folder: &Path, program: &Path, runs: u32) -> Result<Neig
     };
     let mut beside = Vec::new();
     for what in HOSTILE {
-        beside.push((what, fares(&quiet, &suite, &[what], service.port(), runs).await?));
+        beside.push((what, fares(&quiet, &suite, &[what], port, runs).await?));
     }
-    let beside_all = fares(&quiet, &suite, &HOSTILE, service.port(), runs).await?;
+    let beside_all = fares(&quiet, &suite, &HOSTILE, port, runs).await?;
     Ok(Neighbours { alone, beside_bare, beside, beside_all })
+}
+
+/// The service that is flooded, as if on another host: on a thread of its own, which stands where it is least in the way.
+struct Elsewhere {
+    service: Service,
+    runtime: Option<Runtime>,
+}
+
+impl Elsewhere {
+    async fn start() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .on_thread_start(|| Behind::reserving(1).go())
+            .build()?;
+        let service = runtime.spawn(Service::start(None)).await??;
+        Ok(Self { service, runtime: Some(runtime) })
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Threads that only compute, one for each processor, until this is dropped.
