@@ -41,8 +41,9 @@ use crate::{
 const MAX_IDLE: usize = 8;
 /// How long they stay.
 const IDLE: Duration = Duration::from_secs(120);
-/// How long one is used on that has computed for long: it waits behind all others, and a run that comes later is to have one
-/// that does not.
+/// How long one is used on after the last of its runs that computed for long: it waits behind all others, and a run that comes
+/// later is to have one that does not. As long as its runs compute for long there is no other: who is fresh would be in the way
+/// of others until it is seen to compute as well.
 const TIRED: Duration = Duration::from_secs(1);
 /// How often is looked for those that stayed too long.
 const LOOK: Duration = Duration::from_secs(20);
@@ -138,7 +139,7 @@ struct Entry {
 impl Entry {
     /// Whether it is there for one more run.
     fn stays(&self, now: Instant) -> bool {
-        let tired = self.worker.shared.tired.get().is_some_and(|since| now.duration_since(*since) >= TIRED);
+        let tired = self.worker.shared.tired().is_some_and(|since| now.duration_since(since) >= TIRED);
         let idle = now.duration_since(self.used) < IDLE && !tired;
         self.worker.lives() && (self.active > 0 || idle)
     }
@@ -392,8 +393,8 @@ struct Inner {
     gone: OnceLock<String>,
     told: tokio::sync::Notify,
     lives: AtomicBool,
-    /// When one of its runs had computed for long.
-    tired: OnceLock<Instant>,
+    /// When the last of its runs ended that had computed for long.
+    tired: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -449,7 +450,7 @@ impl Lease {
 
     /// One of its runs has computed for long, so that it has given way.
     pub(super) fn tire(&self) {
-        self.worker.shared.tired.get_or_init(Instant::now);
+        *self.worker.shared.tired() = Some(Instant::now());
     }
 
     /// Ends the worker, and with it all of its runs.
@@ -479,7 +480,7 @@ impl Worker {
             gone: OnceLock::new(),
             told: tokio::sync::Notify::new(),
             lives: AtomicBool::new(true),
-            tired: OnceLock::new(),
+            tired: Mutex::default(),
         });
         let mut listening = JoinSet::new();
         listening.spawn(listen(shared.clone(), frames, process, words));
@@ -504,6 +505,10 @@ impl Worker {
 impl Inner {
     fn ports(&self) -> std::sync::MutexGuard<'_, Ports> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tired(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.tired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn obituary(&self) -> String {
