@@ -186,3 +186,52 @@ impl<'a> Member<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn of_length(text: &str, length: u64) -> Value {
+        json!(Sized { digest: Digest::of(text.as_bytes()), length })
+    }
+
+    #[test]
+    fn a_family_is_only_so_large() {
+        let assignment: Assignment = serde_json::from_value(json!({
+            "attempt": remit_protocol::AttemptId::from_u128(1), "epoch": 1,
+            "execution": remit_protocol::ExecutionId::from_u128(1),
+            "project": "demo", "job": "order", "revision": 1, "document": of_length("own", 1000),
+            "section": 0, "first_step": 0, "steps": 1, "start": "guarded", "effect": "pure", "options": "{}",
+            "started_by": "test",
+        }))
+        .unwrap();
+        let kin = |number: u128, nodes: (&str, u64)| -> Kin {
+            serde_json::from_value(json!({
+                "execution": remit_protocol::ExecutionId::from_u128(number), "job": "leaf",
+                "document": of_length("leaf", 1000), "node_set": of_length(nodes.0, nodes.1),
+            }))
+            .unwrap()
+        };
+        let check = |kin: &[Kin], expect: Option<&str>| {
+            let found = bounded(kin, &assignment).err().map(|not| not.message);
+            match (&found, expect) {
+                (None, None) => {}
+                (Some(found), Some(expect)) => assert!(found.contains(expect), "{found}"),
+                _ => panic!("{found:?}, not {expect:?}"),
+            }
+        };
+        // Beside two documents of a thousand bytes; the same nodes, or the same document, count once.
+        let most = MAX_FAMILY - 2000;
+        check(&[kin(2, ("nodes", most)), kin(3, ("nodes", most))], None);
+        check(
+            &[kin(2, ("nodes", most)), kin(3, ("more", 1))],
+            Some("have 134217729 bytes, at most 134217728"),
+        );
+        check(&[kin(2, ("nodes", u64::MAX)), kin(3, ("more", 1))], Some("at most 134217728 are looked at"));
+        let many: Vec<Kin> = (0..=MAX_KIN).map(|number| kin(number as u128, ("nodes", 1))).collect();
+        check(&many[1..], None);
+        check(&many, Some("at most 500 executions"));
+    }
+}
