@@ -142,7 +142,7 @@ pub async fn neighbours(folder: &Path, program: &Path, runs: u32) -> Result<Neig
     Ok(Neighbours { alone, beside_bare, beside, beside_all })
 }
 
-/// The service that is flooded, as if on another host: on a thread of its own, which stands where it is least in the way.
+/// The service that is flooded: it is somebody else's, so it has a thread of its own.
 struct Elsewhere {
     service: Service,
     runtime: Option<Runtime>,
@@ -150,11 +150,7 @@ struct Elsewhere {
 
 impl Elsewhere {
     async fn start() -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .on_thread_start(|| Behind::reserving(1).go())
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let service = runtime.spawn(Service::start(None)).await??;
         Ok(Self { service, runtime: Some(runtime) })
     }
