@@ -97,7 +97,7 @@ fn tagged(image: &str) -> (&str, &str) {
 }
 
 /// What has been read of a container's log.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Read {
     output: Last,
     error: Last,
@@ -220,7 +220,7 @@ impl Container<'_> {
         let Some(mut answer) = patiently(self.context, http::get(url), PAUSE)? else { return Ok(false) };
         let mut demux = Demux::with_times();
         // Pieces of the time that is asked for come again.
-        let (mut output, mut error) = (read.output.clone(), read.error.clone());
+        let mut before = read.clone();
         loop {
             let bytes = match answer.chunk() {
                 Ok(Some(bytes)) => bytes,
@@ -229,10 +229,7 @@ impl Container<'_> {
                 Err(error) => return Err(error.into()),
             };
             let time = |source: Source, time: &str| {
-                let again = match source {
-                    Source::Output => &mut output,
-                    Source::Error => &mut error,
-                };
+                let again = before.of(source);
                 if time == again.time && again.same > 0 {
                     again.same -= 1;
                     return false;
