@@ -15,7 +15,8 @@ use super::{
     Begin, Finish, Message, Output, Progress, Stop,
     exchange::{Ends, RequestHead, ResponseHead, pump},
     pace::Pace,
-    pool::{Lease, Port},
+    pool::Lease,
+    process::Port,
 };
 use crate::{
     broker::{Answer, Broker, Call, Refused},

@@ -2,8 +2,8 @@
 //! serves its calls over a socket that the worker was born with.
 //!
 //! A worker is the engine and nothing else: no secret, no network, no file but the scratch directories of its runs, no way
-//! to start anything (see [`confine::worker`](crate::confine::worker)). [`pool`] starts workers through the launcher, keeps
-//! them warm and lends them; [`attend`] is a run as the supervisor sees it, with its [`Broker`](crate::broker) here;
+//! to start anything (see [`confine::worker`](crate::confine::worker)). [`process`] starts one through the launcher and hears it; [`pool`]
+//! keeps them warm and lends them; [`attend`] is a run as the supervisor sees it, with its [`Broker`](crate::broker) here;
 //! [`life`] is the worker's own side, and [`mod@line`] its way to the broker. [`exchange`] is common to both.
 //!
 //! *Must not know:* attempts, jobs. *Invariant:* who a frame is from is the socket that it came by, never what it says; a
@@ -16,6 +16,7 @@ mod life;
 mod line;
 mod pace;
 mod pool;
+mod process;
 
 use std::{borrow::Cow, path::Path, sync::Arc};
 
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::pool::{Recipe, Workers};
 pub use self::{
     life::live,
-    pool::{Crew, NoWorker},
+    process::{Crew, NoWorker},
 };
 use crate::{
     capability::{context::StepContext, log::Stdio},

@@ -4,38 +4,26 @@
 //! idle for long, or beyond a number, goes.
 
 use std::{
-    collections::HashMap,
     fs::File,
-    io::{self, PipeReader, Read as _, Write as _},
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    io::{self, Write as _},
+    os::fd::OwnedFd,
     path::PathBuf,
-    pin::pin,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use remit_protocol::{Digest, manifest::Manifest};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use tempfile::TempDir;
-use tokio::{
-    sync::mpsc::{Receiver, Sender, channel},
-    task::JoinSet,
-    time::{Instant, timeout},
-};
+use tokio::{sync::mpsc::Receiver, task::JoinSet, time::Instant};
 
 use super::{
-    Hello, MAX_FROM_WORKER, MAX_WAITING, Ready, SCRATCH, Stop, Unloadable, VERSION, arguments, attend::Heard,
-    exchange::Streams,
+    attend::Heard,
+    process::{Component, Crew, NoWorker, Origin, Port, Worker},
 };
-use crate::{
-    confine::Confinement,
-    frames::{Broken, Frame, Frames, Kind, Link, Unread, encode},
-    launcher::{Exit, Launch, Program, Running},
-    sandbox::{LoadError, Metering},
-};
+use crate::{launcher::Launch, sandbox::Metering};
 
 /// Workers that nobody uses and that stay for the next run.
 const MAX_IDLE: usize = 8;
@@ -47,38 +35,8 @@ const IDLE: Duration = Duration::from_secs(120);
 const TIRED: Duration = Duration::from_secs(1);
 /// How often is looked for those that stayed too long.
 const LOOK: Duration = Duration::from_secs(20);
-/// How long loading a component may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a worker's end is waited for, to tell how it ended.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-/// What is kept of what a worker wrote to its standard error.
-const MAX_WORDS: usize = 2 << 10;
-/// What a run hears before its worker has to wait.
-const HEARD: usize = 64;
 
-/// What workers are made of.
-#[derive(Debug, Clone)]
-pub struct Crew {
-    /// The `remit-runner` that is started as `remit-runner worker`.
-    pub program: PathBuf,
-    /// Whether they begin on a kernel that cannot confine them.
-    pub confinement: Confinement,
-    /// Processors that they leave to others once they have computed for long.
-    pub reserved_processors: u16,
-}
-
-/// Why there is no worker.
-#[derive(Debug, thiserror::Error)]
-pub enum NoWorker {
-    /// The component does not load.
-    #[error(transparent)]
-    Unloadable(LoadError),
-    /// The process could not be had: the host's fault.
-    #[error("a worker process could not be had: {0}")]
-    Host(#[from] io::Error),
-}
-
-/// A component as workers load it.
+/// A component that workers are kept for.
 pub(crate) struct Recipe {
     making: Arc<Making>,
     /// One at a time starts the first worker; the others wait for it.
@@ -88,10 +46,7 @@ pub(crate) struct Recipe {
 
 struct Making {
     number: u64,
-    /// Native code, in memory that cannot be changed any more.
-    code: OwnedFd,
-    metering: Metering,
-    manifest: Vec<u8>,
+    component: Component,
     /// Somebody is starting one more.
     growing: AtomicBool,
 }
@@ -99,7 +54,7 @@ struct Making {
 impl Recipe {
     /// The native code, in memory that cannot be changed any more.
     pub(crate) fn code(&self) -> io::Result<OwnedFd> {
-        self.making.code.try_clone()
+        self.making.component.code.try_clone()
     }
 }
 
@@ -116,10 +71,7 @@ impl Drop for Recipe {
 pub(crate) struct Workers(Arc<Shared>);
 
 struct Shared {
-    crew: Crew,
-    launch: Arc<dyn Launch>,
-    scratch: PathBuf,
-    slots: u32,
+    origin: Origin,
     /// Workers of one realm.
     most: usize,
     entries: Mutex<Vec<Entry>>,
@@ -139,7 +91,7 @@ struct Entry {
 impl Entry {
     /// Whether it is there for one more run.
     fn stays(&self, now: Instant) -> bool {
-        let tired = self.worker.shared.tired().is_some_and(|since| now.duration_since(since) >= TIRED);
+        let tired = self.worker.tired().is_some_and(|since| now.duration_since(since) >= TIRED);
         let idle = now.duration_since(self.used) < IDLE && !tired;
         self.worker.lives() && (self.active > 0 || idle)
     }
@@ -165,10 +117,7 @@ impl Workers {
     pub(crate) fn new(crew: Crew, launch: Arc<dyn Launch>, scratch: PathBuf, slots: u32) -> Self {
         let most = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 4);
         let shared = Arc::new(Shared {
-            crew,
-            launch,
-            scratch,
-            slots,
+            origin: Origin { crew, launch, scratch, slots },
             most,
             entries: Mutex::default(),
             components: AtomicU64::new(0),
@@ -199,9 +148,7 @@ impl Workers {
         Ok(Recipe {
             making: Arc::new(Making {
                 number: self.0.components.fetch_add(1, Ordering::Relaxed),
-                code: code.into(),
-                metering,
-                manifest: manifest.to_vec(),
+                component: Component { code: code.into(), metering, manifest: manifest.to_vec() },
                 growing: AtomicBool::new(false),
             }),
             turn: tokio::sync::Mutex::new(()),
@@ -216,7 +163,7 @@ impl Workers {
         if self.0.entries().iter().any(|entry| entry.component == number && entry.worker.lives()) {
             return Ok(());
         }
-        let worker = self.0.start(&recipe.making, scratch).await?;
+        let worker = self.0.origin.start(&recipe.making.component, scratch).await?;
         self.0.add(worker, number, None, 0);
         Ok(())
     }
@@ -235,7 +182,7 @@ impl Workers {
         if let Some(lease) = self.find(recipe, scratch, realm) {
             return Ok(lease);
         }
-        let worker = self.0.start(&recipe.making, scratch).await?;
+        let worker = self.0.origin.start(&recipe.making.component, scratch).await?;
         Ok(self.0.add(worker, recipe.making.number, Some(realm), 1))
     }
 
@@ -278,7 +225,7 @@ impl Workers {
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
             if let Some(shared) = weak.upgrade() {
-                match shared.start(&making, scratch).await {
+                match shared.origin.start(&making.component, scratch).await {
                     Ok(worker) => drop(shared.add(worker, making.number, Some(realm), 1)),
                     Err(error) => tracing::warn!(%error, "steps go on with fewer workers"),
                 }
@@ -328,129 +275,17 @@ impl Shared {
         }
         drop(entries);
     }
-
-    /// Starts a worker and has it load the component.
-    async fn start(&self, making: &Making, scratch: bool) -> Result<Arc<Worker>, NoWorker> {
-        let (near, far) = UnixStream::pair()?;
-        let (words, error) = io::pipe()?;
-        let directory = scratch.then(|| TempDir::with_prefix_in(SCRATCH, &self.scratch)).transpose()?;
-        let scratch = directory.as_ref().map(TempDir::path);
-        let program = Program {
-            path: self.crew.program.clone(),
-            arguments: arguments(self.crew.confinement, scratch),
-            environment: std::collections::BTreeMap::new(),
-            secret: None,
-            directory: Some(PathBuf::from("/")),
-            stdin: Vec::new(),
-        };
-        let ends = [far.into(), making.code.try_clone()?, error.into()];
-        let process = self.launch.attach(program, ends).await?;
-        let link = Arc::new(Link::new(near, MAX_WAITING)?);
-        let hello = Hello {
-            version: VERSION.to_owned(),
-            slots: self.slots,
-            metering: making.metering,
-            reserved_processors: self.crew.reserved_processors,
-        };
-        link.send(&encode(Kind::Hello, 0, 0, &hello, &making.manifest));
-        let mut frames = Frames::new(MAX_FROM_WORKER);
-        let first = link.first(&mut frames, PATIENCE).await?;
-        let ready: Option<Ready> = match first {
-            Some(frame) if frame.kind == Kind::Ready => Some(frame.head().map_err(io::Error::other)?),
-            _ => None,
-        };
-        let worker = Worker::new(link, process, words, directory, frames);
-        match ready {
-            Some(Ok(())) => Ok(worker),
-            Some(Err(Unloadable { code: Some(code), detail })) => {
-                Err(NoWorker::Unloadable(LoadError { code, detail }))
-            }
-            Some(Err(Unloadable { code: None, detail })) => Err(NoWorker::Host(io::Error::other(detail))),
-            None => {
-                worker.kill("it did not say that it is ready");
-                Err(NoWorker::Host(io::Error::other(worker.obituary().await)))
-            }
-        }
-    }
-}
-
-/// A worker process.
-struct Worker {
-    shared: Arc<Inner>,
-    /// Reads what it says. Ended with this, and with it the process.
-    _listening: JoinSet<()>,
-    /// Where its scratch directories are.
-    _scratch: Option<TempDir>,
-}
-
-struct Inner {
-    link: Arc<Link>,
-    ports: Mutex<Ports>,
-    last: AtomicU32,
-    /// What it did that it is ended for.
-    blame: OnceLock<String>,
-    /// How it ended.
-    gone: OnceLock<String>,
-    told: tokio::sync::Notify,
-    lives: AtomicBool,
-    /// When the last of its runs ended that had computed for long.
-    tired: Mutex<Option<Instant>>,
-}
-
-#[derive(Default)]
-struct Ports {
-    closed: bool,
-    open: HashMap<u32, (Sender<Heard>, Arc<Streams>)>,
-}
-
-/// A run's place at its worker: what the worker says of it comes here.
-pub(super) struct Port {
-    pub(super) run: u32,
-    pub(super) link: Arc<Link>,
-    pub(super) streams: Arc<Streams>,
-    /// The worker has said how the run ended.
-    pub(super) finished: AtomicBool,
-    inner: Arc<Inner>,
-}
-
-impl Port {
-    /// How the worker ended, once it has.
-    pub(super) async fn obituary(&self) -> String {
-        self.inner.obituary().await
-    }
-}
-
-impl Drop for Port {
-    fn drop(&mut self) {
-        // Of a run that is given up here the worker hears.
-        if !self.finished.load(Ordering::Relaxed) {
-            self.link.send(&encode(Kind::Stop, self.run, 0, &Stop::Cut, &[]));
-        }
-        self.inner.ports().open.remove(&self.run);
-    }
 }
 
 impl Lease {
     /// A place for one more run.
     pub(super) fn open(&self) -> (Port, Receiver<Heard>) {
-        let inner = self.worker.shared.clone();
-        let (sender, heard) = channel(HEARD);
-        let streams = Arc::<Streams>::default();
-        let run = inner.last.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut ports = inner.ports();
-            // At a worker that is gone nothing is heard.
-            if !ports.closed {
-                ports.open.insert(run, (sender, streams.clone()));
-            }
-        }
-        let finished = AtomicBool::new(false);
-        (Port { run, link: inner.link.clone(), streams, finished, inner }, heard)
+        self.worker.open()
     }
 
     /// One of its runs has computed for long, so that it has given way.
     pub(super) fn tire(&self) {
-        *self.worker.shared.tired() = Some(Instant::now());
+        self.worker.tire();
     }
 
     /// Ends the worker, and with it all of its runs.
@@ -461,145 +296,5 @@ impl Lease {
     /// How the worker ended.
     pub(super) async fn obituary(&self) -> String {
         self.worker.obituary().await
-    }
-}
-
-impl Worker {
-    fn new(
-        link: Arc<Link>,
-        process: Box<dyn Running>,
-        words: PipeReader,
-        scratch: Option<TempDir>,
-        frames: Frames,
-    ) -> Arc<Self> {
-        let shared = Arc::new(Inner {
-            link,
-            ports: Mutex::default(),
-            last: AtomicU32::new(1),
-            blame: OnceLock::new(),
-            gone: OnceLock::new(),
-            told: tokio::sync::Notify::new(),
-            lives: AtomicBool::new(true),
-            tired: Mutex::default(),
-        });
-        let mut listening = JoinSet::new();
-        listening.spawn(listen(shared.clone(), frames, process, words));
-        Arc::new(Self { shared, _listening: listening, _scratch: scratch })
-    }
-
-    fn lives(&self) -> bool {
-        self.shared.lives.load(Ordering::Relaxed)
-    }
-
-    fn kill(&self, why: &str) {
-        self.shared.blame.get_or_init(|| why.to_owned());
-        self.shared.lives.store(false, Ordering::Relaxed);
-        self.shared.link.close();
-    }
-
-    async fn obituary(&self) -> String {
-        self.shared.obituary().await
-    }
-}
-
-impl Inner {
-    fn ports(&self) -> std::sync::MutexGuard<'_, Ports> {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tired(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.tired.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn obituary(&self) -> String {
-        loop {
-            let told = self.told.notified();
-            if let Some(gone) = self.gone.get() {
-                return format!("the worker process of this step is gone: {gone}");
-            }
-            told.await;
-        }
-    }
-}
-
-/// Hears a worker until it is gone, and tells how that came.
-async fn listen(inner: Arc<Inner>, mut frames: Frames, process: Box<dyn Running>, words: PipeReader) {
-    let why = {
-        let mut flush = pin!(inner.link.flush());
-        loop {
-            let frame = tokio::select! {
-                // A socket that breaks is told of by how the process ended.
-                _ = &mut flush => break None,
-                frame = inner.link.receive(&mut frames) => frame,
-            };
-            let broken = match frame {
-                Ok(Some(frame)) => inner.hear(frame).await.err(),
-                Err(Unread::Broken(broken)) => Some(broken),
-                Ok(None) | Err(Unread::Socket(_)) => break None,
-            };
-            if let Some(broken) = broken {
-                break Some(broken.to_string());
-            }
-        }
-    };
-    inner.lives.store(false, Ordering::Relaxed);
-    inner.link.close();
-    let gone = obituary(inner.blame.get().cloned().or(why), process, words).await;
-    tracing::debug!(gone, "a worker process has ended");
-    let _ = inner.gone.set(gone);
-    inner.told.notify_waiters();
-    let mut ports = inner.ports();
-    ports.closed = true;
-    for (_, (_, streams)) in ports.open.drain() {
-        streams.break_off();
-    }
-}
-
-async fn obituary(why: Option<String>, mut process: Box<dyn Running>, words: PipeReader) -> String {
-    // One that breaks the rules is not waited for: dropping the process ends it.
-    if let Some(why) = why {
-        return why;
-    }
-    let status = match timeout(LAST_WORDS, process.wait()).await {
-        Ok(Ok(Exit::Signal(libc::SIGSYS))) => {
-            "it made a system call that running a component never takes (SIGSYS)".to_owned()
-        }
-        Ok(Ok(Exit::Signal(libc::SIGKILL))) => {
-            "it was killed (SIGKILL), perhaps for want of memory".to_owned()
-        }
-        Ok(Ok(exit)) => format!("it ended with {exit}"),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "it closed its socket".to_owned(),
-    };
-    let mut last = Vec::new();
-    // The process is gone, so that the pipe has an end; what it wrote was bounded by the pipe.
-    if words.take(MAX_WORDS as u64).read_to_end(&mut last).is_ok() && !last.is_empty() {
-        let last = String::from_utf8_lossy(&last);
-        tracing::warn!(words = %crate::capability::log::clean(last.trim()), "a worker's last words");
-    }
-    status
-}
-
-impl Inner {
-    /// Brings a frame to its run. What is about a run that has ended is dropped; about one that never was it breaks the
-    /// rules.
-    async fn hear(self: &Arc<Self>, frame: Frame) -> Result<(), Broken> {
-        if frame.run == 0 || frame.run >= self.last.load(Ordering::Relaxed) {
-            return Err(Broken(format!("{:?} about a run that is not its own", frame.kind)));
-        }
-        let Some((sender, streams)) = self.ports().open.get(&frame.run).cloned() else { return Ok(()) };
-        let ends = match frame.kind {
-            Kind::Data | Kind::Trailers | Kind::End | Kind::Fail | Kind::Window | Kind::Cancel => {
-                return streams.hear(&frame);
-            }
-            Kind::Request => {
-                let ends = streams.open(&self.link, frame.run, frame.stream);
-                Some(ends.ok_or_else(|| Broken::new("too many requests at once, or two of one number"))?)
-            }
-            _ => None,
-        };
-        // A run that was given up here hears nothing.
-        let _ = sender.send(Heard { frame, ends }).await;
-        Ok(())
     }
 }
