@@ -100,6 +100,17 @@ pub struct Spread {
     pub p99_us: f64,
 }
 
+impl Spread {
+    fn of(mut times: Vec<Duration>) -> Result<Self> {
+        times.sort_unstable();
+        let at = |part: usize| {
+            let time = times.get(times.len() * part / 100).context("there were no runs")?;
+            anyhow::Ok(time.as_secs_f64() * 1e6)
+        };
+        Ok(Self { p50_us: at(50)?, p99_us: at(99)? })
+    }
+}
+
 /// How a quiet step fares.
 #[derive(Debug, Serialize)]
 pub struct Neighbours {
@@ -116,6 +127,8 @@ pub struct Neighbours {
 
 /// What neighbours do: compute, take memory, log, and call over HTTP, as much as they may.
 const HOSTILE: [&str; 4] = ["computes", "takes memory", "floods its log", "floods a service"];
+/// All of it is measured so often, by turns: what else the machine does meanwhile does not fall on one alone.
+const ROUNDS: u32 = 5;
 /// Between two runs of the quiet step.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -129,17 +142,29 @@ pub async fn neighbours(folder: &Path, program: &Path, runs: u32) -> Result<Neig
     let suite = Suite::new(folder, program);
     let names = [("a.example".to_owned(), vec![vec![[127, 0, 0, 1].into()]])].into();
     let quiet = Bench::load(&suite, Setup { slots: 8, names, ..Setup::default() })?;
-    let alone = times(&quiet, runs).await?;
-    let beside_bare = {
-        let _busy = Busy::begin()?;
-        times(&quiet, runs).await?
-    };
-    let mut beside = Vec::new();
-    for what in HOSTILE {
-        beside.push((what, fares(&quiet, &suite, &[what], port, runs).await?));
+    let (mut alone, mut beside_bare, mut beside_all) = (Vec::new(), Vec::new(), Vec::new());
+    let mut beside = HOSTILE.map(|what| (what, Vec::new()));
+    let runs = runs.div_ceil(ROUNDS);
+    for _ in 0..ROUNDS {
+        alone.extend(times(&quiet, runs).await?);
+        {
+            let _busy = Busy::begin()?;
+            beside_bare.extend(times(&quiet, runs).await?);
+        }
+        for (what, found) in &mut beside {
+            found.extend(fares(&quiet, &suite, &[*what], port, runs).await?);
+        }
+        beside_all.extend(fares(&quiet, &suite, &HOSTILE, port, runs).await?);
     }
-    let beside_all = fares(&quiet, &suite, &HOSTILE, port, runs).await?;
-    Ok(Neighbours { alone, beside_bare, beside, beside_all })
+    Ok(Neighbours {
+        alone: Spread::of(alone)?,
+        beside_bare: Spread::of(beside_bare)?,
+        beside: beside
+            .into_iter()
+            .map(|(what, times)| Ok((what, Spread::of(times)?)))
+            .collect::<Result<_>>()?,
+        beside_all: Spread::of(beside_all)?,
+    })
 }
 
 /// The service that is flooded: it is somebody else's, so it has a thread of its own.
@@ -204,7 +229,7 @@ async fn fares(
     neighbours: &[&'static str],
     port: u16,
     runs: u32,
-) -> Result<Spread> {
+) -> Result<Vec<Duration>> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut hostile = tokio::task::JoinSet::new();
     let mut cancels = Vec::new();
@@ -271,7 +296,7 @@ fn neighbour(what: &str, port: u16) -> Result<(Setup, String)> {
 }
 
 /// The times of some runs, one after the other with a pause between.
-async fn times(bench: &Bench, runs: u32) -> Result<Spread> {
+async fn times(bench: &Bench, runs: u32) -> Result<Vec<Duration>> {
     let mut times = Vec::new();
     for round in 0..runs.saturating_add(runs / 10) {
         tokio::time::sleep(PAUSE).await;
@@ -288,10 +313,5 @@ async fn times(bench: &Bench, runs: u32) -> Result<Spread> {
             ended.message
         );
     }
-    times.sort_unstable();
-    let at = |part: usize| {
-        let time = times.get(times.len() * part / 100).context("there were no runs")?;
-        anyhow::Ok(time.as_secs_f64() * 1e6)
-    };
-    Ok(Spread { p50_us: at(50)?, p99_us: at(99)? })
+    Ok(times)
 }
