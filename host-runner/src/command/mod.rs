@@ -20,7 +20,7 @@ use clap::{Args, ValueEnum};
 use remit_runner::{
     check,
     config::{Config, MAX_CONFIG},
-    local,
+    confine, local,
 };
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -48,7 +48,8 @@ pub(crate) struct Report {
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(threads).max_blocking_threads(32).enable_all().build().context("no threads")
+    builder.worker_threads(threads).max_blocking_threads(32).on_thread_start(confine::often);
+    builder.enable_all().build().context("no threads")
 }
 
 pub(crate) fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {

@@ -12,16 +12,15 @@
 mod capabilities;
 mod files;
 mod syscalls;
+mod turns;
 pub mod worker;
 
 use std::path::{Path, PathBuf};
 
-use rustix::{
-    process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal},
-    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
-};
+use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
+pub use self::turns::{Behind, often};
 use crate::{
     config::Config,
     secrets::{ProviderConfig, store},
@@ -228,48 +227,6 @@ pub fn close_to_others() -> std::io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// How far back in the kernel's order goes what computes for long: three of four parts are the others', so that on a busy
-/// host it still comes forward.
-const BEHIND: i32 = 5;
-
-/// Where a thread goes that has computed for long: behind those that compute less, and off the processors that are reserved for
-/// them. On a processor that somebody holds, who is woken may have to wait for the kernel's next tick, whatever the order.
-#[derive(Debug, Clone, Copy)]
-pub struct Behind {
-    processors: Option<CpuSet>,
-}
-
-impl Behind {
-    /// Leaves the first `reserved` processors that this thread may run on now, and keeps one at least.
-    #[must_use]
-    pub fn reserving(reserved: u16) -> Self {
-        let left = sched_getaffinity(None).ok().map(|own| leave(own, reserved));
-        Self { processors: left.filter(|_| reserved > 0) }
-    }
-
-    /// Goes there with this thread, and with those that it starts from now on. There is no way back in the order.
-    pub fn go(&self) {
-        // Where the kernel says no, it shares the processors evenly, as ever.
-        let _ = rustix::process::setpriority_process(None, BEHIND);
-        if let Some(processors) = &self.processors {
-            let _ = sched_setaffinity(None, processors);
-        }
-    }
-}
-
-fn leave(mut processors: CpuSet, mut reserved: u16) -> CpuSet {
-    for one in 0..CpuSet::MAX_CPU {
-        if reserved == 0 || processors.count() == 1 {
-            break;
-        }
-        if processors.is_set(one) {
-            processors.unset(one);
-            reserved -= 1;
-        }
-    }
-    processors
-}
-
 /// The first thing in a process that the launcher has started for the runner itself: it ends with its parent, nobody looks
 /// into its memory, and it holds no descriptor but its three.
 ///
@@ -290,20 +247,6 @@ pub fn begin() -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_processors_are_left_to_others_and_one_is_kept() {
-        let left = |own: &[usize], reserved| {
-            let mut processors = CpuSet::new();
-            own.iter().for_each(|one| processors.set(*one));
-            let left = leave(processors, reserved);
-            (0..CpuSet::MAX_CPU).filter(|one| left.is_set(*one)).collect::<Vec<_>>()
-        };
-        assert_eq!(left(&[0, 1, 2, 3], 1), [1, 2, 3]);
-        assert_eq!(left(&[2, 5, 9], 2), [9]);
-        assert_eq!(left(&[2, 5, 9], 7), [9]);
-        assert_eq!(left(&[3], 1), [3]);
-    }
 
     fn config(text: &str, directory: &Path) -> Config {
         let text = format!(

@@ -158,14 +158,6 @@ pub(super) fn when(argument: u8, comparison: SeccompCmpOp, value: u64) -> Result
         .map_err(|error| error.to_string())
 }
 
-/// A rule that holds where each of these arguments has its value.
-pub(super) fn whenever(arguments: &[(u8, u64)]) -> Result<SeccompRule, String> {
-    let conditions = arguments.iter().map(|(argument, value)| {
-        SeccompCondition::new(*argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, *value)
-    });
-    conditions.collect::<Result<Vec<_>, _>>().and_then(SeccompRule::new).map_err(|error| error.to_string())
-}
-
 fn filter(rules: Rules, answer: libc::c_int) -> Result<BpfProgram, String> {
     program(rules, SeccompAction::Allow, SeccompAction::Errno(answer.cast_unsigned()))
 }

@@ -12,7 +12,7 @@ use seccompiler::{SeccompAction, SeccompCmpOp, apply_filter_all_threads};
 
 use super::{
     CannotConfine, Confinement, Ports, Reach, capabilities, files,
-    syscalls::{NAMESPACES, Rules, program, when, whenever},
+    syscalls::{NAMESPACES, Rules, program, when},
 };
 
 /// Whether a worker may use files.
@@ -246,9 +246,8 @@ fn needed(allowed: &Files) -> Result<Rules, String> {
     let flags = [libc::F_GETFL, libc::F_GETFD, libc::F_SETFD, libc::F_DUPFD_CLOEXEC, libc::F_SETFL];
     let flags = flags.map(|flag| u64::from(flag.cast_unsigned()));
     rules.insert(libc::SYS_fcntl, each(1, &flags)?);
-    // Giving way: this thread alone, and the kernel lets its priority go back only.
-    let thread = [(0, u64::from(libc::PRIO_PROCESS)), (1, 0)];
-    rules.insert(libc::SYS_setpriority, vec![whenever(&thread)?]);
+    // Giving way: this thread alone, and the kernel lets its place in the order go back only.
+    rules.insert(libc::SYS_sched_setattr, each(0, &[0])?);
     rules.insert(libc::SYS_sched_setaffinity, each(0, &[0])?);
     // Breaking off signals the process itself.
     rules.insert(libc::SYS_tgkill, each(0, &[u64::from(std::process::id())])?);

@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     pin::pin,
+    sync::atomic::Ordering,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -15,6 +16,7 @@ use super::{
     prepare::{Answer, Export, Linked},
     state::State,
 };
+use crate::confine::Behind;
 
 /// Which bound ended a call from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +32,19 @@ pub(super) enum Stop {
 /// A call that has computed for this long waits behind those that have not.
 pub(crate) const LONG: Duration = Duration::from_millis(20);
 
+/// Ticks in a row after which a call counts as one that only computes.
+const TICKS: u32 = 2;
+
 /// What came of a call: what the guest answered or how it broke off, or what stopped it.
 pub(super) type Driven = Result<wasmtime::Result<Answer>, Stop>;
 
 /// Calls one of the component's functions. Every poll of the call is timed. A guest that computes gives way at each tick of
 /// the engine, so that the bounds are looked at even if nothing else ever wakes it.
 pub(super) async fn drive(store: &mut Store<State>, linked: &Linked, export: Export) -> Driven {
-    let (account, ending, deadline, mut tired) = {
+    let (account, ending, deadline, ticked, mut place) = {
         let state = store.data();
-        (state.account.clone(), state.ending.clone(), state.deadline, state.tired)
+        let place = state.tired.map(Place::new);
+        (state.account.clone(), state.ending.clone(), state.deadline, state.ticked.clone(), place)
     };
     let budget = account.allowed().cpu.duration();
     let mut spent = Duration::ZERO;
@@ -52,10 +58,9 @@ pub(super) async fn drive(store: &mut Store<State>, linked: &Linked, export: Exp
         if let Poll::Ready(answer) = polled {
             return Poll::Ready(Ok(answer));
         }
-        if spent > LONG
-            && let Some(behind) = tired.take()
-        {
-            behind.go();
+        let computes = ticked.swap(false, Ordering::Relaxed);
+        if let Some(place) = &mut place {
+            place.is_polled(spent, computes);
         }
         if spent > budget {
             return Poll::Ready(Err(Stop::Cpu));
@@ -74,6 +79,45 @@ pub(super) async fn drive(store: &mut Store<State>, linked: &Linked, export: Exp
     }
     account.set(Limit::Cpu, u64::try_from(spent.as_millis()).unwrap_or(u64::MAX));
     driven
+}
+
+/// Where a call's thread is in the kernel's order.
+struct Place {
+    behind: Behind,
+    gone: bool,
+    /// Ticks up to which it has computed without waiting for anything.
+    ticks: u32,
+}
+
+impl Place {
+    fn new(behind: Behind) -> Self {
+        Self { behind, gone: false, ticks: 0 }
+    }
+
+    /// A call was polled that has computed for so long by now, `computes`: up to a tick, and it did not wait for anything.
+    fn is_polled(&mut self, spent: Duration, computes: bool) {
+        let before = self.is_long();
+        if spent > LONG && !self.gone {
+            self.gone = true;
+            self.behind.go();
+        }
+        self.ticks = if computes { self.ticks.saturating_add(1) } else { 0 };
+        if self.is_long() != before {
+            self.behind.turns(!before);
+        }
+    }
+
+    fn is_long(&self) -> bool {
+        self.gone && self.ticks >= TICKS
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.is_long() {
+            self.behind.turns(false);
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures how long a poll takes, which no caller can know")]

@@ -1,6 +1,13 @@
 //! What one store holds: the whole world of one run, made for it and dropped with it.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use remit_protocol::{
@@ -51,6 +58,8 @@ pub struct State {
     pub(super) begun: Instant,
     pub(crate) deadline: Instant,
     pub(super) tired: Option<Behind>,
+    /// It has computed from somewhere up to a tick of the engine.
+    pub(super) ticked: Arc<AtomicBool>,
 }
 
 /// What the component's half of a run is given.
@@ -118,6 +127,7 @@ pub(super) fn store(
         begun,
         deadline: begun + task.wall.duration(),
         tired: task.tired,
+        ticked: Arc::default(),
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
@@ -132,7 +142,10 @@ pub(super) fn store(
     }
     store.set_max_component_handles(handles);
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
+    store.epoch_deadline_callback(|store| {
+        store.data().ticked.store(true, Ordering::Relaxed);
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
     Ok(store)
 }
 

@@ -130,6 +130,7 @@ pub(crate) const PROBES: &[Probe] = &[
     ("slow the supervisor down", Refused, |scene| {
         call(libc::SYS_setpriority, [libc::PRIO_PROCESS.into(), scene.supervisor, 19, 0, 0, 0])
     }),
+    ("give the supervisor another place in the order", Refused, |scene| order(scene.supervisor, 19)),
     ("slow down whatever its user runs", Refused, |_| {
         call(libc::SYS_setpriority, [libc::PRIO_USER.into(), 0, 19, 0, 0, 0])
     }),
@@ -137,9 +138,7 @@ pub(crate) const PROBES: &[Probe] = &[
         let first = 1_u64;
         call(libc::SYS_sched_setaffinity, [scene.supervisor, 8, &raw const first as i64, 0, 0, 0])
     }),
-    ("overtake others", Refused, |_| {
-        call(libc::SYS_setpriority, [libc::PRIO_PROCESS.into(), 0, -1, 0, 0, 0])
-    }),
+    ("overtake others", Refused, |_| order(0, -1)),
     ("outlive the supervisor", Refused, |_| prctl(libc::PR_SET_PDEATHSIG)),
     ("show its memory", Refused, |_| prctl(libc::PR_SET_DUMPABLE)),
     ("handle signals anew", Refused, |_| {
@@ -228,6 +227,21 @@ fn map(protection: i32, flags: i32, descriptor: i32) -> Result<(), Error> {
 
 fn prctl(option: i32) -> Result<(), Error> {
     call(libc::SYS_prctl, [option.into(), 0, 0, 0, 0, 0])
+}
+
+/// Gives a process, 0 for this thread, this place in the order.
+fn order(process: i64, nice: i32) -> Result<(), Error> {
+    let wish = libc::sched_attr {
+        size: size_of::<libc::sched_attr>().try_into().unwrap(),
+        sched_policy: 0,
+        sched_flags: libc::SCHED_FLAG_KEEP_POLICY.try_into().unwrap(),
+        sched_nice: nice,
+        sched_priority: 0,
+        sched_runtime: 0,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    call(libc::SYS_sched_setattr, [process, &raw const wish as i64, 0, 0, 0, 0])
 }
 
 /// In the worker: tries it, and tells.
