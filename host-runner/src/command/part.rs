@@ -19,6 +19,8 @@ use crate::terminal::standard_input;
 pub(crate) fn launch() -> anyhow::Result<ExitCode> {
     // It keeps what brokers begin with.
     confine::close_to_others().context("the launcher process")?;
+    // Whatever started it: no program that it starts is let in before others.
+    confine::evenly();
     let socket = std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
     launcher::serve(socket)?;
     Ok(ExitCode::SUCCESS)

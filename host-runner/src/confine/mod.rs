@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
-pub use self::turns::{Behind, often};
+pub use self::turns::{Behind, evenly, often};
 use crate::{
     config::Config,
     secrets::{ProviderConfig, store},

@@ -53,8 +53,18 @@ impl Behind {
 
 /// Has this thread, and those that it starts from now on, run in short turns: it is let in soon.
 pub fn often() {
+    here(SHORT);
+}
+
+/// Has this thread, and those that it starts from now on, run in the turns that the kernel gives to everybody.
+pub fn evenly() {
+    here(Duration::ZERO);
+}
+
+/// Stays in its place in the order, in turns of this length.
+fn here(turn: Duration) {
     // Where the kernel says no, it waits for its turn, as ever.
-    let _ = getpriority_process(None).map(|own| take(own, SHORT));
+    let _ = getpriority_process(None).map(|own| take(own, turn));
 }
 
 /// Goes to this place in the order, in turns of this length.

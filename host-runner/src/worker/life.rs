@@ -26,7 +26,7 @@ use crate::{
     broker::Access,
     component::cache::MAX_NATIVE,
     confine::{
-        Behind, Confinement,
+        Behind, Confinement, often,
         worker::{self as bars, Files},
     },
     frames::{Broken, Frame, Frames, Kind, Link, Unread, encode},
@@ -72,6 +72,8 @@ pub fn live(
         }
     };
     let born = Born { scratch, behind: Behind::reserving(hello.reserved_processors) };
+    // Until it computes for long.
+    often();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -2,9 +2,10 @@
 //! serves its calls over a socket that the worker was born with.
 //!
 //! A worker is the engine and nothing else: no secret, no network, no file but the scratch directories of its runs, no way
-//! to start anything (see [`confine::worker`](crate::confine::worker)). [`process`] starts one through the launcher and hears it; [`pool`]
-//! keeps them warm and lends them; [`attend`] is a run as the supervisor sees it, with its [`Broker`](crate::broker) here;
-//! [`life`] is the worker's own side, and [`mod@line`] its way to the broker. [`exchange`] is common to both.
+//! to start anything (see [`confine::worker`](crate::confine::worker)). [`process`] starts one through the launcher and
+//! hears it; [`pool`] keeps them warm and lends them; [`attend`] is a run as the supervisor sees it, with its
+//! [`Broker`](crate::broker) here; [`life`] is the worker's own side, and [`mod@line`] its way to the broker. [`exchange`]
+//! is common to both.
 //!
 //! *Must not know:* attempts, jobs. *Invariant:* who a frame is from is the socket that it came by, never what it says; a
 //! worker serves one component, project and remit from its birth to its end, so that whoever takes it over completely has

@@ -7,6 +7,10 @@ use remit_runner::sandbox::Cancel;
 
 use crate::support::{Bench, GRACE, Setup};
 
+/// The turns of one that has not computed for long, and of one that only computes.
+const SHORT: Duration = Duration::from_micros(100);
+const LONG: Duration = Duration::from_millis(100);
+
 /// A scratch directory has the bench's own name in the arguments of its workers.
 fn bench(cpu: Span) -> Bench {
     const SCRATCH: &str = r#"{"files":[{"scratch":true}]}"#;
@@ -38,8 +42,8 @@ fn processors(pid: u32) -> rustix::thread::CpuSet {
     rustix::thread::sched_getaffinity(Some(pid)).unwrap()
 }
 
-/// Whether a process takes long turns on its processor; none where the kernel does not hear of them, or does not tell.
-fn takes_long_turns(pid: u32) -> Option<bool> {
+/// How long turns a process takes on its processor; none where the kernel does not hear of them, or does not tell.
+fn turns(pid: u32) -> Option<Duration> {
     let uname = rustix::system::uname();
     let mut version = uname.release().to_str().ok()?.split('.').map_while(|part| part.parse::<u32>().ok());
     if (version.next()?, version.next()?) < (6, 12) {
@@ -47,7 +51,7 @@ fn takes_long_turns(pid: u32) -> Option<bool> {
     }
     let told = std::fs::read_to_string(format!("/proc/{pid}/sched")).ok()?;
     let slice = told.lines().find(|line| line.starts_with("se.slice"))?.rsplit(':').next()?;
-    Some(slice.trim().parse::<u64>().ok()? == 100_000_000)
+    Some(Duration::from_nanos(slice.trim().parse().ok()?))
 }
 
 #[tokio::test]
@@ -56,6 +60,7 @@ async fn what_computes_for_long_waits_behind_others_and_what_comes_later_does_no
     assert_eq!(bench.end("list /scratch").await.0, "succeeded");
     let [(first, 0)] = workers(&bench)[..] else { panic!("{:?}", workers(&bench)) };
     let all = processors(first);
+    assert!(turns(first).is_none_or(|turn| turn == SHORT), "{:?}", turns(first));
     let cancel = async {
         while !workers(&bench).contains(&(first, 5)) {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -66,14 +71,14 @@ async fn what_computes_for_long_waits_behind_others_and_what_comes_later_does_no
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         // It only computes, and others are let in before its turn ends.
-        while takes_long_turns(first) == Some(false) {
+        while turns(first).is_some_and(|turn| turn != LONG) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         bench.cancel.within(GRACE);
     };
     let (ended, ()) = tokio::join!(bench.run("loop"), cancel);
     assert_eq!(ended.outcome.to_string(), "cancelled", "{}", ended.message);
-    assert_ne!(takes_long_turns(first), Some(true));
+    assert!(turns(first).is_none_or(|turn| turn != LONG && turn != SHORT), "{:?}", turns(first));
     // Until its worker is replaced the next runs share its place.
     bench.cancel = Cancel::new();
     loop {
