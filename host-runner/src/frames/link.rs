@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    os::fd::AsFd as _,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -11,22 +10,17 @@ use std::{
 };
 
 use bytes::{Buf as _, BytesMut};
-use rustix::{
-    io::Errno,
-    net::{SendFlags, Shutdown, send, shutdown},
-};
-use tokio::{io::Interest, net::UnixStream, sync::Notify, time::timeout};
+use rustix::io::Errno;
+use tokio::{sync::Notify, time::timeout};
 
-use super::{Broken, Frame, Frames};
+use super::{Broken, Frame, Frames, socket::Socket};
 
 /// What waits to be sent before those who can wait are asked to.
 const FULL: usize = 256 << 10;
-/// What is read at once.
-const READ: usize = 64 << 10;
 
 /// An end of the socket. What does not fit the socket waits here, in order, for [`Link::flush`].
 pub(crate) struct Link {
-    socket: UnixStream,
+    socket: Socket,
     waiting: Mutex<BytesMut>,
     /// Most bytes that wait: beyond it the other side is not reading any more.
     most: usize,
@@ -49,9 +43,8 @@ pub(crate) enum Unread {
 impl Link {
     /// One end; at most so many bytes wait in it.
     pub(crate) fn new(socket: std::os::unix::net::UnixStream, most: usize) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
         Ok(Self {
-            socket: UnixStream::from_std(socket)?,
+            socket: Socket::new(socket)?,
             waiting: Mutex::default(),
             most,
             closed: AtomicBool::new(false),
@@ -69,7 +62,7 @@ impl Link {
         }
         let mut rest = frame;
         while waiting.is_empty() && !rest.is_empty() {
-            match self.write(rest) {
+            match self.socket.send(rest) {
                 Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
@@ -86,10 +79,6 @@ impl Link {
         waiting.extend_from_slice(rest);
         drop(waiting);
         self.more.notify_one();
-    }
-
-    fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
-        send(self.socket.as_fd(), bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
     }
 
     /// True while so much waits that those who can wait should.
@@ -113,18 +102,15 @@ impl Link {
         loop {
             self.more.notified().await;
             loop {
-                self.socket.writable().await?;
+                self.socket.room().await?;
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 if waiting.is_empty() {
                     break;
                 }
-                let sent = self.socket.try_io(Interest::WRITABLE, || Ok(self.write(&waiting)?));
-                match sent {
+                match self.socket.send(&waiting) {
                     Ok(sent) => waiting.advance(sent),
-                    Err(error)
-                        if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                    }
-                    Err(error) => return Err(error),
+                    Err(Errno::AGAIN | Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
                 }
                 if waiting.len() <= FULL {
                     self.room.notify_waiters();
@@ -153,13 +139,8 @@ impl Link {
             if let Some(frame) = frames.next()? {
                 return Ok(Some(frame));
             }
-            self.socket.readable().await?;
-            frames.buffer.reserve(READ);
-            match self.socket.try_read_buf(&mut frames.buffer) {
-                Ok(0) => return Ok(None),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+            if self.socket.read(&mut frames.buffer).await? == 0 {
+                return Ok(None);
             }
         }
     }
@@ -167,8 +148,7 @@ impl Link {
     /// Nothing is sent or read any more.
     pub(crate) fn close(&self) {
         if !self.closed.swap(true, Ordering::Relaxed) {
-            // The other side may have closed first.
-            let _ = shutdown(self.socket.as_fd(), Shutdown::Both);
+            self.socket.close();
             self.room.notify_waiters();
         }
     }

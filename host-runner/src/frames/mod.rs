@@ -9,6 +9,7 @@
 //! what waits for a reader that does not read is bounded.
 
 mod link;
+mod socket;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
