@@ -1,11 +1,12 @@
-//! What everything is compared with: one fsync, one program started, one round trip over TLS.
+//! What everything is compared with: one fsync, one program started, one round trip to another process, or over TLS.
 
 use std::{
-    io::Write as _,
+    io::{Read as _, Write as _},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use harness::{Authority, Service};
 
 use super::{Row, median};
@@ -81,6 +82,23 @@ pub(crate) fn fork_exec() -> Result<f64> {
         let (_, time) = timed(|| Ok(program("/bin/true").status()?))?;
         times.push(millis(time) * 1000.0);
     }
+    Ok(median(times))
+}
+
+/// Microseconds until a process that only waits for bytes has sent them back, over pipes, at the median.
+pub(crate) fn round_trip() -> Result<f64> {
+    let mut cat = program("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let (mut there, mut back) = cat.stdin.take().zip(cat.stdout.take()).context("it has no pipes")?;
+    let mut times = Vec::new();
+    for _ in 0..3000 {
+        let ((), time) = timed(|| {
+            there.write_all(&[7; 64])?;
+            Ok(back.read_exact(&mut [0; 64])?)
+        })?;
+        times.push(millis(time) * 1000.0);
+    }
+    drop(there);
+    cat.wait()?;
     Ok(median(times))
 }
 
