@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    process::Stdio,
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
@@ -83,6 +83,31 @@ pub(crate) fn fork_exec() -> Result<f64> {
         times.push(millis(time) * 1000.0);
     }
     Ok(median(times))
+}
+
+/// Keeps the processors awake until it is dropped: what they take to come out of their idle state is the machine's.
+pub(crate) struct Awake(Vec<Child>);
+
+impl Awake {
+    /// A process for each of them that gives way to all others, and ends with this one.
+    pub(crate) fn keep() -> Result<Self> {
+        let mut awake = Self(Vec::new());
+        for _ in 0..std::thread::available_parallelism()?.get() {
+            let mut spin = program("nice");
+            spin.args(["-n", "19", "sh", "-c", "while kill -0 $PPID; do :; done"]).stderr(Stdio::null());
+            awake.0.push(spin.spawn()?);
+        }
+        Ok(awake)
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        for spin in &mut self.0 {
+            let _ = spin.kill();
+            let _ = spin.wait();
+        }
+    }
 }
 
 /// Microseconds until a process that only waits for bytes has sent them back, over pipes, at the median.

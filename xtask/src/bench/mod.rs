@@ -105,7 +105,7 @@ impl Bench {
             (&["fsync"], &|| Ok(vec![baseline::fsync_row()?])),
             (&["runner-binary"], &|| Ok(vec![process::binary()?])),
             (&["warm-step"], &|| Ok(vec![process::warm_step()?])),
-            (&["warm-step-in-worker", "dispatch"], &process::in_worker),
+            (&["warm-step-in-worker", "dispatch", "dispatch-from-idle"], &process::in_worker),
             (&["broker"], &|| Ok(vec![process::broker()?])),
             (&["live-sandboxes"], &|| Ok(vec![process::live()?])),
             (&["compile"], &|| Ok(vec![process::compile()?])),

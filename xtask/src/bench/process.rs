@@ -43,11 +43,10 @@ fn warm(folder: &Path, input: &str) -> Result<f64> {
     number(&measured(folder, input, &[])?, "p50_us")
 }
 
-/// The same step in a worker process: for how long its sandbox is there, and how long it takes from the runner and back.
+/// The same step in a worker process: for how long its sandbox is there, and how long it takes from the runner and back, with
+/// the processors awake and out of their idle state.
 pub(crate) fn in_worker() -> Result<Vec<Row>> {
     let (folder, input) = (components().join("transform"), r#"{"value":1}"#);
-    let here = warm(&folder, input)?;
-    let there = measured(&folder, input, &["--worker"])?;
     let row = |id, value, baseline, note: &str| Row {
         id,
         value,
@@ -56,18 +55,32 @@ pub(crate) fn in_worker() -> Result<Vec<Row>> {
         ratio: value / baseline,
         note: note.into(),
     };
+    let both = || {
+        let here = warm(&folder, input)?;
+        let there = measured(&folder, input, &["--worker"])?;
+        anyhow::Ok((here, number(&there, "inside_us")?, number(&there, "p50_us")?, baseline::round_trip()?))
+    };
+    let (idle_here, _, idle_dispatch, idle_trip) = both()?;
+    let _awake = baseline::Awake::keep()?;
+    let (here, inside, dispatch, trip) = both()?;
     Ok(vec![
         row(
             "warm-step-in-worker",
-            number(&there, "inside_us")?,
+            inside,
             here,
-            "confined; goal ≤ 15 us; baseline the same step in one process",
+            "confined, processors awake; goal ≤ 15 us; baseline the same step in one process",
         ),
         row(
             "dispatch",
-            number(&there, "p50_us")?,
-            here + baseline::round_trip()?,
-            "runner → worker → runner, the step included; goal ≤ 60 us; baseline that step in one process, and bytes to `cat` and back",
+            dispatch,
+            here + trip,
+            "runner → worker → runner, the step included, processors awake; goal ≤ 60 us; baseline that step in one process, and bytes to `cat` and back",
+        ),
+        row(
+            "dispatch-from-idle",
+            idle_dispatch,
+            idle_here + idle_trip,
+            "the same, nothing else running: a processor is woken out of its idle state twice; baseline likewise",
         ),
     ])
 }
