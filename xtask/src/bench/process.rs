@@ -43,8 +43,8 @@ fn warm(folder: &Path, input: &str) -> Result<f64> {
     number(&measured(folder, input, &[])?, "p50_us")
 }
 
-/// The same step in a worker process: for how long its sandbox is there, and how long it takes from the runner and back, with
-/// the processors awake and out of their idle state.
+/// The same step in a worker process: for how long its sandbox is there, and how long it takes from the runner and back. Both
+/// with the processors awake; the latter also with nothing else running.
 pub(crate) fn in_worker() -> Result<Vec<Row>> {
     let (folder, input) = (components().join("transform"), r#"{"value":1}"#);
     let row = |id, value, baseline, note: &str| Row {
@@ -80,7 +80,7 @@ pub(crate) fn in_worker() -> Result<Vec<Row>> {
             "dispatch-from-idle",
             idle_dispatch,
             idle_here + idle_trip,
-            "the same, nothing else running: a processor is woken out of its idle state twice; baseline likewise",
+            "the same, nothing else running: mostly what waking idle processors takes; baseline as above, which the kernel may keep on one processor",
         ),
     ])
 }
